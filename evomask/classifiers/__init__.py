@@ -1,0 +1,38 @@
+"""Classifiers: the networks that ship with evomask, by name, and wrappers for anybody's own.
+
+>>> from evomask import classifiers
+>>> classifiers.load("imagenette").labels[2]
+'cassette player'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from evomask.types import Classifier
+
+
+def _efficientnet_lite0() -> Classifier:
+    from evomask.classifiers import efficientnet
+
+    return efficientnet.efficientnet_lite0()
+
+
+def _imagenette() -> Classifier:
+    from evomask.classifiers import efficientnet
+
+    return efficientnet.imagenette()
+
+
+# Each entry imports what it needs when it is called, so that `import evomask` stays light.
+CLASSIFIERS: dict[str, Callable[[], Classifier]] = {
+    "efficientnet_lite0": _efficientnet_lite0,
+    "imagenette": _imagenette,
+}
+
+
+def load(name: str) -> Classifier:
+    """The shipped classifier of that name; ValueError for an unknown one."""
+    if name not in CLASSIFIERS:
+        raise ValueError(f"unknown classifier {name!r}: choose one of {', '.join(CLASSIFIERS)}")
+    return CLASSIFIERS[name]()
