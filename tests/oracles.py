@@ -58,15 +58,15 @@ class BoxOracle:
         half = whole.reshape(n, height // 2, 2, width // 2, 2, -1).mean((2, 4))
         return whole, half, self._means(whole, 1)[:, None, None, :]
 
-    def from_features(self, feature: Array, index: int) -> Array:
-        """The logits from `features(images)[index]`."""
-        means = feature[:, 0, 0, :] if index in (2, -1) else self._means(feature, 4 if index in (1, -2) else 1)
+    def from_features(self, depth: int, feature: Array) -> Array:
+        """The logits from `features(images)[depth]`."""
+        means = feature[:, 0, 0, :] if depth in (2, -1) else self._means(feature, 4 if depth in (1, -2) else 1)
         brightness = means.min(-1) if self.rule == "all" else means.max(-1)
         evidence = self.sharpness * (brightness - self.threshold)
         return jnp.stack([jnp.zeros_like(evidence), evidence], axis=-1)
 
     def __call__(self, images: Array) -> Array:
-        return self.from_features(self.features(images)[0], 0)
+        return self.from_features(0, self.features(images)[0])
 
     def _means(self, feature: Array, pixels_per_cell: int) -> Array:
         cells = np.asarray([rows * cols / pixels_per_cell for _, _, rows, cols in self.boxes], np.float32)
@@ -87,7 +87,7 @@ class LinearOracle:
     def features(self, images: Array) -> tuple[Array, ...]:
         return (images,)
 
-    def from_features(self, feature: Array, index: int) -> Array:
+    def from_features(self, depth: int, feature: Array) -> Array:
         return self(feature)
 
 
@@ -104,7 +104,7 @@ class ConstantOracle:
     def features(self, images: Array) -> tuple[Array, ...]:
         return (images[:, ::2, ::2, :],)
 
-    def from_features(self, feature: Array, index: int) -> Array:
+    def from_features(self, depth: int, feature: Array) -> Array:
         return self(feature)
 
 
