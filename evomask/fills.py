@@ -1,0 +1,64 @@
+"""What a blanked pixel becomes. A fill maps an image to the blank image that shows where the mask does not."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from evomask.types import Array, Image, Key, record
+
+
+@record
+class Constant:
+    """Every blanked pixel takes one value in [0, 1]; 0 is black, the published choice.
+
+    >>> Constant(0.5)(jax.random.key(0), jnp.zeros((1, 1, 3)))
+    Array([[[0.5, 0.5, 0.5]]], dtype=float32)
+    """
+
+    value: float = 0.0
+
+    def __call__(self, key: Key, image: Image) -> Array:
+        return jnp.full_like(image, self.value)
+
+
+@record
+class Mean:
+    """The image's own mean colour."""
+
+    def __call__(self, key: Key, image: Image) -> Array:
+        return jnp.broadcast_to(jnp.mean(image, axis=(0, 1), keepdims=True), image.shape)
+
+
+@record
+class Blur:
+    """The image under a Gaussian blur (Fong & Vedaldi 2017); `sigma` is a fraction of the shorter side."""
+
+    sigma: float = 0.05
+
+    def __call__(self, key: Key, image: Image) -> Array:
+        height, width, _ = image.shape
+        sigma = self.sigma * min(height, width)
+        rows, cols = _gaussian(height, sigma), _gaussian(width, sigma)
+        return jnp.einsum("ij,jwc->iwc", rows, jnp.einsum("kw,jwc->jkc", cols, image))
+
+
+@record
+class Noise:
+    """Independent uniform noise in [0, 1], drawn once per image from its key."""
+
+    def __call__(self, key: Key, image: Image) -> Array:
+        return jax.random.uniform(key, image.shape)
+
+
+def _gaussian(size: int, sigma: Array) -> Array:
+    """f32[size, size], rows summing to one: blurring is a matrix product, with the border renormalised."""
+    offset = jnp.arange(size, dtype=jnp.float32)
+    kernel = jnp.exp(-0.5 * jnp.square((offset[:, None] - offset[None, :]) / sigma))
+    return kernel / kernel.sum(axis=1, keepdims=True)
+
+
+def apply(mask: Array, image: Image, blank: Array) -> Array:
+    """bool[..., H, W], f32[H, W, C], f32[H, W, C] -> f32[..., H, W, C]: the image where kept, the blank elsewhere."""
+    lead = range(mask.ndim - 2)
+    return jnp.where(mask[..., None], jnp.expand_dims(image, lead), jnp.expand_dims(blank, lead))
