@@ -84,7 +84,7 @@ def torch_forward(source: Mapping, images: np.ndarray) -> np.ndarray:
 
 def check(source: Mapping, weights: Mapping[str, np.ndarray]) -> None:
     """Print the largest differences of logits from PyTorch's, and raise AssertionError above 1e-3 in single precision."""
-    images = np.stack([efficientnet.test_card(seed) for seed in range(4)])
+    images = np.stack([efficientnet.reference_image(seed) for seed in range(4)])
     expected = torch_forward(source, images)
     half = {name: value.astype(np.float16).astype(np.float32) for name, value in weights.items()}
     for depthwise in ("shift", "conv"):

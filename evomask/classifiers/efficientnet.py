@@ -225,7 +225,7 @@ def from_weights(
     return EfficientNetLite0Classifier(params, tuple(labels), depthwise)
 
 
-def test_card(seed: int = 0) -> np.ndarray:
+def reference_image(seed: int = 0) -> np.ndarray:
     """A deterministic image f32[224, 224, 3] in [0, 1] of smooth gradients and edges, to compare implementations with."""
     row, col = np.mgrid[:224, :224] / np.float32(224)
     wave = np.sin((3 + seed) * row[..., None] * np.arange(1, 4) + (5 + 2 * seed) * col[..., None])
