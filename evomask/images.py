@@ -188,7 +188,7 @@ def _from_16_bit(picture: Image.Image, path: Path) -> Image.Image:
     levels = np.asarray(picture)
     if levels.min() < 0 or levels.max() > 65535:
         raise ImageError(f"{path} has 32-bit pixels, whose range is unknown; save it as JPEG or PNG")
-    return Image.fromarray(np.round(levels * (255 / 65535)).astype(np.uint8))
+    return Image.fromarray(((levels.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
 def _fit_notices(picture: Image.Image, width: int, height: int) -> list[str]:
@@ -199,5 +199,5 @@ def _fit_notices(picture: Image.Image, width: int, height: int) -> list[str]:
     if scale > 1:
         notices.append(f"is enlarged from {picture.width} x {picture.height} to fill {width} x {height}")
     if kept < 0.5:
-        notices.append(f"is long and narrow, only the central {kept:.0%} of it is seen")
+        notices.append(f"is long and narrow, only the central {100 * kept:.2g}% of it is seen")
     return notices
