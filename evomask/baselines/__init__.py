@@ -1,0 +1,36 @@
+"""Other people's explainers and controls, behind one signature: `(classifier, images, labels, *, key, budget)` -> score.
+
+>>> import jax
+>>> import jax.numpy as jnp
+>>> classifier = lambda images: jnp.stack([images.mean((1, 2, 3)), 1.0 - images[:, 0, 0, 0]], axis=-1)
+>>> score = BASELINES["occlusion"](window=2)(
+...     jax.tree_util.Partial(classifier), jnp.ones((1, 4, 4, 1)), [1], key=jax.random.key(0), budget=5)
+>>> score.shape, score.dtype
+((1, 4, 4), dtype('float32'))
+"""
+
+from __future__ import annotations
+
+from evomask.baselines.controls import CentredSquare, RandomPatches, RandomPixels
+from evomask.baselines.gradcam import GradCAM, GradCAMPlusPlus
+from evomask.baselines.gradients import IntegratedGradients, SmoothGrad
+from evomask.baselines.hsic import HSIC
+from evomask.baselines.lime import LIME
+from evomask.baselines.occlusion import Occlusion
+from evomask.baselines.rise import RISE
+from evomask.baselines.shap import SHAP
+
+BASELINES = {
+    "gradcam": GradCAM,
+    "gradcam_plus_plus": GradCAMPlusPlus,
+    "integrated_gradients": IntegratedGradients,
+    "smoothgrad": SmoothGrad,
+    "occlusion": Occlusion,
+    "rise": RISE,
+    "hsic": HSIC,
+    "lime": LIME,
+    "shap": SHAP,
+    "random_patches": RandomPatches,
+    "random_pixels": RandomPixels,
+    "centred_square": CentredSquare,
+}

@@ -1,0 +1,92 @@
+"""Controls that look at nothing, or only at chance: what every explainer must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from evomask.baselines.base import compiled
+from evomask.batching import batch_size
+from evomask.budget import Spent
+from evomask.evaluate import evaluate, log_prob_and_margin
+from evomask.fills import Constant
+from evomask.types import Array, Classifier, Key, Target, record
+
+
+@record
+class RandomPatches:
+    """The smallest complete one of random squares, as a score of 1 inside and 0 outside.
+
+    Draws budget / 2 squares, sides uniform in 1..min(H, W), centres uniform, clipped at the border, and evaluates each
+    masked and inverse-masked. A square is complete when it keeps the label with at least `ratio` of the probability that
+    the whole image has, and its inverse loses the label. Without a complete one: the square whose smaller margin, of
+    keeping the label and of losing it in the inverse, is greatest. The score is itself a mask (`score > 0`).
+    """
+
+    ratio: float = 0.9
+    fill: Callable = Constant()
+
+    __call__ = compiled
+
+    def cost(self, image_shape: tuple[int, ...], budget: int) -> Spent:
+        return Spent(forward=2 * _pairs(budget) + 1)
+
+    def explain(self, classifier: Classifier, image: Array, label: Array, key: Key, budget: int) -> Array:
+        fill_key, patch_key = jax.random.split(key)
+        blank = self.fill(fill_key, image)
+        masks = random_squares(patch_key, _pairs(budget), *image.shape[:2])
+        whole, _ = log_prob_and_margin(classifier(image[None]), label)
+        target = Target(image, label, jnp.exp(whole[0]))
+        found = evaluate(
+            classifier, target, blank, masks, inverse=True, features=False, batch_size=batch_size(classifier)
+        )
+        sufficient = (found.margin > 0) & (found.confidence >= self.ratio * target.confidence)
+        complete = sufficient & (found.inverse_margin <= 0)
+        smallest = jnp.argmin(jnp.where(complete, found.area, jnp.inf))
+        nearest = jnp.argmax(jnp.minimum(found.margin, -found.inverse_margin))
+        return masks[jnp.where(complete.any(), smallest, nearest)].astype(jnp.float32)
+
+
+@record
+class RandomPixels:
+    """Uniform noise in [0, 1) as a score: the pixels in a random order. Spends nothing."""
+
+    __call__ = compiled
+
+    def cost(self, image_shape: tuple[int, ...], budget: int) -> Spent:
+        return Spent()
+
+    def explain(self, classifier: Classifier, image: Array, label: Array, key: Key, budget: int) -> Array:
+        return jax.random.uniform(key, image.shape[:2])
+
+
+@record
+class CentredSquare:
+    """1 at the centre, 0 at the border, constant on centred rectangles of the image's proportions. Spends nothing."""
+
+    __call__ = compiled
+
+    def cost(self, image_shape: tuple[int, ...], budget: int) -> Spent:
+        return Spent()
+
+    def explain(self, classifier: Classifier, image: Array, label: Array, key: Key, budget: int) -> Array:
+        height, width, _ = image.shape
+        row, col = (jnp.abs((jnp.arange(side, dtype=jnp.float32) + 0.5) / side - 0.5) * 2.0 for side in (height, width))
+        return 1.0 - jnp.maximum(row[:, None], col[None, :])
+
+
+def random_squares(key: Key, num: int, height: int, width: int) -> Array:
+    """bool[num, H, W]: one square each, sides uniform in 1..min(H, W), centres uniform, clipped at the border."""
+    side_key, row_key, col_key = jax.random.split(key, 3)
+    side = jax.random.randint(side_key, (num, 1), 1, min(height, width) + 1)
+    row = jax.random.randint(row_key, (num, 1), 0, height) - side // 2
+    col = jax.random.randint(col_key, (num, 1), 0, width) - side // 2
+    rows = (jnp.arange(height)[None] >= row) & (jnp.arange(height)[None] < row + side)
+    cols = (jnp.arange(width)[None] >= col) & (jnp.arange(width)[None] < col + side)
+    return rows[:, :, None] & cols[:, None, :]
+
+
+def _pairs(budget: int) -> int:
+    return max((budget - 1) // 2, 1)
