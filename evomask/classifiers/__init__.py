@@ -9,7 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from evomask.classifiers.wrappers import (
+    FlaxClassifier,
+    FunctionClassifier,
+    as_classifier,
+    check_classifier,
+    check_logits,
+)
 from evomask.types import Classifier
+
+__all__ = [
+    "CLASSIFIERS",
+    "FlaxClassifier",
+    "FunctionClassifier",
+    "as_classifier",
+    "check_classifier",
+    "check_logits",
+    "load",
+]
 
 
 def _efficientnet_lite0() -> Classifier:

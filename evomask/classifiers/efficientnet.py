@@ -51,6 +51,12 @@ BLOCKS = (
 )
 
 
+# Where `features` looks, as the number of blocks passed. The first three are the ends of the stages whose resolution and
+# relative depth are those of blocks 1, 6 and 10 of MobileNetV3-Small, the published choice; the last is the input of
+# the global average, the usual choice of Grad-CAM.
+DEPTHS = {"shallow": 3, "middle": 8, "deep": 15, "last": 17}
+
+
 def relu6(x: Array) -> Array:
     return jnp.clip(x, 0.0, 6.0)
 
@@ -145,12 +151,6 @@ class EfficientNetLite0(nn.Module):
         return tuple(features), self.logits(jnp.mean(x, (1, 2)))
 
 
-# Where `features` looks, as the number of blocks passed. The first three are the ends of the stages whose resolution and
-# relative depth are those of blocks 1, 6 and 10 of MobileNetV3-Small, the published choice; the last is the input of
-# the global average, the usual choice of Grad-CAM.
-DEPTHS = {"shallow": 3, "middle": 8, "deep": 15, "last": 17}
-
-
 @record
 class EfficientNetLite0Classifier:
     """EfficientNet-Lite0 with weights, a `Classifier`: images f32[N, 224, 224, 3] in [0, 1] -> logits f32[N, K].
@@ -163,6 +163,7 @@ class EfficientNetLite0Classifier:
     depthwise: str = static("shift")
     image_shape: tuple[int, int, int] = static((224, 224, 3))
     batch_size: int = static(8)
+    depths: tuple[str, ...] = static(tuple(DEPTHS))  # names of the feature maps
 
     def __call__(self, images: Array) -> Array:
         return self.features_and_logits(images)[1]

@@ -1,0 +1,245 @@
+"""Anybody's network as a `Classifier`, and the checks that every classifier passes before anything is compiled.
+
+In five lines, the network's definition left out:
+
+>>> from evomask.classifiers import as_classifier, check_classifier
+>>> network = nn.Sequential((lambda x: jnp.mean(x, (1, 2)), nn.Dense(10)))
+>>> variables = network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+>>> classifier = as_classifier((network, variables), normalize=((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)))
+>>> check_classifier(classifier, (32, 32, 3))
+10
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax import nnx
+
+from evomask.types import Array, Classifier, record, static
+
+Normalize = tuple[Sequence[float], Sequence[float]]  # (mean, std) per channel, of images in [0, 1]
+
+
+@record
+class FlaxClassifier:
+    """A Flax network: a Linen module with its variables, or an NNX graph definition with its state.
+
+    Where the network's class has a method `features(images)` that returns a tuple of feature maps, so has this.
+    """
+
+    definition: nn.Module | nnx.GraphDef = static()
+    state: object  # variables of the Linen module or state of the NNX module: leaves
+    normalize: tuple[Array, Array] | None = None  # (mean, std), each f32[1, 1, 1, C]
+    options: tuple[tuple[str, Hashable], ...] = static(())  # keywords of every call, such as ("train", False)
+    labels: tuple[str, ...] | None = static(None)
+    image_shape: tuple[int, int, int] | None = static(None)
+    batch_size: int = static(32)
+
+    def __call__(self, images: Array) -> Array:
+        return self._apply("__call__", images)
+
+    @property
+    def features(self) -> Callable[[Array], tuple[Array, ...]]:
+        """The network's own `features`; AttributeError if it has none, so that hasattr tells."""
+        linen = isinstance(self.definition, nn.Module)
+        network = self.definition if linen else nnx.merge(self.definition, self.state)
+        if not callable(getattr(type(network), "features", None)):
+            raise AttributeError(f"{type(network).__name__} has no method features(images)")
+        return lambda images: self._apply("features", images)
+
+    def _apply(self, method: str, images: Array):
+        images, options = _normalized(images, self.normalize), dict(self.options)
+        if isinstance(self.definition, nn.Module):
+            return self.definition.apply(self.state, images, method=method, **options)
+        return getattr(nnx.merge(self.definition, self.state), method)(images, **options)
+
+
+@record
+class FunctionClassifier:
+    """A JAX function of images, or of (params, images) where there are params (its weights, as leaves).
+
+    >>> def brightness(images):
+    ...     return jnp.mean(images, (1, 2))
+    >>> FunctionClassifier(brightness)(jnp.ones((2, 8, 8, 3))).shape
+    (2, 3)
+    """
+
+    function: Callable = static()
+    params: object = None
+    normalize: tuple[Array, Array] | None = None
+    labels: tuple[str, ...] | None = static(None)
+    image_shape: tuple[int, int, int] | None = static(None)
+    batch_size: int = static(32)
+
+    def __call__(self, images: Array) -> Array:
+        images = _normalized(images, self.normalize)
+        return self.function(images) if self.params is None else self.function(self.params, images)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rebuilt:
+    """Calls a callable pytree taken apart into arrays (params) and everything else (here, static)."""
+
+    structure: jax.tree_util.PyTreeDef
+    others: tuple[Hashable, ...]  # one per leaf, None where the leaf is an array
+
+    def __call__(self, arrays, images: Array) -> Array:
+        leaves = [other if array is None else array for array, other in zip(arrays, self.others)]
+        return jax.tree.unflatten(self.structure, leaves)(images)
+
+
+def as_classifier(
+    network,
+    *,
+    normalize: Normalize | None = None,
+    labels: Sequence[str] | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+    batch_size: int = 32,
+    **options,
+) -> Classifier:
+    """Make a `Classifier` of what JAX users have: images f32[N, H, W, C] in [0, 1] -> logits f32[N, K].
+
+    Args:
+      network: one of
+        - a pair (Linen module, variables), or (function of (params, images), params);
+        - an NNX module: copied, and the copy is put into eval mode, so batch-norms use their running averages and
+          dropout is off (the module given is left as it is);
+        - a callable pytree, such as an Equinox module, that takes a batch: a network for single images is
+          `jax.tree_util.Partial(lambda net, images: jax.vmap(net)(images), net)`; one that has array leaves only is
+          returned as it is if nothing else is asked for;
+        - a plain function of images. Weights that it closes over become constants of the compiled program, which
+          makes compilation slow and keeps a copy; prefer the pair with params.
+      normalize: (mean, std) per channel of the images that the network was trained on, in units of [0, 1].
+      labels: names of the K classes.
+      image_shape: the one (H, W, C) that the network takes, if there is only one.
+      batch_size: the number of images at which it runs fastest.
+      **options: keywords of every call of a Flax network, such as `train=False`.
+
+    Raises:
+      TypeError: `network` is none of these.
+      ValueError: a `normalize` that is not a pair of finite means and positive deviations.
+
+    >>> classifier = as_classifier(nnx.Linear(3, 10, rngs=nnx.Rngs(0)))
+    >>> classifier(jnp.ones((2, 3))).shape
+    (2, 10)
+    """
+    common = dict(
+        normalize=_mean_and_std(normalize),
+        labels=None if labels is None else tuple(labels),
+        image_shape=None if image_shape is None else tuple(image_shape),
+        batch_size=batch_size,
+    )
+    flax = dict(options=tuple(sorted(options.items())), **common)
+    pair = network if isinstance(network, tuple) and len(network) == 2 else (None, None)
+    if isinstance(pair[0], nn.Module):
+        return FlaxClassifier(*pair, **flax)
+    if isinstance(network, nnx.Module):
+        network = nnx.clone(network)
+        network.eval()
+        return FlaxClassifier(*nnx.split(network), **flax)
+    if options:
+        raise TypeError(f"options {sorted(options)} are for Flax networks only, got a {type(network).__name__}")
+    if isinstance(network, nn.Module):
+        raise TypeError(f"a Linen module has no weights of its own: pass the pair ({type(network).__name__}, variables)")
+    if callable(pair[0]):
+        return FunctionClassifier(*pair, **common)
+    if not callable(network):
+        raise TypeError(
+            f"cannot make a classifier of a {type(network).__name__}: pass a pair (Linen module, variables), an NNX "
+            "module, an Equinox module, a function of images or a pair (function of (params, images), params)"
+        )
+    if jax.tree_util.all_leaves([network]):
+        return FunctionClassifier(network, **common)
+    leaves, structure = jax.tree.flatten(network)
+    plain = normalize is None and labels is None and image_shape is None
+    if plain and all(_is_array(leaf) for leaf in leaves):
+        return network
+    others = tuple(None if _is_array(leaf) else leaf for leaf in leaves)
+    arrays = tuple(leaf if _is_array(leaf) else None for leaf in leaves)
+    return FunctionClassifier(_Rebuilt(structure, others), arrays, **common)
+
+
+def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) -> int:
+    """The number K of classes, if the classifier can be used for images of this (H, W, C); compiles nothing.
+
+    Raises:
+      TypeError: not a pytree of arrays with a call, or its logits are not one floating array.
+      ValueError: it takes another image shape, fails on it, or gives logits of another shape than [N, K], K >= 2.
+
+    >>> check_classifier(as_classifier(lambda images: jnp.mean(images, (1, 2))), (8, 8, 3))
+    3
+    """
+    name, image_shape = type(classifier).__name__, tuple(image_shape)
+    if not callable(classifier) or not all(_is_array(leaf) for leaf in jax.tree.leaves(classifier)):
+        raise TypeError(
+            f"classifier {name} is not a callable pytree of arrays: pass evomask.classifiers.as_classifier(...) of it"
+        )
+    expected = getattr(classifier, "image_shape", None)
+    if expected is not None and tuple(expected) != image_shape:
+        raise ValueError(f"classifier {name} takes images of shape {expected}, got {image_shape}: resize the images")
+    num = 3
+    images = jax.ShapeDtypeStruct((num, *image_shape), jnp.float32)
+    try:
+        logits = jax.eval_shape(lambda c, x: c(x), classifier, images)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(
+            f"classifier {name} fails on a batch of images f32{list(images.shape)} ({reason}): it must take "
+            "f32[N, H, W, C] of that H, W and C for any N"
+        ) from error
+    if not isinstance(logits, jax.ShapeDtypeStruct) or not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise TypeError(f"classifier {name} returns {_described(logits)}: it must return one floating array, logits[N, K]")
+    if logits.ndim != 2 or logits.shape[0] != num or logits.shape[1] < 2:
+        raise ValueError(
+            f"classifier {name} returns {_described(logits)} for {num} images: it must return logits[{num}, K] of two "
+            "or more classes (for a single probability p, return stack([0, log p - log(1 - p)]))"
+        )
+    labels = getattr(classifier, "labels", None)
+    if labels is not None and len(labels) != logits.shape[1]:
+        raise ValueError(f"classifier {name} has {logits.shape[1]} classes and {len(labels)} labels: give one per class")
+    return logits.shape[1]
+
+
+def check_logits(logits: Array) -> None:
+    """Raise ValueError unless every logit is a number; on the host, for logits f32[N, K] already computed.
+
+    >>> check_logits(jnp.array([[0.0, jnp.nan]]))
+    Traceback (most recent call last):
+    ...
+    ValueError: the classifier returned NaN for 1 of 1 images: check its weights and its normalisation (images are in [0, 1])
+    """
+    bad = np.isnan(np.asarray(logits)).any(axis=-1)
+    if bad.any():
+        raise ValueError(
+            f"the classifier returned NaN for {int(bad.sum())} of {bad.size} images: check its weights and its "
+            "normalisation (images are in [0, 1])"
+        )
+
+
+def _normalized(images: Array, normalize: tuple[Array, Array] | None) -> Array:
+    return images if normalize is None else (images - normalize[0]) / normalize[1]
+
+
+def _mean_and_std(normalize: Normalize | None) -> tuple[Array, Array] | None:
+    if normalize is None:
+        return None
+    mean, std = (np.asarray(part, np.float32).reshape(1, 1, 1, -1) for part in normalize)
+    if mean.shape != std.shape or not np.isfinite(mean).all() or not (np.isfinite(std) & (std > 0)).all():
+        raise ValueError(
+            f"normalize must be (mean, std), as many of each as channels, finite and std > 0, got {normalize}"
+        )
+    return jnp.asarray(mean), jnp.asarray(std)
+
+
+def _is_array(leaf) -> bool:
+    return isinstance(leaf, (jax.Array, np.ndarray))
+
+
+def _described(tree) -> str:
+    return str(jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", tree))
