@@ -50,7 +50,8 @@ class Counted:
     Pass it to a baseline where a classifier is expected and read `spent` afterwards.
 
     >>> from evomask.baselines import CentredSquare
-    >>> counted = Counted(lambda images: jnp.zeros((len(images), 2)), budget=10)
+    >>> from evomask.classifiers import as_classifier
+    >>> counted = Counted(as_classifier(lambda images: jnp.zeros((len(images), 2))), budget=10)
     >>> _ = CentredSquare()(counted, jnp.zeros((3, 8, 8, 1)), [0, 1, 0], key=jax.random.key(0), budget=10)
     >>> counted.spent
     [Spent(forward=0, backward=0), Spent(forward=0, backward=0), Spent(forward=0, backward=0)]
@@ -77,7 +78,8 @@ class Account:
       BudgetExceeded: before the classifier is called, if the call would spend more than `budget`.
       ValueError: the classifier returned NaN or infinity.
 
-    >>> account = Account(lambda images: jnp.zeros((len(images), 2)), budget=5)
+    >>> from evomask.classifiers import as_classifier
+    >>> account = Account(as_classifier(lambda images: jnp.zeros((len(images), 2))), budget=5)
     >>> account(np.zeros((3, 4, 4, 1), np.float32)).tolist()
     [[0.5, 0.5], [0.5, 0.5], [0.5, 0.5]]
     >>> account(np.zeros((3, 4, 4, 1), np.float32))

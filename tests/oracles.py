@@ -43,8 +43,8 @@ class BoxOracle:
     inside it) and one for the rest, then f32[N, 1, 1, boxes] (mean brightness of each box).
     """
 
-    threshold: float = 0.5
-    sharpness: float = 20.0
+    threshold: float = static(0.5)
+    sharpness: float = static(20.0)
     boxes: tuple[Box, ...] = static(((2, 4, 4, 4),))
     rule: str = static("all")
     batch_size: int = static(16)

@@ -2,11 +2,14 @@
 
 >>> import jax
 >>> import jax.numpy as jnp
->>> classifier = lambda images: jnp.stack([images.mean((1, 2, 3)), 1.0 - images[:, 0, 0, 0]], axis=-1)
->>> score = BASELINES["occlusion"](window=2)(
-...     jax.tree_util.Partial(classifier), jnp.ones((1, 4, 4, 1)), [1], key=jax.random.key(0), budget=5)
->>> score.shape, score.dtype
-((1, 4, 4), dtype('float32'))
+>>> from evomask.classifiers import as_classifier
+>>> classifier = as_classifier(lambda images: jnp.stack([images[:, :, :2].sum((1, 2, 3)), jnp.zeros(len(images))], 1))
+>>> score = BASELINES["occlusion"](window=2)(classifier, jnp.ones((1, 4, 4, 1)), [0], key=jax.random.key(0), budget=5)
+>>> score[0].round(2)
+Array([[0.02, 0.02, 0.  , 0.  ],
+       [0.02, 0.02, 0.  , 0.  ],
+       [0.02, 0.02, 0.  , 0.  ],
+       [0.02, 0.02, 0.  , 0.  ]], dtype=float32)
 """
 
 from __future__ import annotations

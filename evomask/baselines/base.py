@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from evomask.budget import Account, Counted, bare, charge, check_budget, check_spent
-from evomask.types import Array, Classifier, Key
+from evomask.classifiers.wrappers import check_classifier
+from evomask.types import Array, Classifier, InputError, Key
 
 
 def compiled(
@@ -26,7 +27,7 @@ def compiled(
       classifier: a `Classifier`, or `Counted` to have the cost of every image recorded.
       images: f32[B, H, W, C] in [0, 1].
       labels: int[B], the class to explain in each image.
-      key: one key, from which image b takes `fold_in(key, b)`; or B keys, one per image, used as they are.
+      key: one key, the same for every image, so that an image gets the same score alone or among others.
       budget: evaluations allowed per image.
 
     Returns:
@@ -35,18 +36,18 @@ def compiled(
     Raises:
       ValueError, TypeError: bad input. BudgetExceeded: the method needs more than `budget`.
     """
-    images, labels, keys = check_inputs(classifier, images, labels, key, budget)
+    images, labels = check_inputs(classifier, images, labels, key, budget)
     cost = method.cost(images.shape[1:], budget)
     check_spent(cost, budget, type(method).__name__)
-    scores = _explain(method, bare(classifier), images, labels, keys, budget)
+    scores = _explain(method, bare(classifier), images, labels, key, budget)
     for _ in range(len(images)):
         charge(classifier, cost)
     return scores
 
 
 @functools.partial(jax.jit, static_argnames="budget")
-def _explain(method, classifier, images: Array, labels: Array, keys: Array, budget: int) -> Array:
-    return jax.lax.map(lambda item: method.explain(classifier, *item, budget), (images, labels, keys))
+def _explain(method, classifier, images: Array, labels: Array, key: Key, budget: int) -> Array:
+    return jax.lax.map(lambda item: method.explain(classifier, *item, key, budget), (images, labels))
 
 
 def on_host(
@@ -57,13 +58,13 @@ def on_host(
     Raises:
       ImportError: the package behind the method is missing. ValueError: the classifier returned NaN.
     """
-    images, labels, keys = check_inputs(classifier, images, labels, key, budget)
+    images, labels = check_inputs(classifier, images, labels, key, budget)
     check_spent(method.cost(images.shape[1:], budget), budget, type(method).__name__)
     scores = []
-    for image, label, one in zip(np.asarray(images), labels.tolist(), keys, strict=True):
+    for image, label in zip(np.asarray(images), labels.tolist(), strict=True):
         account = Account(classifier, budget)
         try:
-            scores.append(method.explain(account, image, label, one, budget))
+            scores.append(method.explain(account, image, label, key, budget))
         except ModuleNotFoundError as error:
             raise ImportError(f"{type(method).__name__} needs the {error.name!r} package: "
                               "pip install 'evomask[baselines]'") from error
@@ -71,38 +72,24 @@ def on_host(
     return jnp.asarray(np.stack(scores), jnp.float32)
 
 
-def check_inputs(classifier, images, labels, key, budget) -> tuple[Array, Array, Array]:
-    """Images f32[B, H, W, C], labels int32[B] and keys[B], or an error that names the input and the remedy."""
+def check_inputs(classifier, images, labels, key, budget) -> tuple[Array, Array]:
+    """Images f32[B, H, W, C] and labels int32[B], or an error that names the input and the remedy."""
     check_budget(budget)
     images, labels = jnp.asarray(images), jnp.asarray(labels)
     if images.ndim != 4 or images.dtype != jnp.float32 or 0 in images.shape:
-        raise ValueError(f"images must be float32[B, H, W, C], got {images.dtype}{list(images.shape)}: "
-                         "add the batch axis with images[None], divide uint8 pixels by 255")
+        raise InputError(f"images are {images.dtype}{list(images.shape)}: give float32[B, H, W, C], for one image "
+                         "image[None], for bytes images / 255")
     low, high = float(images.min()), float(images.max())
     if not (low >= 0 and high <= 1):
-        raise ValueError(f"images must lie in [0, 1] and be finite, got values from {low} to {high}")
-    shape = getattr(bare(classifier), "image_shape", images.shape[1:])
-    if tuple(images.shape[1:]) != tuple(shape):
-        raise ValueError(f"the classifier takes images of shape {tuple(shape)}, got {images.shape[1:]}: resize them")
+        raise InputError(f"images range from {low:.4g} to {high:.4g}: give finite values in [0, 1]")
+    classes = check_classifier(bare(classifier), images.shape[1:])
     if labels.shape != images.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"labels must be int[{len(images)}], one per image, got {labels.dtype}{list(labels.shape)}")
-    logits = jax.eval_shape(bare(classifier), jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32))
-    if logits.ndim != 2 or logits.shape[0] != 1 or logits.shape[1] < 2:
-        raise ValueError(f"the classifier must return logits [N, K] with K >= 2, got shape {logits.shape} for N = 1")
-    if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
-        raise ValueError(f"labels must lie in 0..{logits.shape[1] - 1}, got {np.asarray(labels).tolist()}")
-    return images, labels.astype(jnp.int32), keys_for(key, len(images))
-
-
-def keys_for(key: Key, num: int) -> Array:
-    """One key per image: `fold_in(key, b)` of a single key, or the B keys that were given."""
-    if not jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
-        raise TypeError("key must be made by jax.random.key(seed); an integer or a raw uint32 key is not enough")
-    if key.ndim == 0:
-        return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(num))
-    if key.shape != (num,):
-        raise ValueError(f"give one key, or one key for each of the {num} images; got keys of shape {key.shape}")
-    return key
+        raise InputError(f"labels are {labels.dtype}{list(labels.shape)}: give {len(images)} integers, one per image")
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise InputError(f"labels are {labels.tolist()}: give classes from 0 to {classes - 1}")
+    if not jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key) or key.ndim:
+        raise TypeError("key must be one key of jax.random.key(seed), not an integer, a raw key or an array of keys")
+    return images, labels.astype(jnp.int32)
 
 
 def probability(classifier: Classifier, images: Array, label: Array) -> Array:
