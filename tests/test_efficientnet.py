@@ -1,0 +1,111 @@
+"""EfficientNet-Lite0: golden logits, both forms of the depthwise convolution, feature maps, restriction to classes."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from evomask.classifiers import efficientnet
+
+INDICES = [0, 217, 641, 722, 999]
+PYTORCH = [[-0.8644, -2.2485, 7.4757, 9.6558, -1.6525], [-0.7118, -2.0701, 7.6200, 8.9517, -0.8479]]
+SHIPPED = [[-0.8708, -2.2452, 7.5200, 9.6779, -1.6635], [-0.7110, -2.0679, 7.6383, 8.9836, -0.8472]]
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return dataclasses.replace(efficientnet.efficientnet_lite0(), depthwise="shift")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return jnp.stack([efficientnet.reference_image(seed) for seed in range(2)])
+
+
+@pytest.fixture(scope="module")
+def outputs(classifier, images):
+    return jax.jit(lambda c, x: c.features_and_logits(x))(classifier, images)
+
+
+def test_golden_logits(outputs):
+    """Logits of `reference_image` by the source weights in PyTorch; storing half precision moves them by up to 0.05.
+
+    `python -m experiments.convert_lite0 --check` computes them again and compares in single precision to 1e-3.
+    """
+    np.testing.assert_allclose(np.asarray(outputs[1])[:, INDICES], PYTORCH, atol=0.05)
+
+
+def test_golden_logits_of_the_stored_weights(outputs):
+    """The same by this network as shipped: catches a change of the arithmetic too small for the test above."""
+    np.testing.assert_allclose(np.asarray(outputs[1])[:, INDICES], SHIPPED, atol=1e-3)
+
+
+def test_both_depthwise_forms_agree(classifier, images, outputs):
+    conv = dataclasses.replace(classifier, depthwise="conv")
+    np.testing.assert_allclose(jax.jit(conv.__call__)(images[:1]), outputs[1][:1], atol=1e-3)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("shape", [(7, 8), (8, 7)])
+def test_shifted_sum_is_the_grouped_convolution(shape, size, stride):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, *shape, 4)).astype(np.float32)
+    kernel = rng.normal(size=(size, size, 4)).astype(np.float32)
+    expected = jax.lax.conv_general_dilated(
+        x, kernel[:, :, None], (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=4
+    )
+    actual = efficientnet.shifted_sum(jnp.asarray(x), jnp.asarray(kernel), stride)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_feature_maps(classifier, outputs):
+    features, _ = outputs
+    assert classifier.depths == ("shallow", "middle", "deep", "last")
+    assert [feature.shape for feature in features] == [(2, 56, 56, 24), (2, 14, 14, 80), (2, 7, 7, 192), (2, 7, 7, 1280)]
+
+
+@pytest.mark.parametrize("depth", [2, 3, -1])
+def test_logits_from_features(classifier, outputs, depth):
+    features, logits = outputs
+    actual = jax.jit(lambda c, x: c.from_features(depth, x))(classifier, features[depth])
+    np.testing.assert_allclose(actual, logits, atol=1e-4)
+
+
+def test_from_features_has_a_gradient(classifier, outputs):
+    features, _ = outputs
+    gradient = jax.grad(lambda x: classifier.from_features(-1, x)[:, 217].sum())(features[-1])
+    expected = classifier.params["logits"]["kernel"][:, 217] / 49  # the head is a mean and a matrix
+    np.testing.assert_allclose(gradient, jnp.broadcast_to(expected[None, None, None], gradient.shape), atol=1e-6)
+
+
+def test_features_and_logits_share_one_trunk(classifier, images):
+    """Calling both methods in one program costs one pass: XLA merges the equal halves."""
+    both = jax.jit(lambda c, x: (c.features(x), c(x))).lower(classifier, images[:1])
+    once = jax.jit(lambda c, x: c.features_and_logits(x)).lower(classifier, images[:1])
+    flops = [program.compile().cost_analysis()["flops"] for program in (both, once)]
+    assert flops[0] == pytest.approx(flops[1], rel=1e-3)
+
+
+def test_imagenette_is_a_restriction(classifier, outputs):
+    ten = efficientnet.imagenette()
+    assert ten.labels == (
+        "tench", "English springer", "cassette player", "chain saw", "church",
+        "French horn", "garbage truck", "gas pump", "golf ball", "parachute",
+    )  # fmt: skip
+    features, logits = outputs
+    actual = ten.from_features(-1, features[-1])
+    np.testing.assert_allclose(actual, logits[:, jnp.array(efficientnet.IMAGENETTE)], atol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [[1], [0, 1000], [-1, 2]])
+def test_bad_classes(classes):
+    with pytest.raises(ValueError, match="two or more ImageNet indices in 0..999"):
+        efficientnet.efficientnet_lite0(classes)
+
+
+def test_labels_are_one_per_class_and_distinct():
+    labels = efficientnet.LABELS.read_text(encoding="utf-8").splitlines()
+    assert len(labels) == len(set(labels)) == 1000 and all(label == label.strip() != "" for label in labels)
