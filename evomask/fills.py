@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from evomask.types import Array, Image, Key, record
+
+Fill = Callable[[Key, Image], Array]  # f32[H, W, C] -> blank f32[H, W, C]
 
 
 @record
@@ -62,3 +66,9 @@ def apply(mask: Array, image: Image, blank: Array) -> Array:
     """bool[..., H, W], f32[H, W, C], f32[H, W, C] -> f32[..., H, W, C]: the image where kept, the blank elsewhere."""
     lead = range(mask.ndim - 2)
     return jnp.where(mask[..., None], jnp.expand_dims(image, lead), jnp.expand_dims(blank, lead))
+
+
+@jax.jit
+def blank(fill: Fill, key: Key, image: Image) -> Array:
+    """f32[H, W, C], the image with every pixel blanked."""
+    return fill(key, image)

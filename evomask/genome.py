@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evomask.types import Array, Genome, Key, Mask, record
+from evomask.types import Array, Genome, InputError, Key, Mask, record
 
 OFF = -1  # the radius of a gene that is switched off
 
@@ -56,13 +56,28 @@ def sample(key: Key, space: Space, num: int) -> Genome:
     >>> sample(jax.random.key(0), everywhere, 5).shape
     (5, 3)
     """
-    key_centre, key_radius = jax.random.split(key)
-    draws = jax.random.uniform(key_centre, (num,))
+    return decode(jax.random.uniform(key, (num, 2)), space)
+
+
+def decode(draws: Array, space: Space) -> Genome:
+    """Genes from uniform draws in [0, 1): f32[..., 2] -> int32[..., 3]; the inverse of the two distribution functions.
+
+    >>> decode(jnp.array([0.0, 0.99]), space(jnp.eye(4, dtype=bool), jnp.array([2, 5])))
+    Array([0, 0, 5], dtype=int32)
+    """
     # side="right" skips pixels of zero density, whose cumulative value equals their predecessor's.
-    flat = jnp.searchsorted(space.cumulative, draws, side="right")
+    flat = jnp.searchsorted(space.cumulative, draws[..., 0], side="right")
     row, col = jnp.divmod(jnp.minimum(flat, space.cumulative.size - 1), space.shape[1])
-    radius = jax.random.choice(key_radius, space.radii, (num,))
-    return jnp.stack([row, col, radius], axis=-1).astype(jnp.int32)
+    return jnp.stack([row, col, space.radii[pick(draws[..., 1], space.radii.size)]], axis=-1).astype(jnp.int32)
+
+
+def pick(draw: Array, num: Array | int) -> Array:
+    """Uniform draws in [0, 1) -> int32 in 0 .. num - 1.
+
+    >>> pick(jnp.array([0.0, 0.5, 0.99]), 4)
+    Array([0, 2, 3], dtype=int32)
+    """
+    return jnp.minimum((draw * jnp.asarray(num, jnp.float32)).astype(jnp.int32), num - 1)
 
 
 def rasterize(genome: Genome, shape: tuple[int, int]) -> Mask:
@@ -112,17 +127,17 @@ def scale_radii(radii: Sequence[float | int], shape: tuple[int, int]) -> np.ndar
     """Radii in pixels (integers) or as fractions of the shorter side (floats below one) -> int32[R] pixels.
 
     Raises:
-      ValueError: a radius is not positive, or as long as the shorter side.
+      InputError: a radius is not positive, or as long as the shorter side.
 
     >>> scale_radii((30, 0.1), (224, 300))
     array([30, 22], dtype=int32)
     """
     short = min(shape)
     if not radii:
-        raise ValueError("radii is empty: give at least one, in pixels (8) or as a fraction of the shorter side (0.05)")
+        raise InputError("radii is empty: give at least one, in pixels (8) or as a fraction of the shorter side (0.05)")
     for radius in radii:
         if not 0 < radius < short:
-            raise ValueError(
+            raise InputError(
                 f"radius {radius} does not fit an image of {shape[0]} x {shape[1]} pixels: "
                 f"give pixels from 1 to {short - 1}, or a fraction of the shorter side between 0 and 1"
             )

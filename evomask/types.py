@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -19,6 +18,10 @@ Key = jax.Array  # one key of `jax.random.key`
 Image = jax.Array  # f32[H, W, C] in [0, 1]
 Mask = jax.Array  # bool[..., H, W], True where the pixel is kept
 Genome = jax.Array  # int32[..., G, 3]: (row, col, radius); a negative radius switches the patch off
+
+
+class InputError(ValueError):
+    """Bad input. The message is one line that names the input, the problem and the remedy."""
 
 
 def record(cls: type) -> type:
@@ -127,6 +130,3 @@ class Explanation:
     status: np.ndarray  # int32[B], a `Status`
     evaluations: np.ndarray  # int32[B], images sent through the classifier by the search
     history: History
-
-
-Evaluator = Callable[[Mask], Evaluation]  # bool[P, H, W] -> Evaluation of P masks

@@ -8,6 +8,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from evomask.genome import pick
 from evomask.types import Array, Genome, Key, record
 
 
@@ -19,14 +20,14 @@ def one_point(key: Key, a: Genome, b: Genome) -> Genome:
     Array([1, 1, 1, 1], dtype=int32)
     """
     genes = a.shape[0]
-    cut = jax.random.randint(key, (), 1, max(genes, 2))
+    cut = 1 + pick(jax.random.uniform(key), max(genes - 1, 1))
     return _exchange(jnp.arange(genes) >= cut, a, b)
 
 
 def two_point(key: Key, a: Genome, b: Genome) -> Genome:
     """Genes between two random cuts change places."""
     genes = a.shape[0]
-    low, high = jnp.sort(jax.random.randint(key, (2,), 0, genes + 1))
+    low, high = jnp.sort(pick(jax.random.uniform(key, (2,)), genes + 1))
     place = jnp.arange(genes)
     return _exchange((low <= place) & (place < high), a, b)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from evomask import genome as genes_lib
-from evomask.genome import OFF, Space, is_active
+from evomask.genome import OFF, Space, decode, is_active, pick
 from evomask.types import Array, Genome, Key, record
 
+MOST_TURNS = 4  # of a `Mixture`
 MutationFn = Callable[[Key, Genome, Space], Genome]
 
 
@@ -19,73 +20,64 @@ def replace(key: Key, genome: Genome, space: Space) -> Genome:
 
     >>> from evomask.genome import space
     >>> everywhere = space(jnp.ones((8, 8), bool), jnp.array([3]))
-    >>> replace(jax.random.key(0), jnp.zeros((2, 3), jnp.int32), everywhere)[:, 2]
-    Array([0, 3], dtype=int32)
+    >>> sorted(replace(jax.random.key(0), jnp.zeros((2, 3), jnp.int32), everywhere)[:, 2].tolist())
+    [0, 3]
     """
-    key_place, key_gene = jax.random.split(key)
-    place = jax.random.randint(key_place, (), 0, genome.shape[0])
-    return genome.at[place].set(genes_lib.sample(key_gene, space, 1)[0])
+    draws = jax.random.uniform(key, (3,))
+    return genome.at[pick(draws[0], genome.shape[0])].set(decode(draws[1:], space))
 
 
 def move(key: Key, genome: Genome, space: Space, scale: Array | float) -> Genome:
-    """A random patch moves along one axis or both, by a Gaussian step of `scale` times its own side.
+    """A random patch moves along one axis or both, by an exponential step of mean `scale` times its own side.
 
-    Steps are rounded away from zero, so that it moves by at least a pixel, and the centre stays on the image.
+    Steps are rounded up, so that it moves by at least a pixel, and the centre stays on the image.
     """
-    key_place, key_step, key_axes = jax.random.split(key, 3)
-    place = _active_place(key_place, genome)
+    draws = jax.random.uniform(key, (6,))
+    place = _active_place(draws[0], genome)
     row, col, radius = genome[place]
     side = (2 * radius + 1).astype(jnp.float32)
-    step = jax.random.normal(key_step, (2,)) * scale * side
-    axes = jnp.array([[True, False], [False, True], [True, True]])[jax.random.randint(key_axes, (), 0, 3)]
-    step = jnp.where(axes, jnp.sign(step) * jnp.ceil(jnp.abs(step)), 0.0).astype(jnp.int32)
-    height, width = space.shape
-    moved = jnp.stack([jnp.clip(row + step[0], 0, height - 1), jnp.clip(col + step[1], 0, width - 1), radius])
-    return _set_if(genome, place, moved, radius >= 0)
+    axes = jnp.array([[1, 0], [0, 1], [1, 1]])[pick(draws[1], 3)]
+    step = axes * _sign(draws[2:4]) * _exponential(draws[4:], scale * side)
+    return _set_if(genome, place, _on_image(row + step[0], col + step[1], radius, space), radius >= 0)
 
 
-def resize(key: Key, genome: Genome, space: Space, scale: Array | float, growth: Array | float = 0.3) -> Genome:
-    """A random patch grows (with probability `growth`) or shrinks by a log-normal factor, one corner or the centre kept.
+def resize(key: Key, genome: Genome, space: Space, scale: Array | float, growth: Array | float) -> Genome:
+    """A random patch grows (with probability `growth`) or shrinks, keeping one corner, the middle of a side, or its centre.
 
-    The radius changes by at least one pixel and stays between 0 and half of the shorter side.
+    The radius changes by an exponential step of mean `scale` times the side, by at least one pixel, and stays between 0
+    and half of the shorter side.
     """
-    key_place, key_size, key_sign, key_anchor = jax.random.split(key, 4)
-    place = _active_place(key_place, genome)
+    draws = jax.random.uniform(key, (5,))
+    place = _active_place(draws[0], genome)
     row, col, radius = genome[place]
-    factor = jnp.exp(jnp.abs(jax.random.normal(key_size)) * scale) - 1.0
-    change = jnp.maximum(jnp.round(radius.astype(jnp.float32) * factor), 1.0).astype(jnp.int32)
-    change = jnp.where(jax.random.bernoulli(key_sign, growth), change, -change)
-    height, width = space.shape
-    resized = jnp.clip(radius + change, 0, min(height, width) // 2)
-    # Moving the centre against the change of radius keeps the sides on one side where they are.
-    anchor = jax.random.randint(key_anchor, (2,), -1, 2) * (radius - resized)
-    new = jnp.stack([jnp.clip(row + anchor[0], 0, height - 1), jnp.clip(col + anchor[1], 0, width - 1), resized])
-    return _set_if(genome, place, new, radius >= 0)
+    change = _exponential(draws[1], scale * (2 * radius + 1).astype(jnp.float32))
+    change = jnp.where(draws[2] < growth, change, -change)
+    resized = jnp.clip(radius + change, 0, min(space.shape) // 2)
+    # Moving the centre against the change of radius keeps the patch where it was on one side.
+    anchor = (pick(draws[3:], 3) - 1) * (radius - resized)
+    return _set_if(genome, place, _on_image(row + anchor[0], col + anchor[1], resized, space), radius >= 0)
 
 
 def drop(key: Key, genome: Genome) -> Genome:
     """A random patch is switched off, unless it is the last one.
 
-    >>> drop(jax.random.key(0), jnp.array([[1, 1, 1], [2, 2, -1]]))[:, 2]
-    Array([ 1, -1], dtype=int32)
+    >>> sorted(drop(jax.random.key(0), jnp.array([[1, 1, 1], [2, 2, 1]]))[:, 2].tolist())
+    [-1, 1]
     """
-    place = _active_place(key, genome)
-    off = genome[place].at[2].set(OFF)
-    return _set_if(genome, place, off, is_active(genome).sum() > 1)
+    place = _active_place(jax.random.uniform(key), genome)
+    return _set_if(genome, place, genome[place].at[2].set(OFF), is_active(genome).sum() > 1)
 
 
 def split(key: Key, genome: Genome, space: Space) -> Genome:
     """A random patch of radius above 1 becomes two of half its size at opposite corners, where a gene is free."""
-    key_place, key_side = jax.random.split(key)
-    place = _active_place(key_place, genome)
+    draws = jax.random.uniform(key, (2,))
+    place = _active_place(draws[0], genome)
     free = jnp.argmin(is_active(genome))
     row, col, radius = genome[place]
     half = radius // 2
-    reach = radius - half
-    turn = jnp.where(jax.random.bernoulli(key_side), 1, -1)
-    height, width = space.shape
-    first = jnp.stack([jnp.clip(row - reach, 0, height - 1), jnp.clip(col - turn * reach, 0, width - 1), half])
-    second = jnp.stack([jnp.clip(row + reach, 0, height - 1), jnp.clip(col + turn * reach, 0, width - 1), half])
+    reach, turn = radius - half, _sign(draws[1]) * (radius - half)
+    first = _on_image(row - reach, col - turn, half, space)
+    second = _on_image(row + reach, col + turn, half, space)
     possible = (radius > 1) & ~is_active(genome)[free]
     return _set_if(_set_if(genome, place, first, possible), free, second, possible)
 
@@ -100,7 +92,7 @@ class Replace:
 
 @record
 class Move:
-    """`move` by steps of `scale` times the side of the patch."""
+    """`move` by steps of `scale` times the side of the patch on average."""
 
     scale: float = 0.25
 
@@ -110,9 +102,9 @@ class Move:
 
 @record
 class Resize:
-    """`resize` by log-normal factors of width `scale`, growing with probability `growth`."""
+    """`resize` by steps of `scale` times the side of the patch on average, growing with probability `growth`."""
 
-    scale: float = 0.3
+    scale: float = 0.1
     growth: float = 0.3
 
     def __call__(self, key: Key, genome: Genome, space: Space) -> Genome:
@@ -137,7 +129,7 @@ class Split:
 
 @record
 class Mixture:
-    """One of several mutations, drawn by weight, and again with probability `again`, up to four times in all."""
+    """One of several mutations, drawn by weight, and again with probability `again`, up to `MOST_TURNS` times in all."""
 
     mutations: tuple[MutationFn, ...]
     weights: tuple[float, ...]
@@ -146,20 +138,43 @@ class Mixture:
     def __call__(self, key: Key, genome: Genome, space: Space) -> Genome:
         if len(self.mutations) != len(self.weights):
             raise ValueError(f"Mixture has {len(self.mutations)} mutations but {len(self.weights)} weights: give one each")
-        logits = jnp.log(jnp.stack([jnp.asarray(weight, jnp.float32) for weight in self.weights]))
-        going = jnp.array(True)
-        for key_turn in jax.random.split(key, 4):
-            key_choice, key_change, key_again = jax.random.split(key_turn, 3)
-            choice = jax.random.categorical(key_choice, logits)
-            changed = jax.lax.switch(choice, self.mutations, key_change, genome, space)
-            genome = jnp.where(going, changed, genome)
-            going &= jax.random.bernoulli(key_again, self.again)
-        return genome
+        weights = jnp.cumsum(jnp.stack([jnp.asarray(weight, jnp.float32) for weight in self.weights]))
+        branches = [functools.partial(_call, mutation) for mutation in self.mutations]  # `switch` hashes its branches
+        key_turns, key_draws = jax.random.split(key)
+        draws = jax.random.uniform(key_draws, (MOST_TURNS, 2))
+        choices = jnp.minimum(jnp.searchsorted(weights, draws[:, 0] * weights[-1], side="right"), len(branches) - 1)
+        going = jnp.cumprod(draws[:, 1] < self.again) > 0  # whether there is a turn after this one
+
+        def turn(genome: Genome, args: tuple[Key, Array, Array]) -> tuple[Genome, None]:
+            key_turn, choice, is_on = args
+            return jnp.where(is_on, jax.lax.switch(choice, branches, key_turn, genome, space), genome), None
+
+        is_on = jnp.concatenate([jnp.array([True]), going[:-1]])
+        return jax.lax.scan(turn, genome, (jax.random.split(key_turns, MOST_TURNS), choices, is_on))[0]
 
 
-def _active_place(key: Key, genome: Genome) -> Array:
-    """The place of a random gene that is switched on (of any gene, if none is)."""
-    return jax.random.categorical(key, jnp.where(is_active(genome), 0.0, -1e9))
+def _call(mutation: MutationFn, key: Key, genome: Genome, space: Space) -> Genome:
+    return mutation(key, genome, space)
+
+
+def _active_place(draw: Array, genome: Genome) -> Array:
+    """The place of a random gene that is switched on; the first place, if none is."""
+    active = is_active(genome)
+    return jnp.argmax(jnp.cumsum(active) > pick(draw, jnp.maximum(active.sum(), 1)))
+
+
+def _on_image(row: Array, col: Array, radius: Array, space: Space) -> Array:
+    height, width = space.shape
+    return jnp.stack([jnp.clip(row, 0, height - 1), jnp.clip(col, 0, width - 1), radius])
+
+
+def _exponential(draw: Array, mean: Array) -> Array:
+    """Whole steps of at least one: a uniform draw -> int32."""
+    return jnp.ceil(-jnp.log1p(-draw) * mean).astype(jnp.int32).clip(1)
+
+
+def _sign(draw: Array) -> Array:
+    return jnp.where(draw < 0.5, -1, 1)
 
 
 def _set_if(genome: Genome, place: Array, gene: Array, condition: Array) -> Genome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from evomask.genome import pick
 from evomask.types import Array, Key, record, static
 
 
@@ -14,7 +15,7 @@ def tournament(key: Key, fitness: Array, num: int, size: int) -> Array:
     >>> tournament(jax.random.key(0), jnp.array([0.0, 1.0]), 3, size=64)
     Array([1, 1, 1], dtype=int32)
     """
-    entrants = jax.random.randint(key, (num, size), 0, fitness.shape[0])
+    entrants = pick(jax.random.uniform(key, (num, size)), fitness.shape[0])
     winners = jnp.argmax(_nan_is_worst(fitness)[entrants], axis=1)
     return jnp.take_along_axis(entrants, winners[:, None], axis=1)[:, 0]
 
@@ -29,7 +30,9 @@ def rank(key: Key, fitness: Array, num: int, pressure: Array | float) -> Array:
     size = fitness.shape[0]
     ranks = jnp.argsort(jnp.argsort(_nan_is_worst(fitness))).astype(jnp.float32)
     weights = (2.0 - pressure) + 2.0 * (pressure - 1.0) * ranks / max(size - 1, 1)
-    return jax.random.choice(key, size, (num,), p=weights / weights.sum()).astype(jnp.int32)
+    cumulative = jnp.cumsum(weights)
+    draws = jax.random.uniform(key, (num,)) * cumulative[-1]
+    return jnp.minimum(jnp.searchsorted(cumulative, draws, side="right"), size - 1).astype(jnp.int32)
 
 
 def truncation(key: Key, fitness: Array, num: int, fraction: Array | float) -> Array:

@@ -1,0 +1,42 @@
+"""The configuration of `explain`: one record of stages, operators, fitness, fill and scoring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from evomask import batching, fills, scoring
+from evomask.evaluate import cost
+from evomask.evolve import Operators
+from evomask.fitness import Fitness
+from evomask.refine import Stage
+from evomask.types import Array, Classifier, Key, record, static
+
+
+@record
+class Config:
+    """Everything that decides what `explain` does, besides the classifier, the images and the key.
+
+    Floats are leaves: changing them does not compile again. See `evomask.presets` for the recipes.
+    """
+
+    stages: tuple[Stage, ...]
+    operators: Operators
+    fitness: Fitness
+    fill: Callable[[Key, Array], Array] = fills.Constant()
+    scoring: Callable[..., Array] = scoring.BestOfGeneration()
+    confidence_ratio: float = 0.9  # of the whole image's confidence, that a sufficient mask keeps
+    score_inside_only: bool = static(False)  # see `scoring.normalize`
+    batch_size: int | None = static(None)  # images in one call of the classifier; None: what the classifier prefers
+
+    @property
+    def evaluations(self) -> int:
+        """Images that the search sends through the classifier, for each image explained."""
+        return sum((stage.generations + 1) * self.generation_cost(stage) for stage in self.stages)
+
+    def generation_cost(self, stage: Stage) -> int:
+        """Evaluations of one generation of a stage."""
+        return cost(stage.num_offspring, self.fitness.needs_inverse)
+
+    def batch_size_for(self, classifier: Classifier) -> int:
+        """The most images in one call of the classifier."""
+        return self.batch_size or batching.batch_size(classifier)

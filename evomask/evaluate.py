@@ -1,0 +1,96 @@
+"""One batched forward pass per generation: everything that fitness and scoring want to know about P masks.
+
+A population is cut into equal batches of at most `batch_size` images, which go through the classifier one after the
+other. The shape of a batch follows from the population alone, so an image gets the same bits however many are explained
+together, and only one batch of masked images exists at a time.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from evomask import fills, genome
+from evomask.types import Array, Classifier, Evaluation, Mask, Target
+
+
+def evaluate(
+    classifier: Classifier,
+    target: Target,
+    blank: Array,
+    masks: Mask,
+    *,
+    inverse: bool,
+    features: bool,
+    batch_size: int,
+) -> Evaluation:
+    """Sends P masked images (and P inverse-masked ones, if asked) through the classifier.
+
+    Args:
+      classifier: logits of images in [0, 1].
+      target: image and class; with features, its feature maps.
+      blank: f32[H, W, C], what shows where a mask does not.
+      masks: bool[P, H, W].
+      inverse: whether to evaluate the inverse-masked images too; their fields are NaN otherwise.
+      features: whether to compare feature maps; `distance` is NaN otherwise.
+      batch_size: the most images in one call of the classifier.
+    """
+    num, *shape = masks.shape
+    queue = jnp.concatenate([masks, ~masks]) if inverse else masks
+    total = queue.shape[0]
+    calls = -(-total // batch_size)
+    size = -(-total // calls)
+    padded = jnp.concatenate([queue, jnp.zeros((calls * size - total, *shape), bool)])
+    look = functools.partial(_look, classifier, target, blank, features)
+    seen = jax.lax.map(look, padded.reshape(calls, size, *shape))
+    log_prob, margin, distance = (values.reshape(-1) for values in seen)
+    missing = jnp.full(num, jnp.nan)
+    return Evaluation(
+        area=genome.area(masks),
+        confidence=jnp.exp(log_prob[:num]),
+        margin=margin[:num],
+        inverse_confidence=jnp.exp(log_prob[num : 2 * num]) if inverse else missing,
+        inverse_margin=margin[num : 2 * num] if inverse else missing,
+        distance=distance[:num],
+    )
+
+
+def cost(population: int, inverse: bool) -> int:
+    """Evaluations, that is images sent through the classifier, for one population."""
+    return population * (2 if inverse else 1)
+
+
+def log_prob_and_margin(logits: Array, label: Array) -> tuple[Array, Array]:
+    """f32[N, K], int32[] -> log-probability of the label and its margin over the best other class, both f32[N].
+
+    >>> log_prob, margin = log_prob_and_margin(jnp.array([[0.0, 2.0, 0.0]]), 1)
+    >>> round(float(margin[0]), 4)
+    2.0
+    """
+    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+    is_label = (jnp.arange(logits.shape[-1]) == label)[None]
+    own = jnp.max(jnp.where(is_label, log_probs, -jnp.inf), axis=-1)
+    other = jnp.max(jnp.where(is_label, -jnp.inf, log_probs), axis=-1)
+    return own, own - other
+
+
+def _look(classifier: Classifier, target: Target, blank: Array, features: bool, masks: Mask):
+    images = fills.apply(masks, target.image, blank)
+    if not features:
+        log_prob, margin = log_prob_and_margin(classifier(images), target.label)
+        return log_prob, margin, jnp.full_like(margin, jnp.nan)
+    maps, logits = features_and_logits(classifier, images)
+    log_prob, margin = log_prob_and_margin(logits, target.label)
+    distances = [
+        jnp.mean(jnp.square(seen - whole[None]), axis=range(1, seen.ndim)) for seen, whole in zip(maps, target.features)
+    ]
+    return log_prob, margin, sum(distances) / len(distances)
+
+
+def features_and_logits(classifier: Classifier, images: Array) -> tuple[tuple[Array, ...], Array]:
+    """Feature maps and logits, from one pass where the classifier offers it."""
+    if hasattr(classifier, "features_and_logits"):
+        return classifier.features_and_logits(images)
+    return classifier.features(images), classifier(images)

@@ -1,0 +1,133 @@
+"""The engine of one stage: a population of genomes under selection, crossover, mutation and survival, as a scan.
+
+Nothing here is jitted: `evomask.explain` compiles the whole of it. The engine takes callables (see `evomask.operators`)
+and knows nothing of classifiers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from evomask import genome as genes
+from evomask.fitness import Fitness, ranks
+from evomask.genome import Space
+from evomask.operators import plus
+from evomask.types import Array, Evaluation, Genome, Key, Mask, Target, record
+
+
+@record
+class Operators:
+    """The moving parts of the evolution; see `evomask.operators` for their signatures."""
+
+    selection: Callable[[Key, Array, int], Array]
+    crossover: Callable[[Key, Genome, Genome], Genome]
+    mutation: Callable[[Key, Genome, Space], Genome]
+    survival: Callable[[Array, int], Array]
+
+
+class Problem(NamedTuple):
+    """What one stage optimises and where."""
+
+    target: Target
+    space: Space
+    fitness: Fitness
+    evaluate: Callable[[Mask], Evaluation]  # bool[P, H, W] -> evaluation of P masks
+    scoring: Callable[..., Array]  # see `evomask.scoring`
+
+
+@record
+class State:
+    """The survivors of a generation, unordered. A place that was never filled holds NaN and ranks last."""
+
+    genomes: Array  # int32[P, G, 3]
+    evaluation: Evaluation  # of P individuals
+    score: Array  # f32[H, W], running sum of the scoring rule
+
+
+@record
+class Info:
+    """What one generation leaves behind: its best individual."""
+
+    genome: Array  # int32[G, 3]
+    objective: Array  # f32[]
+    violation: Array  # f32[], zero where every constraint holds
+    confidence: Array  # f32[]
+    area: Array  # f32[]
+
+
+def init(problem: Problem, population: int, num_genes: int) -> State:
+    """A state whose places are still to be filled by the first `step`."""
+    nothing = jnp.full(population, jnp.nan)
+    return State(
+        genomes=jnp.full((population, num_genes, 3), genes.OFF, jnp.int32),
+        evaluation=Evaluation(*[nothing] * 6),
+        score=jnp.zeros(problem.space.shape),
+    )
+
+
+def breed(key: Key, state: State, problem: Problem, operators: Operators, num: int) -> Genome:
+    """Selection, crossover and mutation: int32[num, G, 3]."""
+    key_selection, key_crossover, key_mutation = jax.random.split(key, 3)
+    pairs = -(-num // 2)
+    fitness = ranks(*_judge(problem, state.evaluation))
+    parents = state.genomes[operators.selection(key_selection, fitness, 2 * pairs)]
+    children = jax.vmap(operators.crossover)(jax.random.split(key_crossover, pairs), parents[::2], parents[1::2])
+    children = children.reshape(2 * pairs, *parents.shape[1:])[:num]
+    mutate = jax.vmap(operators.mutation, in_axes=(0, 0, None))
+    return mutate(jax.random.split(key_mutation, num), children, problem.space)
+
+
+def step(
+    state: State, children: Genome, problem: Problem, survival: Callable[[Array, int], Array]
+) -> tuple[State, Info]:
+    """Evaluates the children, lets them compete with their parents, and adds the best to the score."""
+    masks = problem.space.region[None] & genes.rasterize(children, problem.space.shape)
+    genomes = jnp.concatenate([state.genomes, children])
+    evaluation = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), state.evaluation, problem.evaluate(masks))
+    keep = survival(ranks(*_judge(problem, evaluation)), state.genomes.shape[0])
+    genomes, evaluation = jax.tree.map(lambda x: x[keep], (genomes, evaluation))
+    objective, violation = _judge(problem, evaluation)
+    best = jnp.argmax(ranks(objective, violation))
+    score = state.score + problem.scoring(genomes, evaluation, violation == 0, best, problem.space)
+    info = Info(genomes[best], objective[best], violation[best], evaluation.confidence[best], evaluation.area[best])
+    return State(genomes, evaluation, score), info
+
+
+def run(
+    key: Key,
+    founders: Genome,
+    problem: Problem,
+    operators: Operators,
+    *,
+    population: int,
+    generations: int,
+) -> tuple[State, Info]:
+    """Evolves `founders` (int32[O, G, 3]) for `generations` generations of O children each.
+
+    Generation 0 evaluates the founders, and the best `population` of them survive, so the classifier is asked
+    (generations + 1) * O times. The loop is one scan with a single call of the classifier, which keeps the compiled
+    program small.
+
+    Returns:
+      The last state, and the `Info` of generations 0 .. T stacked along a leading axis.
+    """
+    num, num_genes, _ = founders.shape
+
+    def body(state: State, generation: Array) -> tuple[State, Info]:
+        is_first = generation == 0
+        bred = breed(jax.random.fold_in(key, generation), state, problem, operators, num)
+        children = jnp.where(is_first, founders, bred)
+        # In generation 0 there are no parents that a survival rule might want to keep.
+        survival = lambda fitness, size: jnp.where(is_first, plus(fitness, size), operators.survival(fitness, size))
+        return step(state, children, problem, survival)
+
+    return jax.lax.scan(body, init(problem, population, num_genes), jnp.arange(generations + 1))
+
+
+def _judge(problem: Problem, evaluation: Evaluation) -> tuple[Array, Array]:
+    fitness, target = problem.fitness, problem.target
+    return fitness.objective(evaluation, target), fitness.violation(evaluation, target)

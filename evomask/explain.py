@@ -1,0 +1,136 @@
+"""`explain`: images in, masks out. The one jit boundary of the library is `_search` below."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from evomask import fills, presets, refine, scoring, validate, verify
+from evomask.config import Config
+from evomask.evaluate import cost, evaluate
+from evomask.progress import Progress, reporting, tick
+from evomask.refine import Refined
+from evomask.types import Array, Classifier, Explanation, Key, Target
+
+
+def explain(
+    classifier: Classifier,
+    images: Any,
+    *,
+    key: Key,
+    labels: Any = None,
+    config: Config | None = None,
+    chunk: int = 16,
+    progress: Progress | None = None,
+) -> Explanation:
+    """Explains one decision of a classifier for each image, by evolving a binary mask.
+
+    Every image is searched with the same key, so it gets the same mask, bit for bit, alone or among others.
+
+    Args:
+      classifier: logits f32[N, K] of images f32[N, H, W, C] in [0, 1]; see `evomask.types.Classifier`.
+      images: f32[B, H, W, C] in [0, 1].
+      key: one key of `jax.random.key`.
+      labels: int[B], the classes to explain; the predicted ones where None.
+      config: see `evomask.presets`; the preset `evomask` where None.
+      chunk: at most so many images are in one call of the compiled program; it bounds memory and changes nothing else.
+      progress: called now and then with the evaluations done and in all.
+
+    Returns:
+      An `Explanation` of NumPy arrays. Its confidences, labels and verdicts come from the final masks, seen once more
+      outside of the search and at batch size 1.
+
+    Raises:
+      InputError: images, labels, configuration or the classifier's output are not what they must be.
+
+    >>> import evomask
+    >>> is_left_bright = lambda x: x[:, :, :4].mean((1, 2)) @ jnp.array([[20.0, -20.0]]) - jnp.array([[5.0, -5.0]])
+    >>> found = evomask.explain(evomask.as_classifier(is_left_bright), np.ones((1, 8, 8, 1)), key=jax.random.key(0))
+    >>> bool(found.complete[0]), int(found.mask[0, :, 4:].sum())
+    (True, 0)
+    """
+    config = presets.evomask() if config is None else config
+    images, labels = validate.inputs(classifier, images, labels, config)
+    whole = [verify.probabilities(classifier, image) for image in images]
+    validate.finite(whole)
+    labels = np.array([np.argmax(p) for p in whole] if labels is None else labels, np.int32)
+    confidences = np.array([p[label] for p, label in zip(whole, labels)], np.float32)
+    blanks = np.stack([fills.blank(config.fill, key, image) for image in images])
+    found = []
+    with reporting(progress, config.evaluations * len(images)):
+        for rows in _chunks(len(images), chunk):
+            batch = (images[rows], labels[rows], confidences[rows], blanks[rows])
+            found.append(jax.device_get(_search(classifier, key, config, *batch, progress is not None)))
+    refined, scores = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(images)], *found)
+    return verify.explanation(classifier, images, blanks, labels, whole, refined, scores, config)
+
+
+def precompile(
+    classifier: Classifier, images: Any, *, config: Config | None = None, chunk: int = 16, progress: bool = False
+) -> float:
+    """Compiles what `explain` will run for as many images of this shape, and returns the seconds that it took.
+
+    Optional, since `explain` compiles by itself; the next call of `explain` then compiles nothing.
+    """
+    config = presets.evomask() if config is None else config
+    images, _ = validate.inputs(classifier, images, None, config)
+    start = time.perf_counter()
+    rows = _chunks(len(images), chunk)[0]
+    batch = (images[rows], np.zeros(len(rows), np.int32), np.ones(len(rows), np.float32), images[rows])
+    _search.lower(classifier, jax.random.key(0), config, *batch, progress).compile()
+    verify.probabilities(classifier, images[0])
+    fills.blank(config.fill, jax.random.key(0), images[0])
+    return time.perf_counter() - start
+
+
+@functools.partial(jax.jit, static_argnames="report")
+def _search(
+    classifier: Classifier,
+    key: Key,
+    config: Config,
+    images: Array,
+    labels: Array,
+    confidences: Array,
+    blanks: Array,
+    report: bool,
+) -> tuple[Refined, Array]:
+    """The compiled program: the whole evolution for a chunk of images, one image after the other.
+
+    Images take turns because a population of masks already fills the machine, and because the bits of an image then
+    cannot depend on its neighbours.
+    """
+    needs = {"inverse": config.fitness.needs_inverse, "features": config.fitness.needs_features}
+
+    def search_one(args: tuple[Array, ...]) -> tuple[Refined, Array]:
+        image, label, confidence, blank = args
+        features = tuple(x[0] for x in classifier.features(image[None])) if needs["features"] else ()
+        target = Target(image, label, confidence, features)
+
+        def evaluate_masks(masks: Array):
+            if report:
+                jax.debug.callback(functools.partial(tick, cost(len(masks), needs["inverse"])))
+            return evaluate(classifier, target, blank, masks, **needs, batch_size=config.batch_size_for(classifier))
+
+        refined = refine.run(
+            key, config.stages, target, config.fitness, config.operators, evaluate_masks, config.scoring
+        )
+        return refined, scoring.normalize(refined.score, refined.masks[-1], config.score_inside_only)
+
+    return jax.lax.map(search_one, (images, labels, confidences, blanks))
+
+
+def _chunks(num: int, most: int) -> list[np.ndarray]:
+    """Rows of equally large chunks; the last one is filled up with its own last row.
+
+    >>> _chunks(5, 3)
+    [array([0, 1, 2]), array([3, 4, 4])]
+    """
+    calls = -(-num // most)
+    size = -(-num // calls)
+    return list(np.minimum(np.arange(calls * size), num - 1).reshape(calls, size))

@@ -1,0 +1,78 @@
+"""Recipes: complete configurations, by the name of what they reproduce.
+
+`dissertation` is the published algorithm, `evomask` the default. Both take a budget of evaluations (images sent through
+the classifier); every part of a `Config` can be exchanged with `dataclasses.replace`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from evomask import fitness as fitness_lib
+from evomask import operators as ops
+from evomask.config import Config
+from evomask.evolve import Operators
+from evomask.refine import Stage
+from evomask.types import InputError
+
+
+def dissertation(budget: int | None = None) -> Config:
+    """The published algorithm: gross then fine, feature distance, one-point crossover, one gene replaced, one elite.
+
+    Its defects are mended where they lie: parents are two different draws (`evolve.breed`), infeasible masks are ranked
+    by what they lack instead of scoring -1 or being redrawn (`fitness`), one batched forward pass evaluates a population
+    (`evaluate`), patches are clipped at the border (`genome`). Radii are the published pixels at 224 x 224, as fractions.
+    """
+    stages = {
+        "gross": Stage("gross", population=40, genes=4, radii=(30 / 224, 35 / 224, 40 / 224), generations=10),
+        "fine": Stage("fine", population=40, genes=50, radii=(5 / 224, 8 / 224, 11 / 224), generations=20),
+    }
+    operators = Operators(ops.Tournament(4), ops.OnePoint(), ops.Replace(), ops.Elitism(1))
+    return build(stages, operators, fitness_lib.published(), budget=budget, score_inside_only=True)
+
+
+def evomask(budget: int | None = 2000) -> Config:
+    """Small, sufficient and necessary masks: the default."""
+    stages = {
+        "gross": Stage("gross", population=10, genes=8, radii=(0.1, 0.15, 0.2), generations=20, offspring=20),
+        "fine": Stage("fine", population=10, genes=16, radii=(0.03, 0.05, 0.08), generations=28, offspring=20),
+    }
+    moves = (ops.Replace(), ops.Move(), ops.Resize(), ops.Drop())
+    operators = Operators(ops.Tournament(2), ops.Uniform(0.2), ops.Mixture(moves, (1.0, 2.0, 3.0, 1.0), 0.5), ops.Plus())
+    return build(stages, operators, fitness_lib.smallest_complete(), budget=budget)
+
+
+PRESETS = {"evomask": evomask, "dissertation": dissertation}
+
+
+def build(
+    stages: Mapping[str, Stage], operators: Operators, fitness: fitness_lib.Fitness, *, budget: int | None = None, **options
+) -> Config:
+    """A configuration from named stages, in order; with a budget, their generations are scaled to what it allows."""
+    config = Config(tuple(stages.values()), operators, fitness, **options)
+    return config if budget is None else with_budget(config, budget)
+
+
+def with_budget(config: Config, budget: int) -> Config:
+    """The same configuration with its generations scaled, stage by stage in proportion, to spend at most `budget`.
+
+    Raises:
+      InputError: the budget does not pay for one generation of every stage.
+
+    >>> with_budget(evomask(), 1000).evaluations
+    1000
+    """
+    least = sum(config.generation_cost(stage) for stage in config.stages)
+    if budget < least:
+        raise InputError(f"budget {budget} is less than one generation of every stage, {least} evaluations: give more")
+    share = budget / config.evaluations
+    stages, left = [], budget
+    for index, stage in enumerate(config.stages):
+        price = config.generation_cost(stage)
+        later = sum(config.generation_cost(other) for other in config.stages[index + 1 :])
+        wanted = left if not later else min(share * price * (stage.generations + 1), left - later)
+        rounds = max(int(wanted // price), 1)
+        left -= rounds * price
+        stages.append(dataclasses.replace(stage, generations=rounds - 1))
+    return dataclasses.replace(config, stages=tuple(stages))

@@ -1,0 +1,82 @@
+"""Coarse to fine: a sequence of stages, where the best mask of one is the region of the next.
+
+The dissertation has two, gross and fine; any number works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from evomask import evolve, genome
+from evomask.evolve import Info, Operators, Problem
+from evomask.fitness import Fitness
+from evomask.types import Array, Evaluation, Genome, Key, Mask, Target, record, static
+
+
+@record
+class Stage:
+    """One level of the search.
+
+    Radii are pixels (8) or fractions of the shorter side (0.05). `generations` come after the founders, so that a stage
+    evaluates (generations + 1) * offspring masks.
+    """
+
+    name: str = static()
+    population: int = static()
+    genes: int = static()
+    radii: tuple[float, ...] = static()
+    generations: int = static()
+    offspring: int | None = static(None)  # None: as many as the population
+
+    @property
+    def num_offspring(self) -> int:
+        return self.population if self.offspring is None else self.offspring
+
+
+@record
+class Refined:
+    """What the stages found."""
+
+    masks: Array  # bool[S, H, W], the best mask of every stage
+    genome: Array  # int32[G, 3], of the last stage
+    violation: Array  # f32[S]
+    score: Array  # f32[H, W], running sum of the scoring rule over all stages
+    infos: tuple[Info, ...]  # one per stage, each with leading axis T_s + 1
+
+
+def run(
+    key: Key,
+    stages: Sequence[Stage],
+    target: Target,
+    fitness: Fitness,
+    operators: Operators,
+    evaluate: Callable[[Mask], Evaluation],
+    scoring: Callable[..., Array],
+) -> Refined:
+    """Runs the stages in order, each inside the mask that the one before it found."""
+    shape = target.image.shape[:2]
+    region, score = jnp.ones(shape, bool), jnp.zeros(shape)
+    masks, violations, infos = [], [], []
+    for number, stage in enumerate(stages):
+        key_found, key_run = jax.random.split(jax.random.fold_in(key, number))
+        space = genome.space(region, genome.scale_radii(stage.radii, shape))
+        problem = Problem(target, space, fitness, evaluate, scoring)
+        founders = found(key_found, space, stage)
+        sizes = {"population": stage.population, "generations": stage.generations}
+        state, info = evolve.run(key_run, founders, problem, operators, **sizes)
+        best = info.genome[-1]
+        score = score + state.score
+        region = space.region & genome.rasterize(best, shape)
+        masks.append(region)
+        violations.append(info.violation[-1])
+        infos.append(info)
+    return Refined(jnp.stack(masks), best, jnp.stack(violations), score, tuple(infos))
+
+
+def found(key: Key, space: genome.Space, stage: Stage) -> Genome:
+    """Random founders: int32[O, G, 3]."""
+    drawn = genome.sample(key, space, stage.num_offspring * stage.genes)
+    return drawn.reshape(stage.num_offspring, stage.genes, 3)
