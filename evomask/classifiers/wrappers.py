@@ -23,7 +23,7 @@ from flax import nnx
 
 from evomask.types import Array, Classifier, record, static
 
-Normalize = tuple[Sequence[float], Sequence[float]]  # (mean, std) per channel, of images in [0, 1]
+Normalize = tuple[Sequence[float] | float, Sequence[float] | float]  # (mean, std) per channel, of images in [0, 1]
 
 
 @record
@@ -223,17 +223,23 @@ def check_logits(logits: Array) -> None:
 
 
 def _normalized(images: Array, normalize: tuple[Array, Array] | None) -> Array:
-    return images if normalize is None else (images - normalize[0]) / normalize[1]
+    if normalize is None:
+        return images
+    mean, std = normalize
+    if mean.shape[-1] not in (1, images.shape[-1]):
+        raise ValueError(f"normalize has {mean.shape[-1]} channels, the images {images.shape[-1]}: give one value for each")
+    return (images - mean) / std
 
 
 def _mean_and_std(normalize: Normalize | None) -> tuple[Array, Array] | None:
     if normalize is None:
         return None
+    message = f"normalize must be (mean, std), as many of each as channels, finite and std > 0, got {normalize}"
+    if not isinstance(normalize, Sequence) or len(normalize) != 2:
+        raise ValueError(message)
     mean, std = (np.asarray(part, np.float32).reshape(1, 1, 1, -1) for part in normalize)
     if mean.shape != std.shape or not np.isfinite(mean).all() or not (np.isfinite(std) & (std > 0)).all():
-        raise ValueError(
-            f"normalize must be (mean, std), as many of each as channels, finite and std > 0, got {normalize}"
-        )
+        raise ValueError(message)
     return jnp.asarray(mean), jnp.asarray(std)
 
 
