@@ -1,0 +1,305 @@
+"""Training on device: one jitted step holds batching, augmentation, loss, update and weight averaging.
+
+The training set lives on the device as `uint8`. Everything random derives from `fold_in(key, step)` and the order of
+an epoch from `fold_in(key, epoch)`, and the state carries the whole loss curve; a run that is interrupted and resumed from
+its checkpoint therefore repeats the uninterrupted one bit for bit on the same machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+
+from evomask.data import Dataset
+from evomask.types import Array, Key, record
+
+Params = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Every hyper-parameter of a training run; the numbers that decide the weights, next to the data and the model."""
+
+    epochs: int = 10
+    batch_size: int = 128
+    optimizer: str = "sgd"  # sgd (Nesterov) or adamw
+    learning_rate: float = 0.15  # the peak, reached after the warm-up
+    warmup: float = 0.2  # fraction of all steps with a linearly rising rate; a cosine to zero follows
+    momentum: float = 0.9
+    weight_decay: float = 5e-4  # of weights with two or more axes
+    label_smoothing: float = 0.1
+    average: float = 0.995  # decay of the exponential average of the weights that is evaluated and exported
+    pad: int = 2  # crops move by up to so many pixels; the border is filled by reflection
+    flip: bool = True  # left-right, every image in every second epoch
+    erase: float = 0.0  # probability that one rectangle of an image is erased
+    erase_area: tuple[float, float] = (0.02, 0.5)  # its share of the image
+    erase_black: float = 0.5  # probability that it becomes black; otherwise one random colour or noise
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainable:
+    """A network as two functions: how its weights begin and what they make of images.
+
+    init: (key, images f32[N, H, W, C]) -> (params, stats)
+    apply: (params, stats, images, train) -> (logits f32[N, K], stats)
+    """
+
+    init: Callable[[Key, Array], tuple[Params, Params]]
+    apply: Callable[[Params, Params, Array, bool], tuple[Array, Params]]
+
+
+@record
+class TrainState:
+    """What a checkpoint holds: S steps in all, E epochs."""
+
+    step: Array  # int32[], steps done
+    params: Params
+    stats: Params  # batch-norm statistics and fixed filters
+    optimizer: Any
+    average: tuple[Params, Params]  # exponential averages of params and stats
+    loss: Array  # f32[S], zero where not reached yet
+    accuracy: Array  # f32[S], on the augmented batch
+    test_accuracy: Array  # f32[E], of the averaged weights
+
+
+def linen(module: nn.Module) -> Trainable:
+    """Makes a Linen module, called as `module(images, train)`, trainable."""
+
+    def init(key: Key, images: Array):
+        variables = dict(module.init(key, images, False))
+        params = variables.pop("params")
+        return params, variables
+
+    def apply(params: Params, stats: Params, images: Array, train: bool):
+        if not train:
+            return module.apply({"params": params, **stats}, images, False), stats
+        return module.apply({"params": params, **stats}, images, True, mutable=list(stats))
+
+    return Trainable(init, apply)
+
+
+def random_crop(key: Key, images: Array, pad: int) -> Array:
+    """Moves each image by up to `pad` pixels in each direction; the border is filled by reflection."""
+    num, height, width, channels = images.shape
+    padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
+    corners = jax.random.randint(key, (num, 2), 0, 2 * pad + 1)
+    crop = lambda image, corner: jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (height, width, channels))
+    return jax.vmap(crop)(padded, corners)
+
+
+def random_erase(key: Key, image: Array, probability: float, area: tuple[float, float], black: float) -> Array:
+    """Erases one rectangle of one image f32[H, W, C] (Zhong et al. 2020, arXiv:1708.04896).
+
+    Its share of the image is uniform in `area`, its aspect log-uniform in [1/3, 3]. It becomes 0 (black) with
+    probability `black`, otherwise one random colour or uniform noise with equal chances.
+    """
+    height, width, channels = image.shape
+    happen, share, aspect, row, col, kind, colour, noise = jax.random.split(key, 8)
+    pixels = jax.random.uniform(share, (), minval=area[0], maxval=area[1]) * (height * width)
+    ratio = jnp.exp(jax.random.uniform(aspect, (), minval=-jnp.log(3.0), maxval=jnp.log(3.0)))
+    rows = jnp.clip(jnp.sqrt(pixels * ratio), 1.0, float(height))
+    cols = jnp.clip(jnp.sqrt(pixels / ratio), 1.0, float(width))
+    top = jax.random.uniform(row) * (height - rows)
+    left = jax.random.uniform(col) * (width - cols)
+    r, c = jnp.arange(height, dtype=jnp.float32)[:, None], jnp.arange(width, dtype=jnp.float32)[None, :]
+    inside = ((r >= top) & (r < top + rows))[:, :] & ((c >= left) & (c < left + cols))[:, :]
+    draw = jax.random.uniform(kind)
+    plain = jnp.broadcast_to(jax.random.uniform(colour, (1, 1, channels)), image.shape)
+    other = jnp.where(draw < black + (1 - black) / 2, plain, jax.random.uniform(noise, image.shape))
+    fill = jnp.where(draw < black, jnp.zeros_like(image), other)
+    erased = jnp.where(inside[:, :, None], fill, image)
+    return jnp.where(jax.random.bernoulli(happen, probability), erased, image)
+
+
+def augment(key: Key, images: Array, mirror: Array, recipe: Recipe) -> Array:
+    """Crop, flip and erase f32[N, H, W, C]; `mirror` bool[N] says which images are flipped."""
+    crop_key, erase_key = jax.random.split(key)
+    if recipe.pad:
+        images = random_crop(crop_key, images, recipe.pad)
+    if recipe.flip:
+        images = jnp.where(mirror[:, None, None, None], images[:, :, ::-1], images)
+    if recipe.erase:
+        erase = lambda k, image: random_erase(k, image, recipe.erase, recipe.erase_area, recipe.erase_black)
+        images = jax.vmap(erase)(jax.random.split(erase_key, len(images)), images)
+    return images
+
+
+def make_optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
+    """Linear warm-up, cosine to zero; weight decay on weights with two or more axes only."""
+    warmup = round(recipe.warmup * steps)
+    rate = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, warmup, steps)
+    decayed = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
+    if recipe.optimizer == "adamw":
+        return optax.adamw(rate, weight_decay=recipe.weight_decay, mask=decayed)
+    return optax.chain(optax.add_decayed_weights(recipe.weight_decay, decayed),
+                       optax.sgd(rate, recipe.momentum, nesterov=True))
+
+
+def epoch_order(key: Key, epoch: Array, num: int) -> Array:
+    """int32[num], the order in which the epoch visits the images."""
+    return jax.random.permutation(jax.random.fold_in(key, epoch), num)
+
+
+def make_step(trainable: Trainable, recipe: Recipe, optimizer: optax.GradientTransformation, per_epoch: int):
+    """The jitted step: (state, images uint8[N, H, W, C], labels int32[N], order int32[N], key) -> state."""
+
+    def loss_of(params, stats, images, labels):
+        logits, stats = trainable.apply(params, stats, images, True)
+        targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), recipe.label_smoothing)
+        loss = optax.softmax_cross_entropy(logits, targets).mean()
+        return loss, (stats, (logits.argmax(-1) == labels).mean())
+
+    def step(state: TrainState, images: Array, labels: Array, order: Array, key: Key) -> TrainState:
+        mirror_key, step_key = jax.random.split(key)
+        epoch, position = state.step // per_epoch, state.step % per_epoch
+        index = jax.lax.dynamic_slice(order, (position * recipe.batch_size,), (recipe.batch_size,))
+        mirror = jax.random.bernoulli(mirror_key, shape=labels.shape)[index] ^ (epoch % 2 == 1)
+        batch = images[index].astype(jnp.float32) / 255.0
+        batch = augment(jax.random.fold_in(step_key, state.step), batch, mirror, recipe)
+        gradient = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, (stats, accuracy)), grads = gradient(state.params, state.stats, batch, labels[index])
+        updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        # The average starts as a plain mean and ends as an exponential one, so that early weights fade quickly.
+        decay = jnp.minimum(recipe.average, (state.step + 1) / (state.step + 10))
+        average = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, state.average, (params, stats))
+        return TrainState(
+            state.step + 1, params, stats, optimizer_state, average,
+            state.loss.at[state.step].set(loss), state.accuracy.at[state.step].set(accuracy), state.test_accuracy)
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def start(trainable: Trainable, recipe: Recipe, train: Dataset) -> tuple[TrainState, optax.GradientTransformation]:
+    """The state before the first step and the optimizer."""
+    total = recipe.epochs * (len(train) // recipe.batch_size)
+    optimizer = make_optimizer(recipe, total)
+    init_key, _ = jax.random.split(jax.random.key(recipe.seed))
+    images = jnp.asarray(train.images[:: max(1, len(train) // 512)][:512], jnp.float32) / 255.0
+    params, stats = trainable.init(init_key, images)
+    average = jax.tree.map(jnp.array, (params, stats))  # a copy: the step donates its input buffers
+    zeros = jnp.zeros(total)
+    state = TrainState(jnp.int32(0), params, stats, optimizer.init(params), average, zeros, jnp.zeros(total),
+                       jnp.zeros(recipe.epochs))
+    return state, optimizer
+
+
+def predict(trainable: Trainable, average: tuple[Params, Params], images: np.ndarray, batch: int = 250) -> np.ndarray:
+    """Logits f32[N, K] of uint8[N, H, W, C]; the last batch is padded, so that one program serves all."""
+    padded = np.concatenate([images, np.zeros((-len(images) % batch, *images.shape[1:]), np.uint8)])
+    forward = _forward(trainable.apply)
+    logits = [forward(*average, padded[i : i + batch]) for i in range(0, len(padded), batch)]
+    return np.concatenate([np.asarray(part) for part in logits])[: len(images)]
+
+
+@functools.cache
+def _forward(apply: Callable):
+    return jax.jit(lambda params, stats, images: apply(params, stats, images.astype(jnp.float32) / 255.0, False)[0])
+
+
+def calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error (Guo et al. 2017, eq. 3): the mean over predictions of |accuracy - confidence| of
+    their bin, with `bins` equal bins of the confidence, the softmax probability of the predicted class.
+
+    >>> calibration_error(np.zeros((4, 2), np.float32), np.array([0, 0, 1, 1]))
+    0.0
+    """
+    confidence = np.asarray(jax.nn.softmax(logits)).max(-1)
+    right = logits.argmax(-1) == labels
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [abs((right[bin_of == b].astype(float) - confidence[bin_of == b]).sum()) for b in range(bins)]
+    return float(sum(gaps) / len(labels))
+
+
+class Interrupted(Exception):
+    """Training was stopped by the user; the checkpoint is saved."""
+
+
+def fit(
+    trainable: Trainable,
+    train: Dataset,
+    test: Dataset,
+    recipe: Recipe,
+    checkpoints: str | Path | None = None,
+    on_step: Callable[[TrainState, int], None] = lambda state, step: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> TrainState:
+    """Trains to the end of the recipe, from the newest checkpoint when there is one.
+
+    Args:
+      trainable: the network.
+      train: the training set; it is copied to the device whole.
+      test: evaluated after each epoch with the averaged weights.
+      recipe: the hyper-parameters.
+      checkpoints: a folder for Orbax checkpoints, written after each epoch and on interruption; None writes none.
+      on_step: called with the state and the number of steps done, after every step (not yet finished on the device).
+      stop: asked after every step; True saves a checkpoint and raises.
+
+    Raises:
+      Interrupted: when `stop` said so.
+      ValueError: when the sets do not fit each other or the recipe, or the checkpoint belongs to another recipe.
+    """
+    check_sets(train, test, recipe)
+    state, optimizer = start(trainable, recipe, train)
+    per_epoch = len(train) // recipe.batch_size
+    step_fn = make_step(trainable, recipe, optimizer, per_epoch)
+    _, key = jax.random.split(jax.random.key(recipe.seed))
+    images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
+    manager = None if checkpoints is None else open_checkpoints(checkpoints, recipe)
+    if manager is not None and manager.latest_step() is not None:
+        state = manager.restore(manager.latest_step(), args=ocp.args.StandardRestore(state))
+    order, ordered_epoch = None, -1
+    for done in range(int(state.step), recipe.epochs * per_epoch):
+        if done // per_epoch != ordered_epoch:
+            ordered_epoch = done // per_epoch
+            order = epoch_order(key, ordered_epoch, len(train))
+        state = step_fn(state, images, labels, order, key)
+        on_step(state, done + 1)
+        if (done + 1) % per_epoch == 0:
+            accuracy = (predict(trainable, state.average, test.images).argmax(-1) == test.labels).mean()
+            state = dataclasses.replace(state, test_accuracy=state.test_accuracy.at[ordered_epoch].set(accuracy))
+            if manager is not None:
+                manager.save(done + 1, args=ocp.args.StandardSave(state))
+                manager.wait_until_finished()
+        if stop():
+            if manager is not None and manager.latest_step() != done + 1:
+                manager.save(done + 1, args=ocp.args.StandardSave(state))
+                manager.wait_until_finished()
+            raise Interrupted(f"stopped after step {done + 1}")
+    if manager is not None:
+        manager.close()
+    return state
+
+
+def check_sets(train: Dataset, test: Dataset, recipe: Recipe) -> None:
+    """Raises ValueError when the two sets do not fit each other or the recipe."""
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise ValueError(f"training images are {train.images.shape[1:]}, test images {test.images.shape[1:]}: use one size")
+    if train.names != test.names:
+        raise ValueError(f"training classes {train.names} differ from test classes {test.names}")
+    if len(train) < recipe.batch_size:
+        raise ValueError(f"{len(train)} training images are fewer than one batch of {recipe.batch_size}: "
+                         "give a smaller recipe.batch_size")
+
+
+def open_checkpoints(folder: str | Path, recipe: Recipe) -> ocp.CheckpointManager:
+    """The two newest checkpoints in `folder`; ValueError when they were written by another recipe."""
+    folder = Path(folder).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    written, now = folder / "recipe.json", json.dumps(dataclasses.asdict(recipe), indent=1)
+    if written.exists() and written.read_text() != now:
+        raise ValueError(f"'{folder}' holds checkpoints of another recipe: give another checkpoints=... or delete it")
+    written.write_text(now)
+    return ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(max_to_keep=2))
