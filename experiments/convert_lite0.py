@@ -9,18 +9,27 @@ itself does not:
 
 writes evomask/classifiers/weights/efficientnet_lite0.safetensors (half precision). `--check` runs the source weights
 in PyTorch, batch-norms and all, and compares logits: with the folded weights in single precision (must agree to
-1e-3) and as shipped.
+1e-3) and as shipped. Without PyTorch,
+
+    python -m experiments.convert_lite0 --accuracy 'imagenet/**/*.jpg'
+
+measures the top-1 accuracy of the shipped weights on images whose file names are `<class index>_<anything>` or
+`imagenet_<number>_<class index>`.
 """
 
 from __future__ import annotations
 
 import argparse
+import glob
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 import safetensors.numpy
+from PIL import Image
 
 from evomask.classifiers import efficientnet
 
@@ -83,7 +92,7 @@ def torch_forward(source: Mapping, images: np.ndarray) -> np.ndarray:
 
 
 def check(source: Mapping, weights: Mapping[str, np.ndarray]) -> None:
-    """Print the largest differences of logits from PyTorch's, and raise AssertionError above 1e-3 in single precision."""
+    """Print the largest differences of logits from PyTorch's; AssertionError above 1e-3 in single precision."""
     images = np.stack([efficientnet.reference_image(seed) for seed in range(4)])
     expected = torch_forward(source, images)
     half = {name: value.astype(np.float16).astype(np.float32) for name, value in weights.items()}
@@ -96,12 +105,41 @@ def check(source: Mapping, weights: Mapping[str, np.ndarray]) -> None:
     print(f"logits span {expected.min():.3f} .. {expected.max():.3f}, classes {expected.argmax(1).tolist()}")
 
 
+def centre_crop(path: str) -> np.ndarray:
+    """The usual evaluation crop, f32[224, 224, 3] in [0, 1]: short side to 256 (bicubic, antialiased), middle 224."""
+    with Image.open(path) as picture:
+        scale = 256 / min(picture.size)
+        size = [round(side * scale) for side in picture.size]
+        picture = picture.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    left, top = (picture.width - 224) // 2, (picture.height - 224) // 2
+    return np.asarray(picture.crop((left, top, left + 224, top + 224)), np.float32) / 255
+
+
+def accuracy(pattern: str) -> None:
+    """Print which of the images that match `pattern` the shipped network gets wrong, and its top-1 accuracy."""
+    paths = sorted(glob.glob(pattern, recursive=True))
+    if not paths:
+        raise SystemExit(f"nothing matches {pattern}: check the pattern (and quote it)")
+    classifier, predict = efficientnet.efficientnet_lite0(), jax.jit(lambda c, x: c(x).argmax(-1))
+    right = 0
+    for path in paths:
+        label = int(re.match(r"(?:imagenet_\d+_)?(\d+)", os.path.basename(path))[1])
+        predicted = int(predict(classifier, centre_crop(path)[None])[0])
+        right += predicted == label
+        if predicted != label:
+            print(f"{path}: {classifier.labels[label]} taken for {classifier.labels[predicted]}")
+    print(f"{right} of {len(paths)} right, top-1 {right / len(paths):.1%}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=pathlib.Path, help=f"{NAME} (default: from the installed package)")
     parser.add_argument("--out", type=pathlib.Path, default=efficientnet.WEIGHTS)
     parser.add_argument("--check", action="store_true", help="compare logits with PyTorch before writing")
+    parser.add_argument("--accuracy", metavar="GLOB", help="measure the shipped weights on images; convert nothing")
     args = parser.parse_args()
+    if args.accuracy:
+        return accuracy(args.accuracy)
 
     import torch
 

@@ -54,8 +54,9 @@ def test_shifted_sum_is_the_grouped_convolution(shape, size, stride):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, *shape, 4)).astype(np.float32)
     kernel = rng.normal(size=(size, size, 4)).astype(np.float32)
+    layout = ("NHWC", "HWIO", "NHWC")
     expected = jax.lax.conv_general_dilated(
-        x, kernel[:, :, None], (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=4
+        x, kernel[:, :, None], (stride, stride), "SAME", dimension_numbers=layout, feature_group_count=4
     )
     actual = efficientnet.shifted_sum(jnp.asarray(x), jnp.asarray(kernel), stride)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
@@ -64,7 +65,8 @@ def test_shifted_sum_is_the_grouped_convolution(shape, size, stride):
 def test_feature_maps(classifier, outputs):
     features, _ = outputs
     assert classifier.depths == ("shallow", "middle", "deep", "last")
-    assert [feature.shape for feature in features] == [(2, 56, 56, 24), (2, 14, 14, 80), (2, 7, 7, 192), (2, 7, 7, 1280)]
+    shapes = [feature.shape for feature in features]
+    assert shapes == [(2, 56, 56, 24), (2, 14, 14, 80), (2, 7, 7, 192), (2, 7, 7, 1280)]
 
 
 @pytest.mark.parametrize("depth", [2, 3, -1])

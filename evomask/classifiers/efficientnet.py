@@ -1,8 +1,8 @@
 """EfficientNet-Lite0 (Tan & Le 2019, the Lite variant: ReLU6, no squeeze-and-excitation) with its ImageNet weights.
 
 Batch-norms are folded into the convolutions (see `experiments/convert_lite0.py`), so the network is convolutions and
-biases only. On a CPU the time of the plain form goes into XLA's grouped convolution; there, each depthwise convolution
-is the sum of k * k shifted, scaled copies of its input instead, and each 1 x 1 convolution is a matrix product.
+biases only. Every 1 x 1 convolution is a matrix product. A depthwise convolution is XLA's grouped convolution on an
+accelerator; on a CPU that is where nearly all time would go, so there it is the sum of k * k shifted, scaled copies.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ BLOCKS = (
 )
 
 
-# Where `features` looks, as the number of blocks passed. The first three are the ends of the stages whose resolution and
-# relative depth are those of blocks 1, 6 and 10 of MobileNetV3-Small, the published choice; the last is the input of
-# the global average, the usual choice of Grad-CAM.
+# Where `features` looks, as the number of blocks passed. The first three are ends of stages, with the resolutions (1/4,
+# 1/16 and 1/32) of blocks 1, 6 and 10 of MobileNetV3-Small, the published choice; the last, after the 1 x 1 convolution
+# that follows the blocks, is the input of the global average, the usual choice of Grad-CAM.
 DEPTHS = {"shallow": 3, "middle": 8, "deep": 15, "last": 17}
 
 
@@ -100,8 +100,9 @@ class Depthwise(nn.Module):
         if self.form == "shift":
             x = shifted_sum(x, kernel[:, :, 0], self.stride)
         else:
+            layout = ("NHWC", "HWIO", "NHWC")
             x = jax.lax.conv_general_dilated(
-                x, kernel, (self.stride,) * 2, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=features
+                x, kernel, (self.stride,) * 2, "SAME", dimension_numbers=layout, feature_group_count=features
             )
         return x + bias[None, None, None]
 
@@ -227,7 +228,7 @@ def from_weights(
 
 
 def reference_image(seed: int = 0) -> np.ndarray:
-    """A deterministic image f32[224, 224, 3] in [0, 1] of smooth gradients and edges, to compare implementations with."""
+    """A deterministic image f32[224, 224, 3] in [0, 1] of gradients and edges, to compare implementations with."""
     row, col = np.mgrid[:224, :224] / np.float32(224)
     wave = np.sin((3 + seed) * row[..., None] * np.arange(1, 4) + (5 + 2 * seed) * col[..., None])
     inside = (row - 0.5) ** 2 + (col - 0.5) ** 2 < 0.1 + 0.02 * seed

@@ -194,7 +194,9 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
             "f32[N, H, W, C] of that H, W and C for any N"
         ) from error
     if not isinstance(logits, jax.ShapeDtypeStruct) or not jnp.issubdtype(logits.dtype, jnp.floating):
-        raise TypeError(f"classifier {name} returns {_described(logits)}: it must return one floating array, logits[N, K]")
+        raise TypeError(
+            f"classifier {name} returns {_described(logits)}: it must return one floating array, logits[N, K]"
+        )
     if logits.ndim != 2 or logits.shape[0] != num or logits.shape[1] < 2:
         raise ValueError(
             f"classifier {name} returns {_described(logits)} for {num} images: it must return logits[{num}, K] of two "
@@ -202,7 +204,9 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
         )
     labels = getattr(classifier, "labels", None)
     if labels is not None and len(labels) != logits.shape[1]:
-        raise ValueError(f"classifier {name} has {logits.shape[1]} classes and {len(labels)} labels: give one per class")
+        raise ValueError(
+            f"classifier {name} has {logits.shape[1]} classes and {len(labels)} labels: give one per class"
+        )
     return logits.shape[1]
 
 
@@ -227,7 +231,9 @@ def _normalized(images: Array, normalize: tuple[Array, Array] | None) -> Array:
         return images
     mean, std = normalize
     if mean.shape[-1] not in (1, images.shape[-1]):
-        raise ValueError(f"normalize has {mean.shape[-1]} channels, the images {images.shape[-1]}: give one value for each")
+        raise ValueError(
+            f"normalize has {mean.shape[-1]} channels, the images {images.shape[-1]}: give one value for each"
+        )
     return (images - mean) / std
 
 
