@@ -16,13 +16,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from evomask.types import InputError
+
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")  # looked for in a folder
 SAMPLES = Path(__file__).parent / "samples"  # photographs in the public domain that ship with the package
 MIN_SIDE = 8  # pixels; anything smaller has nothing to explain
 MAX_PIXELS = 80_000_000  # 20,000 x 4,000; decoding stays below about 1 GB of memory
 
 
-class ImageError(ValueError):
+class ImageError(InputError):
     """A file that cannot be explained; the message is one line, names the file, and says what to do."""
 
 

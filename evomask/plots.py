@@ -1,0 +1,178 @@
+"""Figures that can be trusted: what the network was shown, what it said, and which pixels counted.
+
+Every figure is a plain `matplotlib.figure.Figure`; nothing here touches pyplot or any other global state.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.patheffects import Normal, Stroke
+
+from evomask.types import Explanation, History, Status
+
+COLORMAP = "cividis"  # lightness rises evenly, the same to colour-blind readers and in grey
+PANEL = 2.3  # width in inches
+GAP = 0.3
+STATUS = {
+    Status.COMPLETE: "complete: the mask is sufficient and necessary",
+    Status.NOT_SUFFICIENT: "not sufficient: the masked image loses the class or too much confidence",
+    Status.NOT_NECESSARY: "not necessary: without the mask the class stays",
+    Status.NEITHER: "neither sufficient nor necessary",
+    Status.BLANK_CLASS: "not conclusive: the blank image has this class as well",
+    Status.UNSTABLE: "unstable: the verification does not confirm the search",
+}
+
+
+def shorten(label: str, width: int = 22) -> str:
+    """A label that fits under a panel: at most two lines of `width` characters, cut with an ellipsis.
+
+    >>> shorten("American Staffordshire terrier")
+    'American Staffordshire\\nterrier'
+    >>> shorten("a" * 50)
+    'aaaaaaaaaaaaaaaaaaaaaa\\naaaaaaaaaaaaaaaaaaaaa…'
+    """
+    lines = textwrap.wrap(label, width)
+    if len(lines) > 2:
+        lines = [lines[0], lines[1][: width - 1] + "…"]
+    return "\n".join(lines)
+
+
+def explanation_figure(
+    image: np.ndarray,
+    explanation: Explanation,
+    labels: Sequence[str],
+    *,
+    stages: Sequence[str],
+    blank: np.ndarray | None = None,
+    name: str = "",
+) -> Figure:
+    """Original | masked image of every stage | score matrix | overlay, what the network says of each, and convergence.
+
+    Args:
+      image: f32[H, W, C] in [0, 1], as the classifier saw it.
+      explanation: of this image alone (no batch axis).
+      labels: the K class names.
+      stages: the S names of the stages, coarse to fine.
+      blank: f32[H, W, C], what a blanked pixel becomes; None is black.
+      name: of the image, for the heading.
+
+    Under each panel stands the class that the network predicts for it and its confidence in the *explained* class;
+    under the overlay, what it predicts once the outlined pixels are blanked.
+    """
+    if len(stages) != len(explanation.stage_masks):
+        raise ValueError(f"{len(stages)} stage names for {len(explanation.stage_masks)} stages")
+    blank = np.zeros_like(image) if blank is None else np.broadcast_to(blank, image.shape)
+    count = len(stages) + 3
+    tall = PANEL * min(image.shape[0] / image.shape[1], 2.0)
+    figure = Figure(figsize=(count * (PANEL + GAP) + GAP, tall + 4.2), dpi=110)
+    panels = [_axes(figure, GAP + i * (PANEL + GAP), 3.45, PANEL, tall) for i in range(count)]
+    explained = labels[int(explanation.label)]
+    heading = textwrap.shorten(f"{name}: " if name else "", 40, placeholder="…") + f" why “{explained}”?"
+    figure.suptitle(heading.strip(), fontsize=13, y=1 - 0.1 / figure.get_figheight(), va="top", parse_math=False)
+
+    said = [(explanation.predicted, explanation.confidence)]
+    said += list(zip(explanation.stage_labels, explanation.stage_confidences, strict=True))
+    pictures = [image] + [np.where(mask[..., None], image, blank) for mask in explanation.stage_masks]
+    for axes, picture, title, (label, confidence) in zip(panels, pictures, ["original", *stages], said, strict=False):
+        _show(axes, picture, title)
+        _caption(axes, f"{shorten(labels[int(label)])}\nconfidence {confidence:.2f}")
+
+    left, bottom, width, _ = panels[-2].get_position().bounds
+    bar = figure.add_axes((left, bottom - 0.25 / figure.get_figheight(), width, 0.12 / figure.get_figheight()))
+    score = _show(panels[-2], explanation.score, "score", cmap=COLORMAP, vmin=0, vmax=1)
+    figure.colorbar(score, cax=bar, orientation="horizontal", ticks=[0, 0.5, 1])
+    bar.tick_params(labelsize=8)
+    bar.set_xlabel("contribution to the decision", fontsize=9.5)
+
+    _show(panels[-1], _grey(image), "overlay")
+    alpha = 0.65 * explanation.mask.astype(np.float32)
+    panels[-1].imshow(explanation.score, cmap=COLORMAP, vmin=0, vmax=1, alpha=alpha, interpolation="nearest")
+    panels[-1].add_collection(outline(explanation.mask))
+    if np.isfinite(explanation.inverse_confidence):
+        inverse = labels[int(explanation.inverse_label)]
+        text = f"outlined part blanked:\n{shorten(inverse)}\nconfidence {explanation.inverse_confidence:.2f}"
+        _caption(panels[-1], text)
+
+    notes_width, legend_width = 3.6, 1.6
+    convergence(_axes(figure, 0.65, 0.55, figure.get_figwidth() - notes_width - legend_width - 0.8, 1.65), explanation.history)
+    notes = _axes(figure, figure.get_figwidth() - notes_width, 0.3, notes_width, 1.9)
+    notes.axis("off")
+    notes.text(0, 1, _notes(explanation, explained), va="top", fontsize=10, linespacing=1.5, parse_math=False)
+    return figure
+
+
+def convergence(axes: Axes, history: History) -> None:
+    """Draw confidence and area of the best individual against evaluations; generations without a feasible one hollow."""
+    for values, label, style, colour in (
+        (history.confidence, "confidence", "-o", "#00204d"),
+        (history.area, "area", "--s", "#b08d00"),
+    ):
+        axes.plot(history.evaluations, values, style, color=colour, label=label, markersize=3.5, linewidth=1.4)
+    infeasible = ~np.asarray(history.feasible, bool)
+    if infeasible.any():
+        spent = np.asarray(history.evaluations)[infeasible]
+        for values in (history.confidence, history.area):
+            axes.plot(spent, np.asarray(values)[infeasible], "o", color="white", markeredgecolor="black", markersize=4,
+                      label="constraints not met" if values is history.area else None)
+    axes.set(xlabel="evaluations", ylabel="fraction", ylim=(-0.03, 1.03))
+    axes.set_title("best individual of each generation", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def outline(mask: np.ndarray) -> LineCollection:
+    """The border of a mask bool[H, W] along the edges of its pixels: white inside black, seen on any ground.
+
+    >>> len(outline(np.eye(2, dtype=bool)).get_segments())  # two pixels of four edges each, the border included
+    8
+    """
+    padded = np.pad(mask, 1)
+    rows, cols = np.nonzero(padded[1:] != padded[:-1])  # horizontal edges, above row `rows` of the mask
+    across = np.stack([np.stack([cols - 1.5, rows - 0.5], -1), np.stack([cols - 0.5, rows - 0.5], -1)], 1)
+    rows, cols = np.nonzero(padded[:, 1:] != padded[:, :-1])
+    down = np.stack([np.stack([cols - 0.5, rows - 1.5], -1), np.stack([cols - 0.5, rows - 0.5], -1)], 1)
+    halo = [Stroke(linewidth=2.6, foreground="black"), Normal()]
+    segments = np.concatenate([across, down])
+    return LineCollection(segments, colors="white", linewidths=1.1, capstyle="round", path_effects=halo, clip_on=False)
+
+
+def _show(axes: Axes, picture: np.ndarray, title: str, **kwargs):
+    axes.set_title(title, fontsize=11)
+    axes.set(xticks=[], yticks=[])
+    if picture.ndim == 3 and picture.shape[-1] == 1:
+        picture, kwargs = picture[..., 0], {"cmap": "gray", "vmin": 0, "vmax": 1}
+    return axes.imshow(picture, interpolation="nearest", **kwargs)
+
+
+def _caption(axes: Axes, text: str) -> None:
+    axes.set_xlabel(text, fontsize=9.5, parse_math=False)
+
+
+def _axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Axes at a place in inches, so that nothing overlaps whatever the number of panels and the labels are."""
+    across, up = figure.get_size_inches()
+    return figure.add_axes((left / across, bottom / up, width / across, height / up))
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    """A pale grey version, on which the colours of the score stand out: f32[H, W, C] -> f32[H, W, 3]."""
+    return np.repeat(0.25 + 0.75 * image.mean(-1, keepdims=True), 3, -1)
+
+
+def _notes(explanation: Explanation, explained: str) -> str:
+    lines = [
+        f"explained class   {textwrap.shorten(explained, 34, placeholder='…')}",
+        f"area kept   {explanation.area:.1%} of the pixels",
+        f"CP   {explanation.cp:.2f} (masked confidence / area)",
+        f"confidence of the blank image   {explanation.blank_confidence:.2f}",
+        f"evaluations   {int(explanation.evaluations):,}",
+        textwrap.fill(STATUS[Status(int(explanation.status))], 44),
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,201 @@
+"""Explain a classifier's decision on photographs; `python -m experiments.explain --help` says how."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+import evomask
+from evomask import fills, images, plots, records, validate
+from evomask.classifiers.wrappers import check_classifier
+from evomask.config import Config
+from evomask.images import ImageError, Photo
+from evomask.types import Classifier, Explanation, InputError, Status
+from experiments import _cli
+
+GROUP = 16  # images explained in one go: their results are written before the next group starts
+
+
+class Timed(NamedTuple):
+    """Explanations of a group of images, and how long they took."""
+
+    explanation: Explanation
+    compile_seconds: float
+    run_seconds: float
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs with these overrides (default: the command line) and returns the exit code."""
+    return _cli.run(explain_photographs, "explain", argv)
+
+
+def explain_photographs(config: DictConfig) -> int:
+    """Loads, explains, writes and tabulates, group by group; 2 if an image had to be left out."""
+    seed = _seed(config.seed)
+    out = records.prepare_folder(config.out)
+    paths = images.expand(images.sample() if config.image is None else config.image)
+    settings = build_config(config)
+    classifier = evomask.as_classifier(_cli.instantiate(config.model))
+    shape = _image_shape(classifier)
+    names = getattr(classifier, "labels", None) or tuple(map(str, range(check_classifier(classifier, shape))))
+    label = class_index(config.label, names)
+    validate.configuration(settings, shape[:2])
+    plain = OmegaConf.to_container(config, resolve=True)
+
+    photos = load_all(paths, shape)
+    table = _table()
+    for start in range(0, len(photos), GROUP):
+        group = photos[start : start + GROUP]
+        timed = explain_group(classifier, group, seed, label, settings)
+        for index, photo in enumerate(group):
+            explanation = records.select(timed.explanation, index)
+            blank = np.asarray(fills.blank(settings.fill, jax.random.key(seed), photo.image))
+            stages = [stage.name for stage in settings.stages]
+            figure = plots.explanation_figure(
+                photo.image, explanation, names, stages=stages, blank=blank, name=photo.name
+            )
+            records.write_explanation(
+                out / photo.name,
+                photo.image,
+                explanation,
+                figure,
+                label=names[int(explanation.label)],
+                seed=seed,
+                compile_seconds=timed.compile_seconds,
+                run_seconds=timed.run_seconds / len(group),
+                config=plain,
+            )
+            _add_row(table, photo.name, explanation, names)
+    if photos:
+        Console().print(table)
+        print(f"written to {out}{'/' + photos[0].name if len(photos) == 1 else '/<image>'}/explanation.png, .json, .npz")
+    return 0 if len(photos) == len(paths) else 2
+
+
+def build_config(config: DictConfig) -> Config:
+    """The preset, with the budget of the command line where there is one."""
+    preset = config.preset.copy()
+    if config.budget is not None:
+        preset.budget = config.budget
+    return _cli.instantiate(preset)
+
+
+def explain_group(
+    classifier: Classifier, photos: Sequence[Photo], seed: int, label: int | None, settings: Config
+) -> Timed:
+    """Compiles and explains under a progress bar on stderr."""
+    batch = np.stack([photo.image for photo in photos])
+    labels = None if label is None else np.full(len(photos), label, np.int32)
+    with _progress() as bar:
+        task = bar.add_task("compiling", total=None)
+        compile_seconds = evomask.precompile(classifier, batch, config=settings, chunk=GROUP, progress=True)
+        bar.update(task, description="evolving", total=settings.evaluations * len(photos), completed=0)
+        start = time.perf_counter()
+        explanation = evomask.explain(
+            classifier,
+            batch,
+            key=jax.random.key(seed),
+            labels=labels,
+            config=settings,
+            chunk=GROUP,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+        return Timed(explanation, compile_seconds, time.perf_counter() - start)
+
+
+def load_all(paths: Sequence[Path], shape: tuple[int, int, int]) -> list[Photo]:
+    """Every image that can be loaded; the others, and what was changed in these, are reported on stderr."""
+    photos = []
+    for path, name in zip(paths, images.unique_names(paths), strict=True):
+        try:
+            photo = images.load(path, shape, name)
+        except ImageError as error:
+            _cli.report(f"error: {error}")
+            continue
+        for notice in photo.notices:
+            _cli.report(f"note: {path} {notice}")
+        photos.append(photo)
+    return photos
+
+
+def class_index(label: Any, names: Sequence[str]) -> int | None:
+    """The class meant by an index, a name, or a part of a name that no other class has; capitals do not count.
+
+    >>> class_index("TABBY", ["tabby", "Egyptian cat"]), class_index("egypt", ["tabby", "Egyptian cat"])
+    (0, 1)
+    >>> class_index("tiger", ["tiger cat", "tiger shark"])
+    Traceback (most recent call last):
+    evomask.types.InputError: label 'tiger' fits several classes: choose from 0 tiger cat, 1 tiger shark
+    >>> class_index("taby", ["tabby", "Egyptian cat"])
+    Traceback (most recent call last):
+    evomask.types.InputError: no class is called 'taby'; near: 0 tabby; or give an index from 0 to 1
+    """
+    if label is None:
+        return None
+    text, last = str(label).strip().lower(), len(names) - 1
+    if text.lstrip("+-").isdigit():
+        if not 0 <= int(text) <= last:
+            raise InputError(f"label {label} is out of range: give an index from 0 to {last}, or a name")
+        return int(text)
+    lower = [name.lower() for name in names]
+    hits = [i for i, name in enumerate(lower) if name == text] or [i for i, name in enumerate(lower) if text in name]
+    if len(hits) == 1:
+        return hits[0]
+    listed = ", ".join(f"{i} {names[i]}" for i in hits[:10])
+    if hits and text:
+        raise InputError(f"label {label!r} fits several classes: choose from {listed}{', ...' if hits[10:] else ''}")
+    near = ", ".join(f"{lower.index(name)} {names[lower.index(name)]}" for name in difflib.get_close_matches(text, lower))
+    near = f"near: {near}; or " if near else ""
+    raise InputError(f"no class is called {label!r}; {near}give an index from 0 to {last}")
+
+
+def _seed(seed: Any) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise InputError(f"seed is {seed!r}: give an integer from 0 to {2**32 - 1}")
+    return seed
+
+
+def _image_shape(classifier: Classifier) -> tuple[int, int, int]:
+    shape = getattr(classifier, "image_shape", None)
+    if shape is None:
+        raise InputError(
+            f"classifier {type(classifier).__name__} does not say what size of image it takes: "
+            "give model.image_shape=[height,width,channels], or the classifier an attribute image_shape"
+        )
+    return tuple(shape)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("evaluations"))
+    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
+
+
+def _table() -> Table:
+    table = Table("image", "class")
+    for heading in ("confidence", "masked", "inverse", "area"):
+        table.add_column(heading, justify="right")
+    table.add_column("status")
+    return table
+
+
+def _add_row(table: Table, name: str, explanation: Explanation, labels: Sequence[str]) -> None:
+    numbers = [explanation.confidence, explanation.masked_confidence, explanation.inverse_confidence]
+    cells = [name, labels[int(explanation.label)], *(f"{x:.2f}" for x in numbers), f"{explanation.area:.1%}"]
+    status = Status(int(explanation.status)).name.lower().replace("_", " ")
+    table.add_row(*map(Text, cells), status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
