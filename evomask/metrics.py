@@ -215,8 +215,8 @@ def max_sensitivity(
     """Max-sensitivity (Yeh et al. 2019, def. 2): how far the heat map moves when the image moves a little; f32[B].
 
     The largest |score(x + e) - score(x)| / |score(x)| over `samples` of e uniform in [-radius, radius], x + e clipped to
-    [0, 1]; range [0, inf), smaller is better. Equals Captum's `sensitivity_max` but for the clipping; Quantus
-    `MaxSensitivity` divides by |x| instead. A zero map is divided by 1, as in Captum.
+    [0, 1]; range [0, inf), smaller is better. Equals Captum `sensitivity_max` and Quantus
+    `MaxSensitivity` on the same perturbed images (they do not clip). A zero map is divided by 1, as in Captum.
 
     Args:
       explainer: images f32[B, H, W, C] -> scores f32[B, H, W]; called samples + 1 times.

@@ -92,6 +92,52 @@ class LinearOracle:
 
 
 @record
+class ConvOracle:
+    """Two convolutions (3 x 3, padding 1; the second with stride 2), relu after each, mean, linear: a small real network.
+
+    The same network in PyTorch gives the reference values of `experiments/check_references.py`.
+    """
+
+    first: Array  # f32[3, 3, C, 4]
+    second: Array  # f32[3, 3, 4, 6]
+    head: Array  # f32[6, K]
+    batch_size: int = static(16)
+
+    def features(self, images: Array) -> tuple[Array, ...]:
+        shallow = self._convolve(images, self.first, 1)
+        return shallow, self._convolve(shallow, self.second, 2)
+
+    def from_features(self, depth: int, feature: Array) -> Array:
+        deep = self._convolve(feature, self.second, 2) if depth in (0, -2) else feature
+        return deep.mean((1, 2)) @ self.head
+
+    def __call__(self, images: Array) -> Array:
+        return self.from_features(1, self.features(images)[1])
+
+    @staticmethod
+    def _convolve(x: Array, kernel: Array, stride: int) -> Array:
+        layout = ("NHWC", "HWIO", "NHWC")
+        return jax.nn.relu(jax.lax.conv_general_dilated(x, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=layout))
+
+
+def conv(channels: int = 3, num_classes: int = 3, seed: int = 0) -> ConvOracle:
+    """Weights from NumPy's generator, so that every framework can have the same."""
+    rng = np.random.default_rng(seed)
+    shapes = (3, 3, channels, 4), (3, 3, 4, 6), (6, num_classes)
+    return ConvOracle(*(jnp.asarray(rng.normal(scale=0.6, size=shape), jnp.float32) for shape in shapes))
+
+
+def conv_images(channels: int = 3, num: int = 2, side: int = 16, seed: int = 1) -> np.ndarray:
+    """f32[num, side, side, channels] uniform in [0, 1], from NumPy's generator."""
+    return np.random.default_rng(seed).uniform(size=(num, side, side, channels)).astype(np.float32)
+
+
+def heat_maps(num: int = 2, side: int = 16, seed: int = 2) -> np.ndarray:
+    """f32[num, side, side] standard normal, from NumPy's generator."""
+    return np.random.default_rng(seed).normal(size=(num, side, side)).astype(np.float32)
+
+
+@record
 class ConstantOracle:
     """The same logits whatever the image; NaN logits make it the classifier that fails."""
 
