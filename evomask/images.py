@@ -37,11 +37,11 @@ class Photo:
     notices: tuple[str, ...] = ()
 
 
-def sample(name: str = "cat") -> Path:
+def sample(name: str = "coffee") -> Path:
     """The path of a shipped photograph.
 
     >>> sample().name
-    'cat.jpg'
+    'coffee.jpg'
     >>> sample("dog")
     Traceback (most recent call last):
     evomask.images.ImageError: no shipped photograph is called 'dog'; choose from: cat, coffee, rocket
@@ -97,7 +97,7 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def load(path: str | Path, shape: tuple[int, int, int], name: str | None = None) -> Photo:
+def load(path: str | Path, shape: tuple[int, int, int]) -> Photo:
     """Decode the image at `path` into f32[H, W, C] in [0, 1], `shape` = (H, W, C) with C = 3 (RGB) or 1 (grey).
 
     The largest centred rectangle of the target's proportions is cut out and resized with an antialiasing bicubic
@@ -132,7 +132,7 @@ def load(path: str | Path, shape: tuple[int, int, int], name: str | None = None)
         raise ImageError(f"{path} cannot be decoded ({error}); it is damaged or cut short, get it again") from error
     warned = [f"{w.message}" for w in caught if not issubclass(w.category, Image.DecompressionBombWarning)]
     image = np.asarray(picture, np.float32).reshape(shape) / np.float32(255)
-    return Photo(image, name or path.stem, tuple(notices + warned))
+    return Photo(image, path.stem, tuple(notices + warned))
 
 
 def _check_file(path: Path) -> None:

@@ -6,7 +6,8 @@ Every figure is a plain `matplotlib.figure.Figure`; nothing here touches pyplot 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,7 +17,7 @@ from matplotlib.patheffects import Normal, Stroke
 
 from evomask.types import Explanation, History, Status
 
-COLORMAP = "cividis"  # lightness rises evenly, the same to colour-blind readers and in grey
+COLORMAP = "viridis"  # lightness rises evenly, the same to colour-blind readers and in grey
 PANEL = 2.3  # width in inches
 GAP = 0.3
 STATUS = {
@@ -49,6 +50,7 @@ def explanation_figure(
     labels: Sequence[str],
     *,
     stages: Sequence[str],
+    ends: Sequence[int] = (),
     blank: np.ndarray | None = None,
     name: str = "",
 ) -> Figure:
@@ -59,11 +61,12 @@ def explanation_figure(
       explanation: of this image alone (no batch axis).
       labels: the K class names.
       stages: the S names of the stages, coarse to fine.
+      ends: evaluations spent when each stage was over, to mark them in the convergence plot.
       blank: f32[H, W, C], what a blanked pixel becomes; None is black.
       name: of the image, for the heading.
 
-    Under each panel stands the class that the network predicts for it and its confidence in the *explained* class;
-    under the overlay, what it predicts once the outlined pixels are blanked.
+    Under each panel stands the class that the network predicts for it and its confidence in the explained class; under
+    the overlay, what it predicts once the outlined pixels are blanked.
     """
     if len(stages) != len(explanation.stage_masks):
         raise ValueError(f"{len(stages)} stage names for {len(explanation.stage_masks)} stages")
@@ -81,7 +84,7 @@ def explanation_figure(
     pictures = [image] + [np.where(mask[..., None], image, blank) for mask in explanation.stage_masks]
     for axes, picture, title, (label, confidence) in zip(panels, pictures, ["original", *stages], said, strict=False):
         _show(axes, picture, title)
-        _caption(axes, f"{shorten(labels[int(label)])}\nconfidence {confidence:.2f}")
+        _caption(axes, "", labels, label, explanation.label, confidence)
 
     left, bottom, width, _ = panels[-2].get_position().bounds
     bar = figure.add_axes((left, bottom - 0.25 / figure.get_figheight(), width, 0.12 / figure.get_figheight()))
@@ -95,32 +98,45 @@ def explanation_figure(
     panels[-1].imshow(explanation.score, cmap=COLORMAP, vmin=0, vmax=1, alpha=alpha, interpolation="nearest")
     panels[-1].add_collection(outline(explanation.mask))
     if np.isfinite(explanation.inverse_confidence):
-        inverse = labels[int(explanation.inverse_label)]
-        text = f"outlined part blanked:\n{shorten(inverse)}\nconfidence {explanation.inverse_confidence:.2f}"
-        _caption(panels[-1], text)
+        said = (explanation.inverse_label, explanation.label, explanation.inverse_confidence)
+        _caption(panels[-1], "outlined part blanked:\n", labels, *said)
 
     notes_width, legend_width = 3.6, 1.6
-    convergence(_axes(figure, 0.65, 0.55, figure.get_figwidth() - notes_width - legend_width - 0.8, 1.65), explanation.history)
+    curve = _axes(figure, 0.65, 0.55, figure.get_figwidth() - notes_width - legend_width - 0.8, 1.65)
+    convergence(curve, explanation.history, dict(zip(stages, ends)))
     notes = _axes(figure, figure.get_figwidth() - notes_width, 0.3, notes_width, 1.9)
     notes.axis("off")
     notes.text(0, 1, _notes(explanation, explained), va="top", fontsize=10, linespacing=1.5, parse_math=False)
     return figure
 
 
-def convergence(axes: Axes, history: History) -> None:
-    """Draw confidence and area of the best individual against evaluations; generations without a feasible one hollow."""
+def convergence(axes: Axes, history: History, ends: Mapping[str, int] = types.MappingProxyType({})) -> None:
+    """Draw confidence and area of the best individual against evaluations; hollow where a constraint is not met.
+
+    Args:
+      axes: where to draw.
+      history: of one image, fields with leading axis T.
+      ends: stage name -> evaluations spent when it was over; lines are broken there, since every stage starts anew.
+    """
+    spent, infeasible = np.asarray(history.evaluations), ~np.asarray(history.feasible, bool)
+    breaks = np.searchsorted(spent, list(ends.values())[:-1], side="right")
     for values, label, style, colour in (
-        (history.confidence, "confidence", "-o", "#00204d"),
-        (history.area, "area", "--s", "#b08d00"),
+        (history.confidence, "confidence", "-o", "#31688e"),
+        (history.area, "area", "--s", "#b5651d"),
     ):
-        axes.plot(history.evaluations, values, style, color=colour, label=label, markersize=3.5, linewidth=1.4)
-    infeasible = ~np.asarray(history.feasible, bool)
+        for x, y in zip(np.split(spent, breaks), np.split(np.asarray(values), breaks)):
+            axes.plot(x, y, style, color=colour, label=label, markersize=3.5, linewidth=1.4)
+            label = None  # one entry in the legend
+        axes.plot(spent[infeasible], np.asarray(values)[infeasible], style[-1], color=colour, markerfacecolor="white",
+                  markersize=4)
     if infeasible.any():
-        spent = np.asarray(history.evaluations)[infeasible]
-        for values in (history.confidence, history.area):
-            axes.plot(spent, np.asarray(values)[infeasible], "o", color="white", markeredgecolor="black", markersize=4,
-                      label="constraints not met" if values is history.area else None)
-    axes.set(xlabel="evaluations", ylabel="fraction", ylim=(-0.03, 1.03))
+        axes.plot([], [], "o", color="black", markerfacecolor="white", markersize=4, label="constraints not met")
+    start = 0
+    for name, end in ends.items():
+        axes.text((start + end) / 2, 1.0, name, ha="center", va="top", fontsize=8, color="0.35", parse_math=False)
+        axes.axvline(end, color="0.6", linewidth=0.8, linestyle=":")
+        start = end
+    axes.set(xlabel="evaluations", ylabel="fraction", xlim=(0, None), ylim=(-0.03, 1.03))
     axes.set_title("best individual of each generation", fontsize=10)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
@@ -151,7 +167,9 @@ def _show(axes: Axes, picture: np.ndarray, title: str, **kwargs):
     return axes.imshow(picture, interpolation="nearest", **kwargs)
 
 
-def _caption(axes: Axes, text: str) -> None:
+def _caption(axes: Axes, before: str, labels: Sequence[str], predicted: int, explained: int, confidence: float) -> None:
+    which = "confidence" if predicted == explained else "explained class:"
+    text = f"{before}{shorten(labels[int(predicted)])}\n{which} {confidence:.2f}"
     axes.set_xlabel(text, fontsize=9.5, parse_math=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import sys
 import time
@@ -55,6 +56,8 @@ def explain_photographs(config: DictConfig) -> int:
     plain = OmegaConf.to_container(config, resolve=True)
 
     photos = load_all(paths, shape)
+    stages = [stage.name for stage in settings.stages]
+    ends = np.cumsum([(stage.generations + 1) * settings.generation_cost(stage) for stage in settings.stages])
     table = _table()
     for start in range(0, len(photos), GROUP):
         group = photos[start : start + GROUP]
@@ -62,9 +65,8 @@ def explain_photographs(config: DictConfig) -> int:
         for index, photo in enumerate(group):
             explanation = records.select(timed.explanation, index)
             blank = np.asarray(fills.blank(settings.fill, jax.random.key(seed), photo.image))
-            stages = [stage.name for stage in settings.stages]
             figure = plots.explanation_figure(
-                photo.image, explanation, names, stages=stages, blank=blank, name=photo.name
+                photo.image, explanation, names, stages=stages, ends=ends, blank=blank, name=photo.name
             )
             records.write_explanation(
                 out / photo.name,
@@ -86,10 +88,9 @@ def explain_photographs(config: DictConfig) -> int:
 
 def build_config(config: DictConfig) -> Config:
     """The preset, with the budget of the command line where there is one."""
-    preset = config.preset.copy()
     if config.budget is not None:
-        preset.budget = config.budget
-    return _cli.instantiate(preset)
+        config.preset.budget = config.budget
+    return _cli.instantiate(config.preset)
 
 
 def explain_group(
@@ -117,17 +118,18 @@ def explain_group(
 
 def load_all(paths: Sequence[Path], shape: tuple[int, int, int]) -> list[Photo]:
     """Every image that can be loaded; the others, and what was changed in these, are reported on stderr."""
-    photos = []
-    for path, name in zip(paths, images.unique_names(paths), strict=True):
+    photos: dict[Path, Photo] = {}
+    for path in paths:
         try:
-            photo = images.load(path, shape, name)
+            photo = images.load(path, shape)
         except ImageError as error:
             _cli.report(f"error: {error}")
             continue
         for notice in photo.notices:
             _cli.report(f"note: {path} {notice}")
-        photos.append(photo)
-    return photos
+        photos[path] = photo
+    names = images.unique_names(list(photos))
+    return [dataclasses.replace(photo, name=name) for photo, name in zip(photos.values(), names)]
 
 
 def class_index(label: Any, names: Sequence[str]) -> int | None:

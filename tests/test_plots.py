@@ -1,0 +1,97 @@
+"""Figures: what is drawn is what was found, it fits at every size, and pyplot is left alone."""
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
+from synthetic import explanation
+
+from evomask import plots
+from evomask.types import Status
+
+LABELS = ("American Staffordshire terrier of some $considerable$ length", "Egyptian cat")
+
+
+def _image(size, channels=3):
+    return np.linspace(0, 1, size * size * channels, dtype=np.float32).reshape(size, size, channels)
+
+
+def _figure(found, size=32, channels=3, **kwargs):
+    kwargs = {"stages": ["gross", "fine"], "ends": [900, 2000], "name": "photo"} | kwargs
+    return plots.explanation_figure(_image(size, channels), found, LABELS, **kwargs)
+
+
+def test_panels_show_the_masked_images_and_the_score():
+    found = explanation(32)
+    blank = np.full((32, 32, 3), 0.5, np.float32)
+    panels = _figure(found, blank=blank).axes[:5]
+    assert [axes.get_title() for axes in panels] == ["original", "gross", "fine", "score", "overlay"]
+    drawn = [np.asarray(axes.images[0].get_array()) for axes in panels]
+    np.testing.assert_array_equal(drawn[0], _image(32))
+    for i in range(2):
+        np.testing.assert_array_equal(drawn[1 + i], np.where(found.stage_masks[i][..., None], _image(32), 0.5))
+    np.testing.assert_array_equal(drawn[3], found.score)
+
+
+def test_captions_name_the_prediction_and_the_confidence_in_the_explained_class():
+    captions = [axes.get_xlabel() for axes in _figure(explanation(32)).axes[:5]]
+    assert captions[:3] == ["Egyptian cat\nconfidence 0.80", "Egyptian cat\nconfidence 0.85", "Egyptian cat\nconfidence 0.90"]
+    assert captions[4] == "outlined part blanked:\nAmerican Staffordshire\nterrier of some…\nexplained class: 0.05"
+
+
+def test_convergence_shows_the_history_and_marks_infeasible_generations():
+    found = explanation(32, infeasible=3)
+    axes = next(axes for axes in _figure(found).axes if axes.get_xlabel() == "evaluations")
+    confidence = [line for line in axes.lines if line.get_linestyle() == "-" and len(line.get_xdata()) > 0]
+    np.testing.assert_array_equal(np.concatenate([line.get_xdata() for line in confidence[:2]]), found.history.evaluations)
+    np.testing.assert_array_equal(np.concatenate([line.get_ydata() for line in confidence[:2]]), found.history.confidence)
+    assert len(confidence[0].get_xdata()) == 9  # the line is broken where the first stage ends, after 900 evaluations
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["confidence", "area", "constraints not met"]
+    hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata()) == 3]
+    assert len(hollow) == 2
+
+
+def test_outline_follows_the_edges_of_pixels():
+    mask = np.zeros((5, 7), bool)
+    mask[1:3, 2:6] = True
+    points = np.array(plots.outline(mask).get_segments())
+    assert len(points) == 2 * (2 + 4)
+    assert points[..., 0].min() == 1.5 and points[..., 0].max() == 5.5
+    assert points[..., 1].min() == 0.5 and points[..., 1].max() == 2.5
+
+
+@pytest.mark.parametrize("size", [32, 224])
+@pytest.mark.parametrize("status", list(Status))
+def test_nothing_overlaps_or_leaves_the_figure(size, status):
+    found = dataclasses.replace(explanation(size, status), masked_confidence=np.float32(0), cp=np.float32(np.inf))
+    figure = _figure(found, size, name="a rather long name of a photograph " * 3)
+    FigureCanvasAgg(figure).draw()
+    boxes = [axes.get_tightbbox() for axes in figure.axes if axes.axison or axes.texts]
+    score, bar = 3, 5  # the colour bar belongs to the score's panel
+    boxes = [box for i, box in enumerate(boxes) if i != bar] + [figure._suptitle.get_window_extent()]
+    width, height = figure.canvas.get_width_height()
+    for i, box in enumerate(boxes):
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, i
+        assert not any(box.overlaps(other) for other in boxes[i + 1 :]), i
+
+
+def test_grey_images_single_stages_and_a_missing_inverse():
+    found = explanation(32)
+    found = dataclasses.replace(
+        found, stage_masks=found.stage_masks[1:], stage_labels=found.stage_labels[1:],
+        stage_confidences=found.stage_confidences[1:], inverse_confidence=np.float32(np.nan),
+    )
+    figure = _figure(found, channels=1, stages=["only"], ends=[])
+    assert [axes.get_title() for axes in figure.axes[:4]] == ["original", "only", "score", "overlay"]
+    assert figure.axes[3].get_xlabel() == ""
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    assert Image.open(file).size == tuple(figure.canvas.get_width_height())
+
+
+def test_stage_names_must_match_the_masks():
+    with pytest.raises(ValueError, match="1 stage names for 2 stages"):
+        _figure(explanation(32), stages=["only"])
