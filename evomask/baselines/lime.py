@@ -21,8 +21,9 @@ class LIME:
 
     num_samples = budget, the first of which is the whole image. From 64 pixels on the segmentation is the package's
     default (quickshift, kernel_size 4, max_dist 200, ratio 0.2), which returns one to three segments of a 32 x 32 image;
-    below, or with `segments` given, it is SLIC with about that many segments (64 by default, of 4 x 4 pixels each on an
-    image without edges). LIME perturbs an image of ones hidden by zeros, and the fill is put in its place before the
+    below, or with `segments` given, it is SLIC (compactness 10) with about that many segments, 64 by default (43 to 62 on
+    the 20 CIFAR-10 images of the `foolbox` package), or a grid of as many where SLIC finds fewer than half, as on an
+    image of one colour. LIME perturbs an image of ones hidden by zeros, and the fill is put in its place before the
     classifier sees it, so that any fill can be used; the weights of the samples do not depend on the pixels.
     Deterministic for a key; range (-inf, inf).
     """
@@ -71,5 +72,10 @@ def segment(image: np.ndarray, segments: int | None) -> np.ndarray:
     else:
         from skimage.segmentation import slic
 
-        found = slic(image, n_segments=segments or 64, compactness=10.0, start_label=0, channel_axis=-1)
+        wanted = segments or 64
+        found = slic(image, n_segments=wanted, compactness=10.0, start_label=0, channel_axis=-1)
+        if 2 * (found.max() + 1) < wanted:  # slic joins segments of one colour into one
+            cells = max(round(wanted**0.5), 1)
+            row, col = (np.arange(side) * cells // side for side in image.shape[:2])
+            found = row[:, None] * cells + col[None, :]
     return np.unique(found, return_inverse=True)[1].reshape(image.shape[:2])
