@@ -157,6 +157,6 @@ def _keys(config_name: str, unknown: str) -> list[str]:
     parent = unknown.rpartition(".")[0]
     node = OmegaConf.select(config, parent) if parent else None
     if isinstance(node, DictConfig):
-        return [f"{parent}.{key}" for key in node if not str(key).startswith("_")]
+        return sorted(f"{parent}.{key}" for key in node if not str(key).startswith("_"))
     groups = [name.partition("@")[0] for name in config.hydra.runtime.choices if "/" not in name]
     return sorted({*config, *groups} - {"hydra"})

@@ -1,0 +1,263 @@
+"""The command line: what it writes, what it says, and the one line that each bad input gets."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from synthetic import explanation
+
+import evomask
+from evomask import genome, records
+from experiments import _cli
+from experiments.explain import class_index, main
+
+ROOT = Path(__file__).parent.parent
+SIDE = 16
+SMALL = [
+    "model=custom",
+    "model.network._target_=test_explain_cli.left_is_bright",
+    f"model.image_shape=[{SIDE},{SIDE},3]",
+    "model.labels=['dark left','bright left']",
+    "selection=binary_tournament",
+    "crossover=one_point",  # few and simple operators compile fast
+    "mutation=replace",
+    "budget=400",
+    "preset.stages.gross.genes=4",
+    "preset.stages.fine.genes=8",
+    "preset.stages.gross.radii=[3,4]",
+    "preset.stages.fine.radii=[2,3]",
+]
+
+
+def left_is_bright():
+    """Class 1 where the left half of the image is bright: (function, params), the same function every time."""
+    return _left_is_bright, np.array([[-30.0, 30.0]], np.float32)
+
+
+def gives_nan():
+    return _left_is_bright, np.array([[np.nan, 30.0]], np.float32)
+
+
+def _left_is_bright(weights, images):
+    return (images[:, :, : SIDE // 2].mean((1, 2, 3)) - 0.5)[:, None] * weights
+
+
+def gives_one_number():
+    return lambda images: images.mean()
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """White on the left, black on the right: kept class 1, and only the left can be why."""
+    path = tmp_path / "half (1).png"
+    pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
+    pixels[:, : SIDE // 2] = 255
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def _arrays(folder):
+    with np.load(folder / "explanation.npz") as file:
+        return dict(file)
+
+
+def test_explains_a_photograph_and_writes_three_files(tmp_path, photo, capsys):
+    assert main([*SMALL, f"image={photo}", f"out={tmp_path}/out", "seed=3"]) == 0
+    folder = tmp_path / "out" / "half (1)"
+    assert sorted(path.name for path in folder.iterdir()) == ["explanation.json", "explanation.npz", "explanation.png"]
+
+    record = json.loads((folder / "explanation.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert list(record) == (
+        "class_index label confidence masked_confidence inverse_confidence blank_confidence area cp cp_floored sufficient "
+        "necessary complete status evaluations seed compile_seconds run_seconds config versions device"
+    ).split()
+    assert (record["class_index"], record["label"], record["seed"]) == (1, "bright left", 3)
+    assert record["complete"] and record["status"] == "complete"
+    assert record["evaluations"] == 400 and record["compile_seconds"] > 0 and record["run_seconds"] > 0
+    assert record["config"]["preset"]["budget"] == 400 and record["config"]["image"] == str(photo)
+    assert record["versions"]["evomask"] == "0.1.0" and record["device"] == "cpu"
+    assert record["cp"] == pytest.approx(record["masked_confidence"] / record["area"], rel=1e-6)
+
+    arrays = _arrays(folder)
+    genes = len(arrays["genome"])
+    assert {name: (array.dtype.name, array.shape) for name, array in arrays.items()} == {
+        "image": ("float32", (SIDE, SIDE, 3)),
+        "mask": ("bool", (SIDE, SIDE)),
+        "stage_masks": ("bool", (2, SIDE, SIDE)),
+        "score": ("float32", (SIDE, SIDE)),
+        "genome": ("int32", (genes, 3)),
+    }
+    np.testing.assert_array_equal(arrays["image"][:, :8], 1.0)
+    np.testing.assert_array_equal(arrays["mask"], arrays["stage_masks"][-1])
+    assert arrays["mask"].mean() == pytest.approx(record["area"])
+    drawn = np.asarray(genome.rasterize(arrays["genome"], (SIDE, SIDE))) & arrays["stage_masks"][0]
+    np.testing.assert_array_equal(drawn, arrays["mask"])
+    assert 0 <= arrays["score"].min() and arrays["score"].max() <= 1
+    with Image.open(folder / "explanation.png") as picture:
+        assert min(picture.size) > 500
+
+    shown = capsys.readouterr()
+    assert "half (1)" in shown.out and "bright left" in shown.out and "complete" in shown.out
+    assert "Traceback" not in shown.err and "400/400" in shown.err
+
+
+def test_one_bad_image_does_not_stop_the_others(tmp_path, photo, capsys):
+    bad = tmp_path / "broken.jpg"
+    bad.write_text("no picture")
+    copy = tmp_path / "other" / photo.name
+    copy.parent.mkdir()
+    copy.write_bytes(photo.read_bytes())
+    assert main([*SMALL, f"image={tmp_path}/**/*.*", f"out={tmp_path}/out", "label=0"]) == 2
+    assert capsys.readouterr().err.count("error: ") == 1
+    first, second = (json.loads((tmp_path / f"out/{name}/explanation.json").read_text()) for name in ("half (1)", "half (1)_2"))
+    assert first["class_index"] == second["class_index"] == 0
+    assert not (tmp_path / "out" / "broken").exists()
+
+
+def test_same_seed_same_bits_alone_or_together(tmp_path, photo):
+    copy = tmp_path / "copy.png"
+    with Image.open(photo) as picture:
+        picture.resize((20, 20)).save(copy)
+    assert main([*SMALL, f"image={photo}", f"out={tmp_path}/alone"]) == 0
+    assert main([*SMALL, f"image={copy}", f"image={photo}", f"out={tmp_path}/both"]) == 0
+    a, b = (_arrays(tmp_path / run / "half (1)") for run in ("alone", "both"))
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+
+
+BAD = {
+    "missing image": (["image=gone.jpg"], "no such file: gone.jpg; check the path"),
+    "folder without images": (["image=."], ". is a folder without images"),
+    "pattern without matches": (["image=*.nothing"], "nothing matches the pattern *.nothing"),
+    "label above": (["label=2"], "label 2 is out of range: give an index from 0 to 1, or a name"),
+    "label below": (["label=-1"], "label -1 is out of range: give an index from 0 to 1, or a name"),
+    "label unknown": (["label=brigt left"], "no class is called 'brigt left'; near: 1 bright left"),
+    "label ambiguous": (["label=left"], "fits several classes: choose from 0 dark left, 1 bright left"),
+    "population zero": (["preset.stages.gross.population=0"], "'gross': population is 0"),
+    "population negative": (["preset.stages.fine.population=-4"], "'fine': population is -4"),
+    "no patches": (["preset.stages.gross.genes=0"], "'gross': genes is 0"),
+    "generations negative": (["budget=null", "preset.budget=null", "preset.stages.fine.generations=-1"],
+                             "'fine': generations is -1"),
+    "radius negative": (["preset.stages.gross.radii=[-3]"], "radius -3 does not fit"),
+    "radius too large": (["preset.stages.gross.radii=[40]"], "radius 40 does not fit an image of 16 x 16"),
+    "budget too small": (["budget=5"], "budget 5 is less than one generation"),
+    "budget negative": (["budget=-5"], "budget -5 is less than one generation"),
+    "seed negative": (["seed=-1"], "seed is -1: give an integer from 0"),
+    "seed text": (["seed=x"], "seed is 'x': give an integer from 0"),
+    "classifier gives NaN": (["model.network._target_=test_explain_cli.gives_nan"], "NaN"),
+    "classifier of wrong shape": (["model.network._target_=test_explain_cli.gives_one_number"], "it must return logits"),
+    "classifier fails": (["model.image_shape=[16,16,1]", "model.normalize=[[0,0,0],[1,1,1]]"], "fails on a batch"),
+    "classifier without size": (["model.image_shape=null"], "give model.image_shape=[height,width,channels]"),
+    "classifier missing": (["model.network._target_=no.such.thing"], "no.such.thing"),
+    "output under a file": (["out=/dev/null/out"], "cannot write in /dev/null/out"),
+    "unknown preset": (["preset=nonsense"], "unknown preset 'nonsense': choose from dissertation, evomask"),
+    "unknown model": (["model=nonsense"], "unknown model 'nonsense': choose from custom, efficientnet_lite0, imagenette"),
+    "unknown fill": (["fill=nonsense"], "unknown fill 'nonsense': choose from black, blur, grey, mean, noise, white"),
+    "unknown key": (["imgae=a.jpg"], "unknown key 'imgae': choose from budget, crossover, fill, fitness, image, label"),
+    "unknown nested key": (["preset.budgt=3"], "unknown key 'preset.budgt': choose from preset.batch_size, preset.budget, "),
+    "dashes": (["--image=a.jpg"], "no flag is called --image: write image=..., without dashes"),
+    "no key at all": (["a.jpg"], "a.jpg"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_one_line(tmp_path, photo, monkeypatch, capsys, case):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    overrides, message = BAD[case]
+    default = [] if case == "dashes" or "image" in overrides[0].split("=")[0] else [f"image={photo}"]
+    default += [] if overrides[0].startswith("out=") else ["out=results"]
+    model = [] if overrides[0].startswith("model=") else SMALL
+    assert main([*model, *default, *overrides]) == 2
+    captured = capsys.readouterr()
+    error = [line for line in captured.err.splitlines() if line]
+    assert len([line for line in error if line.startswith("error: ")]) == 1 and error[-1].startswith("error: ")
+    assert message in error[-1]
+    assert "Traceback" not in captured.err and not captured.out
+    assert sorted(path.name for path in empty.iterdir()) in ([], ["results"])  # Hydra leaves nothing behind
+
+
+def test_in_a_process_of_its_own(tmp_path):
+    """As a user runs it: exit code, the line on stderr, and --help."""
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = lambda *args: subprocess.run([sys.executable, "-m", "experiments.explain", *args], cwd=tmp_path, env=env,
+                                       capture_output=True, text=True, timeout=120)
+    bad = run("preset=nonsense")
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert bad.stderr == "error: unknown preset 'nonsense': choose from dissertation, evomask\n"
+    helped = run("--help")
+    assert helped.returncode == 0 and helped.stderr == ""
+    assert "python -m experiments.explain image=my.jpg" in helped.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_error_lets_the_exception_through(monkeypatch):
+    monkeypatch.setattr(_cli, "FULL_ERROR", True)
+    with pytest.raises(evomask.InputError, match="seed is -1"):
+        main(["seed=-1"])
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["image=a (1), b.jpg"], ["image=['a (1)','b.jpg']"]),
+        (["image=it's.jpg"], [r"image='it\'s.jpg'"]),
+        (["image=[a.jpg, b c.jpg]", "image=d.jpg"], ["image=['a.jpg','b c.jpg','d.jpg']"]),
+        (["label=crane (bird)", "seed=1", "image=null"], ["label='crane (bird)'", "seed=1", "image=null"]),
+    ],
+)
+def test_quote(given, expected):
+    assert _cli.quote(given) == expected
+
+
+@pytest.mark.parametrize("name", ["it's [1], {a}=b.jpg", "back\\slash.jpg", "ends'with\\'.jpg", "100%.jpg"])
+def test_any_file_name_survives_hydra(tmp_path, capsys, name):
+    path = tmp_path / name
+    path.write_text("no picture")
+    assert main([*SMALL, f"image={path}", f"out={tmp_path}/out"]) == 2
+    assert f"error: {path} is not an image in a known format" in capsys.readouterr().err
+
+
+def test_class_index():
+    names = ["tabby", "tiger cat", "tiger shark", "cat"]
+    assert [class_index(label, names) for label in (None, 2, "2", "TABBY", "shark", "cat")] == [None, 2, 2, 0, 2, 3]
+
+
+def test_what_is_not_finite_becomes_null(tmp_path):
+    found = dataclasses.replace(explanation(SIDE), cp=np.float32(np.inf), inverse_confidence=np.float32(np.nan))
+    records.write_explanation(tmp_path / "new", np.zeros((SIDE, SIDE, 3)), found, Figure(), label="café", seed=0,
+                              compile_seconds=1.23456, run_seconds=0.0, config={"image": None})
+    text = (tmp_path / "new" / "explanation.json").read_text(encoding="utf-8")
+    record = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    assert record["cp"] is None and record["inverse_confidence"] is None and "café" in text
+    assert record["compile_seconds"] == 1.235 and record["cp_floored"] == pytest.approx(7.2)
+
+
+def test_a_failed_write_leaves_the_older_file_alone(tmp_path):
+    path = tmp_path / "a.json"
+    records.write_atomically(path, lambda file: file.write(b"old"))
+
+    def fails(file):
+        file.write(b"half of the n")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        records.write_atomically(path, fails)
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_sweep_runs_every_job_and_keeps_its_folders_together(tmp_path, photo, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    out = "out=results/${seed}"
+    assert main([*SMALL, f"image={photo}", out, "seed=-1,1,2", "--multirun"]) == 2  # the first is refused, the others run
+    assert "error: seed is -1" in capsys.readouterr().err
+    seeds = [json.loads((tmp_path / f"results/{n}/half (1)/explanation.json").read_text())["seed"] for n in (1, 2)]
+    assert seeds == [1, 2]
