@@ -1,4 +1,4 @@
-"""Work through a long leading axis in micro-batches, so that memory is bounded and the classifier runs at its best size."""
+"""Work through a long leading axis in micro-batches: memory is bounded and the classifier runs at its best size."""
 
 from __future__ import annotations
 

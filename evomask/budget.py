@@ -1,7 +1,7 @@
 """The budget: images sent through the classifier, declared before, enforced during and reported after every method.
 
-A method is charged per explained image. Images that only fill up the last micro-batch are not charged: no method ever
-sees their outputs. One backward pass is charged like one forward pass, and both are reported.
+A method is charged per explained image. Images that only fill up the last micro-batch are not charged: no method
+ever sees their outputs. One backward pass is charged like one forward pass, and both are reported.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from evomask.batching import batch_size
@@ -50,6 +49,7 @@ class Counted:
     Pass it to a baseline where a classifier is expected and read `spent` afterwards.
 
     >>> from evomask.baselines import CentredSquare
+    >>> import jax.numpy as jnp
     >>> from evomask.classifiers import as_classifier
     >>> counted = Counted(as_classifier(lambda images: jnp.zeros((len(images), 2))), budget=10)
     >>> _ = CentredSquare()(counted, jnp.zeros((3, 8, 8, 1)), [0, 1, 0], key=jax.random.key(0), budget=10)
@@ -78,6 +78,7 @@ class Account:
       BudgetExceeded: before the classifier is called, if the call would spend more than `budget`.
       ValueError: the classifier returned NaN or infinity.
 
+    >>> import jax.numpy as jnp
     >>> from evomask.classifiers import as_classifier
     >>> account = Account(as_classifier(lambda images: jnp.zeros((len(images), 2))), budget=5)
     >>> account(np.zeros((3, 4, 4, 1), np.float32)).tolist()
@@ -101,7 +102,7 @@ class Account:
         self.spent = after
         padded = np.pad(images, [(0, -len(images) % self.batch_size)] + [(0, 0)] * (images.ndim - 1))
         batches = np.split(padded, len(padded) // self.batch_size)
-        found = np.concatenate([np.asarray(_probabilities(self._classifier, batch)) for batch in batches])[: len(images)]
+        found = np.concatenate([_probabilities(self._classifier, batch) for batch in batches])[: len(images)]
         if not np.isfinite(found).all():
             raise ValueError("the classifier returned NaN or infinite logits for a masked image; a host-side method "
                              "cannot rank pixels by them: check the classifier's weights and its input range")

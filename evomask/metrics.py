@@ -1,11 +1,13 @@
 """What an explanation is worth: metrics of masks, of heat maps, and of both against the truth.
 
-Masks bool[B, H, W], heat maps (scores) f32[B, H, W]; every function works on leading axes [...] and returns f32[...].
-Wherever a heat map holds NaN or infinity its metric is NaN, and `evomask.statistics` counts that as a failure; what
-constant and empty maps give is said in each docstring. Confidences are softmax probabilities of the explained label.
+Masks bool[B, H, W], heat maps (scores) f32[B, H, W]; every function works on leading axes [...] and returns
+f32[...]. Wherever a heat map holds NaN or infinity its metric is NaN, and `evomask.statistics` counts that as a
+failure; what constant and empty maps give is said in each docstring. Confidences are softmax probabilities of the
+explained label.
 
-Names that others use for something else: Quantus "Sufficiency" compares explanations of images with one prediction, and
-Quantus "Completeness" is the sum rule of attributions; here both are about masks (see `sufficient` and `complete`).
+Names that others use for something else: Quantus "Sufficiency" compares explanations of images with one
+prediction, and Quantus "Completeness" is the sum rule of attributions; here both are about masks (see `sufficient`
+and `complete`).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import numpy as np
 
 from evomask.batching import batch_size, in_batches
 from evomask.budget import Counted, Spent, bare
-from evomask.evaluate import evaluate, log_prob_and_margin
+from evomask.evaluate import evaluate
 from evomask.fills import apply
 from evomask.thresholding import prefix_pixels, ranks
 from evomask.types import Array, Classifier, Key, Mask, Target, record
@@ -29,7 +31,7 @@ from evomask.types import Array, Classifier, Key, Mask, Target, record
 
 @record
 class Verdict:
-    """What the classifier makes of B masks, one per image, seen one image at a time (three evaluations each)."""
+    """What the classifier makes of B masks, one per image, seen one image at a time (four evaluations each)."""
 
     area: Array  # f32[B], fraction of pixels kept
     whole: Array  # f32[B], probability of the label for the whole image
@@ -37,10 +39,12 @@ class Verdict:
     margin: Array  # f32[B], log p[label] - log p[next class]: positive where the label is predicted
     inverse_confidence: Array  # f32[B], for the inverse-masked image
     inverse_margin: Array  # f32[B]
+    blank_confidence: Array  # f32[B], for the blank image
+    blank_margin: Array  # f32[B]: positive where the blank image has the label by itself, and nothing is necessary
 
 
 def judge(classifier: Classifier | Counted, images: Array, labels: Array, masks: Mask, blanks: Array) -> Verdict:
-    """Sends B whole, masked and inverse-masked images through the classifier, at batch size 1.
+    """Sends B whole, masked, inverse-masked and blank images through the classifier, at batch size 1.
 
     Args:
       images, blanks: f32[B, H, W, C]. labels: int[B]. masks: bool[B, H, W].
@@ -52,13 +56,21 @@ def judge(classifier: Classifier | Counted, images: Array, labels: Array, masks:
 def _judge(classifier, images, labels, masks, blanks) -> Verdict:
     def one(item):
         image, label, mask, blank = item
-        whole, _ = log_prob_and_margin(classifier(image[None]), label)
-        target = Target(image, label, jnp.exp(whole[0]))
-        seen = evaluate(classifier, target, blank, mask[None], inverse=True, features=False, batch_size=1)
-        return target.confidence, seen.confidence, seen.margin, seen.inverse_confidence, seen.inverse_margin
+        both = jnp.stack([mask, jnp.full_like(mask, True)])
+        target = Target(image, label, jnp.nan)  # its confidence comes with the others, as that of the full mask
+        return evaluate(classifier, target, blank, both, inverse=True, features=False, batch_size=1)
 
-    whole, *seen = jax.lax.map(one, (images, labels.astype(jnp.int32), masks, blanks))
-    return Verdict(masks.mean((1, 2), dtype=jnp.float32), whole, *(values[:, 0] for values in seen))
+    seen = jax.lax.map(one, (images, labels.astype(jnp.int32), masks, blanks))
+    return Verdict(
+        area=seen.area[:, 0],
+        whole=seen.confidence[:, 1],
+        confidence=seen.confidence[:, 0],
+        margin=seen.margin[:, 0],
+        inverse_confidence=seen.inverse_confidence[:, 0],
+        inverse_margin=seen.inverse_margin[:, 0],
+        blank_confidence=seen.inverse_confidence[:, 1],
+        blank_margin=seen.inverse_margin[:, 1],
+    )
 
 
 def sufficient(verdict: Verdict, ratio: float = 0.9) -> Array:
@@ -104,8 +116,8 @@ def cp_floored(confidence: Array, area: Array, floor: float = 0.05) -> Array:
 def confidence_drop(whole: Array, confidence: Array) -> Array:
     """Drop of confidence, max(0, whole - masked) / whole; range [0, 1], smaller is better.
 
-    Its mean is the Average Drop of Chattopadhay et al. 2018 (Grad-CAM++, section 5.1), there in per cent and with the
-    image multiplied by the heat map; here with the masked image.
+    Its mean is the Average Drop of Chattopadhay et al. 2018 (Grad-CAM++, section 5.1), there in per cent and with
+    the image multiplied by the heat map; here with the masked image.
     """
     return jnp.maximum(whole - confidence, 0.0) / whole
 
@@ -131,8 +143,8 @@ def deletion_auc(
 ) -> Array:
     """Deletion (Petsiuk et al. 2018): area under the probability while the best pixels are blanked; [0, 1], small is good.
 
-    Step t of `steps` has blanked the best round(t / steps * H * W) pixels, from none to all; trapezoid rule; activation
-    softmax. The paper blanks with 0 and takes steps of one image row. Equal scores go in pixel order.
+    Step t of `steps` has blanked the best round(t / steps * H * W) pixels, from none to all; trapezoid rule;
+    activation softmax. The paper blanks with 0 and takes steps of one image row. Equal scores go in pixel order.
     """
     return _auc(bare(classifier), *map(jnp.asarray, (images, labels, scores, images, blanks)), steps)
 
@@ -185,10 +197,10 @@ def mu_fidelity(
 ) -> Array:
     """muFidelity (Bhatt et al. 2020, eq. 4): does the score of a set of pixels tell what blanking it costs?
 
-    Pearson correlation, over the subsets bool[N, H, W], of the sum of scores and the drop of the label's probability;
-    range [-1, 1]. 0 where either does not vary (constant map, constant classifier). Costs N + 1 evaluations.
-    Equals Quantus `FaithfulnessCorrelation` on the same subsets, where a model's outputs are probabilities and a pixel is
-    perturbed in all its channels.
+    Pearson correlation, over the subsets bool[N, H, W], of the sum of scores and the drop of the label's
+    probability; range [-1, 1]. 0 where either does not vary (constant map, constant classifier). Costs N + 1
+    evaluations. Equals Quantus `FaithfulnessCorrelation` on the same subsets, where a model's outputs are
+    probabilities and a pixel is perturbed in all its channels.
     """
     return _mu_fidelity(bare(classifier), *map(jnp.asarray, (images, labels, scores, blanks, subsets)))
 
@@ -214,8 +226,8 @@ def max_sensitivity(
 ) -> Array:
     """Max-sensitivity (Yeh et al. 2019, def. 2): how far the heat map moves when the image moves a little; f32[B].
 
-    The largest |score(x + e) - score(x)| / |score(x)| over `samples` of e uniform in [-radius, radius], x + e clipped to
-    [0, 1]; range [0, inf), smaller is better. Equals Captum `sensitivity_max` and Quantus
+    The largest |score(x + e) - score(x)| / |score(x)| over `samples` of e uniform in [-radius, radius], x + e
+    clipped to [0, 1]; range [0, inf), smaller is better. Equals Captum `sensitivity_max` and Quantus
     `MaxSensitivity` on the same perturbed images (they do not clip). A zero map is divided by 1, as in Captum.
 
     Args:
@@ -256,9 +268,10 @@ def randomisation_check(
     """Parameter randomisation (Adebayo et al. 2018, section 3): is the map the same after the weights are shuffled?
 
     Returns:
-      The rank correlation f32[B] in [-1, 1] of the maps before and after, and the SSIM f32[B] of the two, each scaled to
-      [0, 1]. Near 0 is good: a map that survives did not come from what was learnt. All arrays are shuffled at once;
-      the paper also does it layer by layer. Images smaller than 11 pixels have no SSIM (ValueError).
+      The rank correlation f32[B] in [-1, 1] of the maps before and after, and the SSIM f32[B] of the two, each
+      scaled to [0, 1]. Near 0 is good: a map that survives did not come from what was learnt. All arrays are
+      shuffled at once; the paper also does it layer by layer. Images smaller than 11 pixels have no SSIM
+      (ValueError).
 
     Args:
       explainer: (classifier, images f32[B, H, W, C]) -> scores f32[B, H, W].
@@ -318,7 +331,8 @@ def pointing_game(scores: Array, truth: Mask, tolerance: int = 0) -> Array:
     """Pointing game (Zhang et al. 2018): is the greatest score on the object, or at most `tolerance` pixels from it?
 
     The paper's tolerance is 15 pixels. Where several pixels share the greatest score, the share of them that hit: a
-    constant map scores the object's area, not a hit. (Quantus `PointingGame` counts any of them; otherwise the same.)
+    constant map scores the object's area, not a hit. (Quantus `PointingGame` counts any of them; otherwise the
+    same.)
 
     Args:
       scores: f32[B, H, W]. truth: bool[B, H, W].

@@ -1,7 +1,7 @@
 """Paired comparisons, image by image: intervals by bootstrap, Wilcoxon's signed-rank test, Holm's correction.
 
-Nothing is dropped. A value that is NaN is a failure: it takes the worst value (`failure`, 1 for areas) and is counted;
-ties are counted, and share their ranks between both signs. Runs on the host, in NumPy and SciPy.
+Nothing is dropped. A value that is NaN is a failure: it takes the worst value (`failure`, 1 for areas) and is
+counted; ties are counted, and share their ranks between both signs. Runs on the host, in NumPy and SciPy.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def bootstrap(
 
     Args:
       statistic: (values, axis) -> values, such as np.mean or np.median.
-      method: "BCa" or "percentile". BCa is not defined where the resampled statistic barely varies (one image, equal
+      method: "BCa" or "percentile". BCa is not defined where the resampled statistic barely varies (one image,
+      equal
         values, a median that does not move when one image is left out); the percentile interval is given there.
 
     >>> bootstrap([0.1, 0.2, 0.4, 0.3], seed=0, method="percentile")

@@ -1,8 +1,8 @@
 """From a heat map to a mask, by rules that are stated: the pixels in the order of their score, cut at a prefix.
 
-`sweep` evaluates prefixes of equally spaced areas once, masked and inverse-masked, and costs 2 * steps evaluations per
-image, which are reported apart from those of the method. The rules that need evaluations then only read the sweep;
-`fixed_area`, `equal_area` and `own_mask` need none.
+`sweep` evaluates prefixes of equally spaced areas once, masked and inverse-masked, and costs 2 * steps evaluations
+per image, which are reported apart from those of the method. The rules that need evaluations then only read the
+sweep; `fixed_area`, `equal_area` and `own_mask` need none.
 
 Equal scores are ordered as the pixels are, row by row. A constant map therefore gives whole rows from the top: its
 masks are computed all the same and marked `Reason.CONSTANT`. A map with NaN or infinity gives no mask:
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from evomask.batching import batch_size
 from evomask.budget import Counted, Spent, bare
-from evomask.evaluate import evaluate, log_prob_and_margin
+from evomask.evaluate import evaluate
 from evomask.types import Array, Classifier, Mask, Target, record
 
 
@@ -57,8 +57,8 @@ class Cut:
 
 
 def cost(steps: int = 100) -> Spent:
-    """Evaluations of one image's sweep: two for every prefix, and the whole image."""
-    return Spent(forward=2 * steps + 1)
+    """Evaluations of one image's sweep: two for every prefix, the last of which is the whole image."""
+    return Spent(forward=2 * steps)
 
 
 def sweep(
@@ -87,13 +87,12 @@ def _sweep(classifier, images, labels, scores, blanks, steps: int) -> Sweep:
 
     def one(item):
         image, label, score, blank = item
-        whole, _ = log_prob_and_margin(classifier(image[None]), label)
-        target = Target(image, label, jnp.exp(whole[0]))
+        target = Target(image, label, jnp.nan)  # its confidence comes with the others, as that of the last prefix
         masks = ranks(score)[None] < pixels[:, None, None]
         found = evaluate(
             classifier, target, blank, masks, inverse=True, features=False, batch_size=batch_size(classifier)
         )
-        return target.confidence, found.confidence, found.margin, found.inverse_confidence, found.inverse_margin
+        return found.confidence[-1], found.confidence, found.margin, found.inverse_confidence, found.inverse_margin
 
     seen = jax.lax.map(one, (images, labels, scores, blanks))
     return Sweep(scores, pixels, pixels.astype(jnp.float32) / scores[0].size, *seen)

@@ -1,14 +1,16 @@
 """Compares evomask's baselines and metrics with the implementations that others use, on the same arrays.
 
-Run once, in an environment of its own, when a baseline or a metric changes; the tests keep the values that it prints:
+Run once, in an environment of its own, when a baseline or a metric changes; the tests keep the values that it
+prints:
 
     python3.11 -m venv /tmp/references
     /tmp/references/bin/pip install torch==2.13.0 captum==0.9.0 quantus==0.6.0 grad-cam==1.5.7 --editable .
     PYTHONPATH=tests /tmp/references/bin/python -m experiments.check_references
 
-Captum: Grad-CAM, integrated gradients, SmoothGrad, occlusion, max-sensitivity. pytorch-grad-cam: Grad-CAM++. Quantus:
-sparseness, pointing game, energy, precision, muFidelity, max-sensitivity. scikit-image: SSIM. SciPy: rank correlation.
-RISE's masks and curves and the HSIC estimator are written out here from their definitions, with PyTorch and NumPy.
+Captum: Grad-CAM, integrated gradients, SmoothGrad, occlusion, max-sensitivity. pytorch-grad-cam: Grad-CAM++.
+Quantus: sparseness, pointing game, energy, precision, muFidelity, max-sensitivity. scikit-image: SSIM. SciPy: rank
+correlation. RISE's masks and curves and the HSIC estimator are written out here from their definitions, with
+PyTorch and NumPy.
 """
 
 from __future__ import annotations
@@ -91,11 +93,13 @@ def main() -> None:
     occlusion = captum.attr.Occlusion(probabilities).attribute(pixels, (3, 4, 4), (3, 2, 2), 0.0, targets)
     check("occlusion (window 4, stride 2)", explain(baselines.Occlusion(4), 60), occlusion[:, 0])
 
-    check("RISE", explain(baselines.RISE(grid=4), 64), [rise(probabilities, pixels[b], k) for b, k in enumerate(LABELS)])
+    by_definition = [rise(probabilities, pixels[b], k) for b, k in enumerate(LABELS)]
+    check("RISE", explain(baselines.RISE(grid=4), 64), by_definition)
 
     shown = np.random.default_rng(5).uniform(size=(40, 9)) < 0.5
     outputs = np.random.default_rng(6).uniform(size=40).astype(np.float32)
-    check("HSIC", hsic(jnp.asarray(shown), jnp.asarray(outputs), jnp.float32(0.3)), hsic_by_matrices(shown, outputs, 0.3))
+    ours = hsic(jnp.asarray(shown), jnp.asarray(outputs), jnp.float32(0.3))
+    check("HSIC", ours, hsic_by_matrices(shown, outputs, 0.3))
 
     blanks = np.zeros_like(images)
     found = [metrics.deletion_auc(oracle, images, LABELS, scores, blanks, steps=16),
@@ -108,8 +112,10 @@ def main() -> None:
     nothing = dict(model=None, x_batch=images.transpose(0, 3, 1, 2), y_batch=LABELS, a_batch=scores[:, None])
     given = dict(nothing, a_batch=np.abs(scores)[:, None], s_batch=truth[:, None])
     raw = dict(abs=False, normalise=False, **quiet)
-    check("sparsity (Gini)", metrics.gini(jnp.asarray(scores)), quantus.Sparseness(abs=True, normalise=False, **quiet)(**nothing))
-    check("pointing game", metrics.pointing_game(jnp.abs(scores), jnp.asarray(truth)), quantus.PointingGame(**raw)(**given))
+    sparseness = quantus.Sparseness(abs=True, normalise=False, **quiet)(**nothing)
+    check("sparsity (Gini)", metrics.gini(jnp.asarray(scores)), sparseness)
+    pointing = quantus.PointingGame(**raw)(**given)
+    check("pointing game", metrics.pointing_game(jnp.abs(scores), jnp.asarray(truth)), pointing)
     check("energy in object", metrics.energy_in_object(jnp.abs(scores), jnp.asarray(truth)),
           quantus.RelevanceMassAccuracy(**raw)(**given))
     top = thresholding.fixed_area(jnp.abs(scores), 26 / 256).mask

@@ -117,7 +117,8 @@ class ConvOracle:
     @staticmethod
     def _convolve(x: Array, kernel: Array, stride: int) -> Array:
         layout = ("NHWC", "HWIO", "NHWC")
-        return jax.nn.relu(jax.lax.conv_general_dilated(x, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=layout))
+        strides, padding = (stride, stride), ((1, 1), (1, 1))
+        return jax.nn.relu(jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=layout))
 
 
 def conv(channels: int = 3, num_classes: int = 3, seed: int = 0) -> ConvOracle:

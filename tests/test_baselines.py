@@ -1,4 +1,4 @@
-"""Every registered baseline keeps one contract, finds evidence that is known, and equals its reference implementation."""
+"""Every registered baseline keeps one contract, finds evidence that is known, and equals its reference."""
 
 import functools
 
@@ -120,7 +120,7 @@ def test_random_patches_return_the_smallest_complete_square_that_was_drawn():
     from evomask.baselines.controls import random_squares
 
     _, patch_key = jax.random.split(KEY)
-    drawn = np.asarray(random_squares(patch_key, 32, SIDE, SIDE))
+    drawn = np.asarray(random_squares(patch_key, BUDGET // 2 - 1, SIDE, SIDE))
     kept = np.array([(mask & INSIDE).sum() for mask in drawn]) / 16
     sigmoid = lambda brightness: 1 / (1 + np.exp(-8.0 * (brightness - 0.5)))
     complete = (kept > 0.5) & (sigmoid(kept) >= 0.9 * sigmoid(1.0))
@@ -149,7 +149,8 @@ def test_smoothgrad_averages_over_the_noise():
     explain = lambda noise, key: gradients.SmoothGrad(noise=noise)(
         oracles.conv(), oracles.conv_images(side=8), [0, 2], key=jax.random.key(key), budget=20)
     still, one, two = explain(0.0, 0), explain(0.5, 0), explain(0.5, 1)
-    plain = jax.grad(lambda x: oracles.conv()(x)[jnp.arange(2), jnp.array([0, 2])].sum())(jnp.asarray(oracles.conv_images(side=8)))
+    logit = lambda images: oracles.conv()(images)[jnp.arange(2), jnp.array([0, 2])].sum()
+    plain = jax.grad(logit)(jnp.asarray(oracles.conv_images(side=8)))
     np.testing.assert_allclose(still, jnp.abs(plain).max(-1), atol=1e-6)
     assert float(jnp.abs(one - two).max()) > 1e-3 and float(jnp.abs(one - still).max()) > 1e-3
 
@@ -345,7 +346,7 @@ def test_declared_cost_is_what_the_classifier_really_sees(name):
 
 
 def test_too_small_a_budget_is_refused_before_anything_runs():
-    for name, budget in (("gradcam", 2), ("integrated_gradients", 1), ("occlusion", 1), ("shap", 3), ("random_patches", 2)):
+    for name, budget in (("gradcam", 2), ("integrated_gradients", 1), ("occlusion", 1), ("shap", 3), ("random_patches", 3)):
         seen = Seen()
         with pytest.raises((BudgetExceeded, ValueError), match="budget of|features"):
             BASELINES[name]()(Tally(seen), IMAGES[:1], LABELS[:1], key=KEY, budget=budget)

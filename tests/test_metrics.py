@@ -45,6 +45,8 @@ def test_verdict_of_parts_of_the_box(kept, sufficient, necessary):
     np.testing.assert_allclose(verdict.inverse_confidence[0], SIGMOID[16 - kept], rtol=1e-5)
     np.testing.assert_allclose(verdict.whole[0], SIGMOID[16], rtol=1e-5)
     np.testing.assert_allclose(verdict.margin[0], 20 * (kept / 16 - 0.5), atol=1e-4)
+    np.testing.assert_allclose(verdict.blank_confidence[0], SIGMOID[0], rtol=1e-5)
+    np.testing.assert_allclose(verdict.blank_margin[0], -10, atol=1e-4)
     assert bool(metrics.sufficient(verdict)[0]) == sufficient
     assert bool(metrics.necessary(verdict)[0]) == necessary
     assert bool(metrics.complete(verdict)[0]) == (sufficient and necessary)
@@ -120,7 +122,7 @@ def test_cuts_of_a_perfect_map_are_the_smallest_possible():
     for cut, pixels in ((keeps, 9), (complete, 10)):
         np.testing.assert_allclose(cut.area, pixels / SIDE**2, rtol=1e-6)
         assert cut.reason[0] == Reason.FOUND
-    assert thresholding.cost(SIDE**2).forward == 2 * SIDE**2 + 1
+    assert thresholding.cost(SIDE**2).forward == 2 * SIDE**2
 
 
 def test_coarse_sweep_rounds_up_to_its_next_prefix():

@@ -1,4 +1,4 @@
-"""Other people's explainers and controls, behind one signature: `(classifier, images, labels, *, key, budget)` -> score.
+"""Other people's explainers and controls: `(classifier, images, labels, *, key, budget)` -> score f32[B, H, W].
 
 >>> import jax
 >>> import jax.numpy as jnp

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from evomask.baselines.base import compiled
 from evomask.batching import batch_size
 from evomask.budget import Spent
-from evomask.evaluate import evaluate, log_prob_and_margin
+from evomask.evaluate import evaluate
 from evomask.fills import Constant
 from evomask.types import Array, Classifier, Key, Target, record
 
@@ -19,10 +19,11 @@ from evomask.types import Array, Classifier, Key, Target, record
 class RandomPatches:
     """The smallest complete one of random squares, as a score of 1 inside and 0 outside.
 
-    Draws budget / 2 squares, sides uniform in 1..min(H, W), centres uniform, clipped at the border, and evaluates each
-    masked and inverse-masked. A square is complete when it keeps the label with at least `ratio` of the probability that
-    the whole image has, and its inverse loses the label. Without a complete one: the square whose smaller margin, of
-    keeping the label and of losing it in the inverse, is greatest. The score is itself a mask (`score > 0`).
+    Draws budget / 2 - 1 squares beside the whole image, sides uniform in 1..min(H, W), centres uniform, clipped at
+    the border, and evaluates each masked and inverse-masked. A square is complete when it keeps the label with at least `ratio` of the
+    probability that the whole image has, and its inverse loses the label. Without a complete one: the square whose
+    smaller margin, of keeping the label and of losing it in the inverse, is greatest. The score is itself a mask
+    (`score > 0`).
     """
 
     ratio: float = 0.9
@@ -31,18 +32,18 @@ class RandomPatches:
     __call__ = compiled
 
     def cost(self, image_shape: tuple[int, ...], budget: int) -> Spent:
-        return Spent(forward=2 * _pairs(budget) + 1)
+        return Spent(forward=2 * (_squares(budget) + 1))
 
     def explain(self, classifier: Classifier, image: Array, label: Array, key: Key, budget: int) -> Array:
         fill_key, patch_key = jax.random.split(key)
         blank = self.fill(fill_key, image)
-        masks = random_squares(patch_key, _pairs(budget), *image.shape[:2])
-        whole, _ = log_prob_and_margin(classifier(image[None]), label)
-        target = Target(image, label, jnp.exp(whole[0]))
+        squares = random_squares(patch_key, _squares(budget), *image.shape[:2])
+        masks = jnp.concatenate([jnp.full_like(squares[:1], True), squares])
+        target = Target(image, label, jnp.nan)  # its confidence comes with the others, as that of the first mask
         found = evaluate(
             classifier, target, blank, masks, inverse=True, features=False, batch_size=batch_size(classifier)
         )
-        sufficient = (found.margin > 0) & (found.confidence >= self.ratio * target.confidence)
+        sufficient = (found.margin > 0) & (found.confidence >= self.ratio * found.confidence[0])
         complete = sufficient & (found.inverse_margin <= 0)
         smallest = jnp.argmin(jnp.where(complete, found.area, jnp.inf))
         nearest = jnp.argmax(jnp.minimum(found.margin, -found.inverse_margin))
@@ -88,5 +89,5 @@ def random_squares(key: Key, num: int, height: int, width: int) -> Array:
     return rows[:, :, None] & cols[:, None, :]
 
 
-def _pairs(budget: int) -> int:
-    return max((budget - 1) // 2, 1)
+def _squares(budget: int) -> int:
+    return max(budget // 2 - 1, 1)

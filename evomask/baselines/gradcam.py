@@ -25,9 +25,9 @@ def _with_features(method, classifier, images, labels, *, key, budget):
 class GradCAM:
     """Grad-CAM (Selvaraju et al. 2017, eq. 1-2): relu(sum_c mean(dy/dA_c) A_c), bilinearly enlarged; range [0, inf).
 
-    y is the label's logit and A the feature map `features(images)[depth]`; by default the deepest one with more than one
-    pixel, for a map of 1 x 1 says nothing about places. Costs two forward passes (the second from the feature map on)
-    and one backward pass. A map without positive evidence is zero everywhere.
+    y is the label's logit and A the feature map `features(images)[depth]`; by default the deepest one with more
+    than one pixel, for a map of 1 x 1 says nothing about places. Costs two forward passes (the second from the
+    feature map on) and one backward pass. A map without positive evidence is zero everywhere.
     """
 
     depth: int | None = static(None)

@@ -18,9 +18,9 @@ from evomask.types import Array, Classifier, Key, record, static
 class IntegratedGradients:
     """Integrated gradients (Sundararajan et al. 2017, eq. 3), summed over the channels; range (-inf, inf).
 
-    (x - x') times the mean gradient of the label's logit at the midpoints of `steps` equal parts of the straight way
-    from the blank image x' to x. The sum over the pixels tends to logit(x) - logit(x') as the steps grow. Spends
-    min(steps, budget / 2) forward and as many backward passes.
+    (x - x') times the mean gradient of the label's logit at the midpoints of `steps` equal parts of the straight
+    way from the blank image x' to x. The sum over the pixels tends to logit(x) - logit(x') as the steps grow.
+    Spends min(steps, budget / 2) forward and as many backward passes.
     """
 
     steps: int = static(64)
@@ -49,9 +49,9 @@ class IntegratedGradients:
 class SmoothGrad:
     """SmoothGrad (Smilkov et al. 2017): the mean gradient of the label's logit over noisy copies of the image.
 
-    Then the absolute value and the greatest channel, as in the paper; range [0, inf). The noise is normal with a standard
-    deviation of `noise` times the image's own range. Spends min(samples, budget / 2) forward and as many backward
-    passes. Noisy images are not clipped to [0, 1], as in the paper.
+    Then the absolute value and the greatest channel, as in the paper; range [0, inf). The noise is normal with a
+    standard deviation of `noise` times the image's own range. Spends min(samples, budget / 2) forward and as many
+    backward passes. Noisy images are not clipped to [0, 1], as in the paper.
     """
 
     samples: int = static(50)

@@ -18,12 +18,12 @@ from evomask.types import Array, Classifier, Key, record, static
 class HSIC:
     """HSIC attribution (Novello et al. 2022): the dependence of the output on each cell; range [0, inf).
 
-    N = budget binary grids from a Latin hypercube (every cell is shown in half of them), each cell enlarged to a rectangle
-    of pixels; the score of a cell is its Hilbert-Schmidt independence criterion with the label's probability, enlarged
-    bilinearly. Dependence has no sign: a cell that hides the class scores like one that shows it. Where the probability
-    never changes, the score is zero everywhere. The paper's grid is 7 x 7 for 224 x 224; below 64 pixels the default is 8 x 8.
-    Differs from Xplique in the width of the output kernel: the standard deviation of the probabilities, because
-    the median of them, used there, is zero for most sufficient-evidence images and then divides by zero.
+    N = budget binary grids from a Latin hypercube (every cell is shown in half of them), each cell enlarged to a
+    rectangle of pixels; the score of a cell is its Hilbert-Schmidt independence criterion with the label's
+    probability, enlarged bilinearly. Dependence has no sign: a cell that hides the class scores like one that
+    shows it. Where the probability never changes, the score is zero everywhere. The default grid is 7 x 7, and
+    8 x 8 below 64 pixels. Xplique takes the median of the outputs as the width of the output kernel; here it is
+    their standard deviation, for the median is next to zero where most masked images lose the class.
     """
 
     grid: int | None = static(None)
@@ -55,8 +55,8 @@ class HSIC:
 def hsic(shown: Array, outputs: Array, width: Array) -> Array:
     """bool[N, D], f32[N], f32[] -> tr(K_d H L H) / N, f32[D], the biased HSIC of each binary input with the output.
 
-    L is the Gaussian kernel of the outputs, K_d the kernel 1/2 - (x - x')^2 of a binary input. With s = x - 1/2 that is
-    2 s s', of rank one, so the trace is 2 s' H L H s and no N x N matrix is needed for any input.
+    L is the Gaussian kernel of the outputs, K_d the kernel 1/2 - (x - x')^2 of a binary input. With s = x - 1/2
+    that is 2 s s', of rank one, so the trace is 2 s' H L H s and no N x N matrix is needed for any input.
     """
     kernel = jnp.exp(-jnp.square(outputs[:, None] - outputs[None, :]) / (2.0 * width**2))
     signs = shown.astype(jnp.float32) - 0.5

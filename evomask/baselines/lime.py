@@ -1,4 +1,4 @@
-"""LIME through the `lime` package (extra `baselines`), on the fill, the classifier and the budget of every other method."""
+"""LIME through the `lime` package (extra `baselines`), with the fill and the budget of every other method."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import jax
 import numpy as np
 
 from evomask.baselines.base import on_host
-from evomask.batching import batch_size
 from evomask.budget import Account, Spent
 from evomask.fills import Constant
-from evomask.types import Array, Key, record, static
+from evomask.types import Key, record, static
 
 
 @record
@@ -20,12 +19,12 @@ class LIME:
     """LIME (Ribeiro et al. 2016), `lime.lime_image`: the ridge coefficient of a segment is the score of its pixels.
 
     num_samples = budget, the first of which is the whole image. From 64 pixels on the segmentation is the package's
-    default (quickshift, kernel_size 4, max_dist 200, ratio 0.2), which returns one to three segments of a 32 x 32 image;
-    below, or with `segments` given, it is SLIC (compactness 10) with about that many segments, 64 by default (43 to 62 on
-    the 20 CIFAR-10 images of the `foolbox` package), or a grid of as many where SLIC finds fewer than half, as on an
-    image of one colour. LIME perturbs an image of ones hidden by zeros, and the fill is put in its place before the
-    classifier sees it, so that any fill can be used; the weights of the samples do not depend on the pixels.
-    Deterministic for a key; range (-inf, inf).
+    default (quickshift, kernel_size 4, max_dist 200, ratio 0.2), which returns one to three segments of a 32 x 32
+    image; below, or with `segments` given, it is SLIC (compactness 10) with about that many segments, 64 by
+    default (43 to 62 on the 20 CIFAR-10 images of the `foolbox` package), or a grid of as many where SLIC finds
+    fewer than half, as on an image of one colour. LIME perturbs an image of ones hidden by zeros, and the fill is
+    put in its place before the classifier sees it, so that any fill can be used; the weights of the samples do not
+    depend on the pixels. Deterministic for a key; range (-inf, inf).
     """
 
     segments: int | None = static(None)

@@ -18,9 +18,9 @@ from evomask.types import Array, Classifier, Key, record, static
 class Occlusion:
     """Occlusion (Zeiler & Fergus 2014): the mean drop of the label's probability over the windows that cover a pixel.
 
-    Range [-1, 1]. The stride is the smallest with which the windows and the whole image fit into the budget. `window` is
-    the side in pixels, by default a seventh of the image's, or the stride if that is more, so that every pixel is covered.
-    The last window ends at the border.
+    Range [-1, 1]. The stride is the smallest with which the windows and the whole image fit into the budget.
+    `window` is the side in pixels, by default a seventh of the image's, or the stride if that is more, so that
+    every pixel is covered. The last window ends at the border.
     """
 
     window: int | None = static(None)

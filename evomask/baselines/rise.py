@@ -19,9 +19,10 @@ from evomask.types import Array, Classifier, Key, record, static
 class RISE:
     """RISE (Petsiuk et al. 2018, eq. 6): sum_i p(label | mask_i) mask_i / (N keep); range [0, 1 / keep].
 
-    N = budget. A mask is a random grid, every cell kept with probability `keep`, enlarged bilinearly to (grid + 1) cells
-    and cropped at a random shift. The paper's grid for 224 x 224 is 7 x 7; below 64 pixels the default is 4 x 4, which
-    keeps the cells of a 32 x 32 image at 8 pixels rather than 5. Masks are soft: pixel = mask * image + (1 - mask) * blank.
+    N = budget. A mask is a random grid, every cell kept with probability `keep`, enlarged bilinearly to (grid + 1)
+    cells and cropped at a random shift. The paper's grid for 224 x 224 is 7 x 7; below 64 pixels the default is 4
+    x 4, which keeps the cells of a 32 x 32 image at 8 pixels rather than 5. Masks are soft: pixel = mask * image +
+    (1 - mask) * blank.
     """
 
     keep: float = 0.5
@@ -56,7 +57,8 @@ class RISE:
 def smooth_masks(cells: Array, shifts: Array, height: int, width: int) -> Array:
     """Grids f32[N, g, g] and shifts int[N, 2] -> masks f32[N, H, W] in [0, 1].
 
-    Each grid is enlarged bilinearly to (g + 1) cells of ceil(side / g) pixels and cropped to the image from the shift on.
+    Each grid is enlarged bilinearly to (g + 1) cells of ceil(side / g) pixels and cropped to the image from the
+    shift on.
     """
     num = cells.shape[-1]
 

@@ -19,10 +19,10 @@ from evomask.types import Key, record
 class SHAP:
     """Partition SHAP (Lundberg & Lee 2017), `shap.PartitionExplainer` with the image masker; range (-inf, inf).
 
-    The masker hides pixels behind the blank image, and max_evals is the budget: the package evaluates in pairs beside the
-    whole and the blank image, so an odd budget leaves one over, and it may stop early when every leaf is reached. The
-    score is the value of the label's probability, summed over the channels; what remains on a rectangle that was not
-    split further is shared evenly by its pixels. Deterministic for a key.
+    The masker hides pixels behind the blank image, and max_evals is the budget: the package evaluates in pairs
+    beside the whole and the blank image, so an odd budget leaves one over, and it may stop early when every leaf
+    is reached. The score is the value of the label's probability, summed over the channels; what remains on a
+    rectangle that was not split further is shared evenly by its pixels. Deterministic for a key.
     """
 
     fill: Callable = Constant()
