@@ -13,7 +13,10 @@ import jax.numpy as jnp
 from evomask import evolve, genome
 from evomask.evolve import Info, Operators, Problem
 from evomask.fitness import Fitness
+from evomask.operators import Scatter
 from evomask.types import Array, Evaluation, Genome, Key, Mask, Target, record, static
+
+Founding = Callable[[Key, genome.Space, int, int], Genome]  # see `evomask.operators.founding`
 
 
 @record
@@ -30,6 +33,7 @@ class Stage:
     radii: tuple[float, ...] = static()
     generations: int = static()
     offspring: int | None = static(None)  # None: as many as the population
+    founders: Founding = Scatter()
 
     @property
     def num_offspring(self) -> int:
@@ -64,7 +68,7 @@ def run(
         key_found, key_run = jax.random.split(jax.random.fold_in(key, number))
         space = genome.space(region, genome.scale_radii(stage.radii, shape))
         problem = Problem(target, space, fitness, evaluate, scoring)
-        founders = found(key_found, space, stage)
+        founders = stage.founders(key_found, space, stage.num_offspring, stage.genes)
         sizes = {"population": stage.population, "generations": stage.generations}
         state, info = evolve.run(key_run, founders, problem, operators, **sizes)
         best = info.genome[-1]
@@ -75,8 +79,3 @@ def run(
         infos.append(info)
     return Refined(jnp.stack(masks), best, jnp.stack(violations), score, tuple(infos))
 
-
-def found(key: Key, space: genome.Space, stage: Stage) -> Genome:
-    """Random founders: int32[O, G, 3]."""
-    drawn = genome.sample(key, space, stage.num_offspring * stage.genes)
-    return drawn.reshape(stage.num_offspring, stage.genes, 3)

@@ -1,4 +1,9 @@
-"""Mutation: (key, genome int32[G, 3], space) -> genome. Every operator changes at most a few genes of one individual."""
+"""Mutation: (key, genome int32[G, 3], space) -> genome.
+
+Every operator changes k patches of one individual, where k is log-uniform between 1 and (number of candidates)^reach. A
+`reach` of 0 always changes one; a `reach` of 1 makes steps of every size, so that the search takes long strides while
+they still succeed and short ones at the end, without a rate to tune (the heavy-tailed mutation of Doerr et al. 2017).
+"""
 
 from __future__ import annotations
 
@@ -11,83 +16,94 @@ import jax.numpy as jnp
 from evomask.genome import OFF, Space, decode, is_active, pick
 from evomask.types import Array, Genome, Key, record
 
-MOST_TURNS = 4  # of a `Mixture`
 MutationFn = Callable[[Key, Genome, Space], Genome]
 
 
-def replace(key: Key, genome: Genome, space: Space) -> Genome:
-    """A random gene, switched on or off, becomes a fresh one. The published mutation.
+def replace(key: Key, genome: Genome, space: Space, reach: Array | float = 0.0) -> Genome:
+    """Genes, switched on or off, become fresh ones. With one gene, the published mutation.
 
     >>> from evomask.genome import space
     >>> everywhere = space(jnp.ones((8, 8), bool), jnp.array([3]))
     >>> sorted(replace(jax.random.key(0), jnp.zeros((2, 3), jnp.int32), everywhere)[:, 2].tolist())
     [0, 3]
     """
-    draws = jax.random.uniform(key, (3,))
-    return genome.at[pick(draws[0], genome.shape[0])].set(decode(draws[1:], space))
+    key_chosen, key_genes = jax.random.split(key)
+    anyone = jnp.ones(genome.shape[0], bool)
+    fresh = decode(jax.random.uniform(key_genes, (genome.shape[0], 2)), space)
+    return _where(_some(key_chosen, anyone, reach), fresh, genome)
 
 
-def move(key: Key, genome: Genome, space: Space, scale: Array | float) -> Genome:
-    """A random patch moves along one axis or both, by an exponential step of mean `scale` times its own side.
+def move(key: Key, genome: Genome, space: Space, scale: Array | float, reach: Array | float = 0.0) -> Genome:
+    """Patches move along one axis or both, by exponential steps of mean `scale` times their own side.
 
-    Steps are rounded up, so that it moves by at least a pixel, and the centre stays on the image.
+    Steps are rounded up, so a patch moves by at least a pixel, and its centre stays on the image.
     """
-    draws = jax.random.uniform(key, (6,))
-    place = _active_place(draws[0], genome)
-    row, col, radius = genome[place]
-    side = (2 * radius + 1).astype(jnp.float32)
-    axes = jnp.array([[1, 0], [0, 1], [1, 1]])[pick(draws[1], 3)]
-    step = axes * _sign(draws[2:4]) * _exponential(draws[4:], scale * side)
-    return _set_if(genome, place, _on_image(row + step[0], col + step[1], radius, space), radius >= 0)
+    key_chosen, key_steps = jax.random.split(key)
+    draws = jax.random.uniform(key_steps, (genome.shape[0], 5))
+    axes = jnp.array([[1, 0], [0, 1], [1, 1]])[pick(draws[:, 0], 3)]
+    steps = axes * _sign(draws[:, 1:3]) * _exponential(draws[:, 3:], scale * _side(genome)[:, None])
+    moved = _on_image(genome[:, 0] + steps[:, 0], genome[:, 1] + steps[:, 1], genome[:, 2], space)
+    return _where(_some(key_chosen, is_active(genome), reach), moved, genome)
 
 
-def resize(key: Key, genome: Genome, space: Space, scale: Array | float, growth: Array | float) -> Genome:
-    """A random patch grows (with probability `growth`) or shrinks, keeping one corner, the middle of a side, or its centre.
+def resize(
+    key: Key,
+    genome: Genome,
+    space: Space,
+    scale: Array | float,
+    growth: Array | float,
+    reach: Array | float = 0.0,
+) -> Genome:
+    """Patches grow (with probability `growth`) or shrink, keeping one corner, the middle of a side, or their centre.
 
-    The radius changes by an exponential step of mean `scale` times the side, by at least one pixel, and stays between 0
-    and half of the shorter side.
+    A radius changes by an exponential step of mean `scale` times the side, by at least one pixel. It stays at most half
+    of the shorter side, and a patch that shrinks to nothing is switched off.
     """
-    draws = jax.random.uniform(key, (5,))
-    place = _active_place(draws[0], genome)
-    row, col, radius = genome[place]
-    change = _exponential(draws[1], scale * (2 * radius + 1).astype(jnp.float32))
-    change = jnp.where(draws[2] < growth, change, -change)
-    resized = jnp.clip(radius + change, 0, min(space.shape) // 2)
+    key_chosen, key_sizes = jax.random.split(key)
+    draws = jax.random.uniform(key_sizes, (genome.shape[0], 4))
+    change = _exponential(draws[:, 0], scale * _side(genome))
+    radius = genome[:, 2] + jnp.where(draws[:, 1] < growth, change, -change)
+    radius = jnp.clip(radius, OFF, min(space.shape) // 2)
     # Moving the centre against the change of radius keeps the patch where it was on one side.
-    anchor = (pick(draws[3:], 3) - 1) * (radius - resized)
-    return _set_if(genome, place, _on_image(row + anchor[0], col + anchor[1], resized, space), radius >= 0)
+    anchor = (pick(draws[:, 2:], 3) - 1) * (genome[:, 2] - radius)[:, None]
+    resized = _on_image(genome[:, 0] + anchor[:, 0], genome[:, 1] + anchor[:, 1], radius, space)
+    return _where(_some(key_chosen, is_active(genome), reach), resized, genome)
 
 
-def drop(key: Key, genome: Genome) -> Genome:
-    """A random patch is switched off, unless it is the last one.
+def drop(key: Key, genome: Genome, reach: Array | float = 0.0) -> Genome:
+    """Patches are switched off, but never the last one.
 
     >>> sorted(drop(jax.random.key(0), jnp.array([[1, 1, 1], [2, 2, 1]]))[:, 2].tolist())
     [-1, 1]
     """
-    place = _active_place(jax.random.uniform(key), genome)
-    return _set_if(genome, place, genome[place].at[2].set(OFF), is_active(genome).sum() > 1)
+    active = is_active(genome)
+    chosen = _some(key, active, reach)
+    chosen &= jnp.any(active & ~chosen)
+    return _where(chosen, genome.at[:, 2].set(OFF), genome)
 
 
 def split(key: Key, genome: Genome, space: Space) -> Genome:
     """A random patch of radius above 1 becomes two of half its size at opposite corners, where a gene is free."""
-    draws = jax.random.uniform(key, (2,))
-    place = _active_place(draws[0], genome)
+    key_chosen, key_side = jax.random.split(key)
+    place = jnp.argmax(_some(key_chosen, is_active(genome), 0.0))
     free = jnp.argmin(is_active(genome))
     row, col, radius = genome[place]
     half = radius // 2
-    reach, turn = radius - half, _sign(draws[1]) * (radius - half)
+    reach, turn = radius - half, _sign(jax.random.uniform(key_side)) * (radius - half)
     first = _on_image(row - reach, col - turn, half, space)
     second = _on_image(row + reach, col + turn, half, space)
     possible = (radius > 1) & ~is_active(genome)[free]
-    return _set_if(_set_if(genome, place, first, possible), free, second, possible)
+    return jnp.where(possible, genome.at[place].set(first).at[free].set(second), genome)
 
 
 @record
 class Replace:
     """`replace`."""
 
+    reach: float = 0.0
+
     def __call__(self, key: Key, genome: Genome, space: Space) -> Genome:
-        return replace(key, genome, space)
+        return replace(key, genome, space, self.reach)
 
 
 @record
@@ -95,9 +111,10 @@ class Move:
     """`move` by steps of `scale` times the side of the patch on average."""
 
     scale: float = 0.25
+    reach: float = 0.0
 
     def __call__(self, key: Key, genome: Genome, space: Space) -> Genome:
-        return move(key, genome, space, self.scale)
+        return move(key, genome, space, self.scale, self.reach)
 
 
 @record
@@ -106,17 +123,20 @@ class Resize:
 
     scale: float = 0.1
     growth: float = 0.3
+    reach: float = 0.0
 
     def __call__(self, key: Key, genome: Genome, space: Space) -> Genome:
-        return resize(key, genome, space, self.scale, self.growth)
+        return resize(key, genome, space, self.scale, self.growth, self.reach)
 
 
 @record
 class Drop:
     """`drop`."""
 
+    reach: float = 0.0
+
     def __call__(self, key: Key, genome: Genome, space: Space) -> Genome:
-        return drop(key, genome)
+        return drop(key, genome, self.reach)
 
 
 @record
@@ -129,7 +149,7 @@ class Split:
 
 @record
 class Mixture:
-    """One of several mutations, drawn by weight, and again with probability `again`, up to `MOST_TURNS` times in all."""
+    """One of several mutations, drawn by weight, and a second one with probability `again`."""
 
     mutations: tuple[MutationFn, ...]
     weights: tuple[float, ...]
@@ -138,34 +158,45 @@ class Mixture:
     def __call__(self, key: Key, genome: Genome, space: Space) -> Genome:
         if len(self.mutations) != len(self.weights):
             raise ValueError(f"Mixture has {len(self.mutations)} mutations but {len(self.weights)} weights: give one each")
-        weights = jnp.cumsum(jnp.stack([jnp.asarray(weight, jnp.float32) for weight in self.weights]))
+        cumulative = jnp.cumsum(jnp.stack([jnp.asarray(weight, jnp.float32) for weight in self.weights]))
         branches = [functools.partial(_call, mutation) for mutation in self.mutations]  # `switch` hashes its branches
         key_turns, key_draws = jax.random.split(key)
-        draws = jax.random.uniform(key_draws, (MOST_TURNS, 2))
-        choices = jnp.minimum(jnp.searchsorted(weights, draws[:, 0] * weights[-1], side="right"), len(branches) - 1)
-        going = jnp.cumprod(draws[:, 1] < self.again) > 0  # whether there is a turn after this one
+        draws = jax.random.uniform(key_draws, (3,))
+        choices = jnp.searchsorted(cumulative, draws[:2] * cumulative[-1], side="right").clip(0, len(branches) - 1)
+        goes_on = jnp.stack([jnp.array(True), draws[2] < self.again])
 
         def turn(genome: Genome, args: tuple[Key, Array, Array]) -> tuple[Genome, None]:
-            key_turn, choice, is_on = args
-            return jnp.where(is_on, jax.lax.switch(choice, branches, key_turn, genome, space), genome), None
+            key_turn, choice, goes_on = args
+            return jnp.where(goes_on, jax.lax.switch(choice, branches, key_turn, genome, space), genome), None
 
-        is_on = jnp.concatenate([jnp.array([True]), going[:-1]])
-        return jax.lax.scan(turn, genome, (jax.random.split(key_turns, MOST_TURNS), choices, is_on))[0]
+        return jax.lax.scan(turn, genome, (jax.random.split(key_turns), choices, goes_on))[0]
 
 
 def _call(mutation: MutationFn, key: Key, genome: Genome, space: Space) -> Genome:
     return mutation(key, genome, space)
 
 
-def _active_place(draw: Array, genome: Genome) -> Array:
-    """The place of a random gene that is switched on; the first place, if none is."""
-    active = is_active(genome)
-    return jnp.argmax(jnp.cumsum(active) > pick(draw, jnp.maximum(active.sum(), 1)))
+def _some(key: Key, candidates: Array, reach: Array | float) -> Array:
+    """bool[G]: k of the candidates, k log-uniform in 1 .. (number of candidates)^reach; none where there are none."""
+    draws = jax.random.uniform(key, (candidates.shape[0] + 1,))
+    most = jnp.maximum(candidates.sum(), 1).astype(jnp.float32)
+    size = jnp.floor(jnp.exp(draws[0] * reach * jnp.log(most + 1.0))).clip(1.0, most)
+    order = jnp.argsort(jnp.where(candidates, draws[1:], 2.0))
+    places = jnp.zeros_like(order).at[order].set(jnp.arange(order.size))
+    return candidates & (places < size.astype(jnp.int32))
+
+
+def _where(chosen: Array, changed: Genome, genome: Genome) -> Genome:
+    return jnp.where(chosen[:, None], changed, genome)
 
 
 def _on_image(row: Array, col: Array, radius: Array, space: Space) -> Array:
     height, width = space.shape
-    return jnp.stack([jnp.clip(row, 0, height - 1), jnp.clip(col, 0, width - 1), radius])
+    return jnp.stack([jnp.clip(row, 0, height - 1), jnp.clip(col, 0, width - 1), radius], axis=-1)
+
+
+def _side(genome: Genome) -> Array:
+    return (2 * genome[:, 2] + 1).astype(jnp.float32)
 
 
 def _exponential(draw: Array, mean: Array) -> Array:
@@ -175,7 +206,3 @@ def _exponential(draw: Array, mean: Array) -> Array:
 
 def _sign(draw: Array) -> Array:
     return jnp.where(draw < 0.5, -1, 1)
-
-
-def _set_if(genome: Genome, place: Array, gene: Array, condition: Array) -> Genome:
-    return genome.at[place].set(jnp.where(condition, gene, genome[place]))
