@@ -167,7 +167,7 @@ def common_budget(bills: Iterable[Bill]) -> int:
     for bill in bills:
         worst = max((spent.total for spent in bill.spent), default=0)
         if worst > bill.budget:
-            raise UnequalBudgets(f"{bill.method} spent {worst} evaluations on an image under a budget of {bill.budget}")
+            raise UnequalBudgets(f"{bill.method} spent {worst} evaluations on an image, its budget is {bill.budget}")
     return bills[0].budget
 
 

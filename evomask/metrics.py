@@ -26,7 +26,7 @@ from evomask.fills import apply
 from evomask.thresholding import prefix_pixels, ranks
 from evomask.types import Array, Classifier, Key, Mask, Target, record
 
-# --------------------------------------------------------------------------------------------- masks and the classifier
+# ---------------------------------------------------------------------------------------- masks and the classifier
 
 
 @record
@@ -130,7 +130,7 @@ def confidence_increase(whole: Array, confidence: Array) -> Array:
     return (confidence > whole).astype(jnp.float32)
 
 
-# ------------------------------------------------------------------------------------------ heat maps and the classifier
+# ------------------------------------------------------------------------------------ heat maps and the classifier
 
 
 def auc_cost(steps: int = 100) -> Spent:
@@ -141,9 +141,9 @@ def auc_cost(steps: int = 100) -> Spent:
 def deletion_auc(
     classifier: Classifier | Counted, images: Array, labels: Array, scores: Array, blanks: Array, *, steps: int = 100
 ) -> Array:
-    """Deletion (Petsiuk et al. 2018): area under the probability while the best pixels are blanked; [0, 1], small is good.
+    """Deletion (Petsiuk et al. 2018): area under the probability while the best pixels are blanked.
 
-    Step t of `steps` has blanked the best round(t / steps * H * W) pixels, from none to all; trapezoid rule;
+    Range [0, 1], smaller is better. Step t of `steps` has blanked the best round(t / steps * H * W) pixels, from none to all; trapezoid rule;
     activation softmax. The paper blanks with 0 and takes steps of one image row. Equal scores go in pixel order.
     """
     return _auc(bare(classifier), *map(jnp.asarray, (images, labels, scores, images, blanks)), steps)
@@ -152,7 +152,7 @@ def deletion_auc(
 def insertion_auc(
     classifier: Classifier | Counted, images: Array, labels: Array, scores: Array, blanks: Array, *, steps: int = 100
 ) -> Array:
-    """Insertion (Petsiuk et al. 2018): the same while the best pixels are put back; range [0, 1], large is good.
+    """Insertion (Petsiuk et al. 2018): the same while the best pixels are put back; range [0, 1], larger is better.
 
     Starts from the blank image; the paper's is a Gaussian blur (`fills.Blur`).
     """
@@ -242,7 +242,7 @@ def max_sensitivity(
 
 
 def sensitivity(scores: Array, perturbed: Array) -> Array:
-    """f32[B, H, W], f32[S, B, H, W] -> f32[B]: the largest relative distance of S other maps, see `max_sensitivity`."""
+    """f32[B, H, W], f32[S, B, H, W] -> f32[B]: largest relative distance of S other maps, see `max_sensitivity`."""
     norm = jnp.linalg.norm(scores, axis=(-2, -1))
     distance = jnp.linalg.norm(perturbed - scores[None], axis=(-2, -1))
     return distance.max(0) / jnp.where(norm == 0, 1.0, norm)
@@ -280,7 +280,7 @@ def randomisation_check(
     return jax.vmap(rank_correlation)(before, after), jax.vmap(ssim)(_unit(before), _unit(after))
 
 
-# ------------------------------------------------------------------------------------------------ stability across seeds
+# ------------------------------------------------------------------------------------------ stability across seeds
 
 
 def iou(mask: Mask, other: Mask) -> Array:
@@ -301,7 +301,7 @@ def mask_stability(masks: Mask) -> Array:
 
 
 def score_stability(scores: Array) -> Array:
-    """f32[S, B, H, W], the maps of S seeds -> mean rank correlation over all pairs of seeds, f32[B]; range [-1, 1]."""
+    """f32[S, B, H, W], the maps of S seeds -> mean rank correlation over all pairs of seeds, f32[B]; [-1, 1]."""
     first, second = _pairs(len(scores))
     return jax.vmap(jax.vmap(rank_correlation))(scores[first], scores[second]).mean(0)
 
@@ -312,7 +312,7 @@ def _pairs(seeds: int) -> tuple[np.ndarray, np.ndarray]:
     return np.triu_indices(seeds, 1)
 
 
-# ------------------------------------------------------------------------------------------------- against the truth
+# ----------------------------------------------------------------------------------------------- against the truth
 
 
 def precision(mask: Mask, truth: Mask) -> Array:
@@ -357,7 +357,7 @@ def energy_in_object(scores: Array, truth: Mask) -> Array:
     return _nan_unless_finite(scores, jnp.where(total > 0, inside / jnp.where(total > 0, total, 1.0), 0.0))
 
 
-# ------------------------------------------------------------------------------------------------ heat maps by themselves
+# ----------------------------------------------------------------------------------------- heat maps by themselves
 
 
 def gini(scores: Array) -> Array:
@@ -376,7 +376,7 @@ def gini(scores: Array) -> Array:
 
 
 def rank_correlation(a: Array, b: Array) -> Array:
-    """Spearman's rank correlation of two arrays of one shape; equal values share their mean rank; 0 if one is constant.
+    """Spearman's rank correlation of two arrays of one shape; equal values share a rank; 0 if one is constant.
 
     >>> round(float(rank_correlation(jnp.array([1.0, 2.0, 3.0]), jnp.array([1.0, 4.0, 9.0]))), 6)
     1.0
@@ -399,9 +399,9 @@ def correlation(a: Array, b: Array) -> Array:
 
 
 def ssim(a: Array, b: Array) -> Array:
-    """Structural similarity of f32[H, W] in [0, 1] (Wang et al. 2004): Gaussian window of 11 pixels, sigma 1.5; [-1, 1].
+    """Structural similarity of f32[H, W] in [0, 1] (Wang et al. 2004); range [-1, 1].
 
-    The mean over the places where the window fits, as in `skimage.metrics.structural_similarity`.
+    Gaussian window of 11 pixels with sigma 1.5. The mean over the places where the window fits, as in `skimage.metrics.structural_similarity`.
     """
     if min(a.shape) < 11:
         raise ValueError(f"SSIM needs maps of 11 x 11 pixels or more, got {a.shape}: enlarge them")

@@ -110,7 +110,7 @@ def _bca_tails(
 
 
 def wilcoxon(differences: Sequence[float]) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test; a difference of 0 gives half its rank to either sign; 1 if all are 0.
+    """Two-sided p of Wilcoxon's signed-rank test; a 0 gives half its rank to either sign; p = 1 if all are 0.
 
     >>> round(wilcoxon([-1.0, -2.0, -3.0, -4.0, -5.0, -6.0]), 4)
     0.0312

@@ -173,7 +173,8 @@ def rise(probabilities, image: torch.Tensor, label: int) -> np.ndarray:
     _, grid_key, shift_key = jax.random.split(KEY, 3)
     cells = np.asarray(jax.random.bernoulli(grid_key, 0.5, (64, 4, 4)), np.float32)
     shifts = np.asarray(jax.random.randint(shift_key, (64, 2), 0, jnp.asarray([4, 4])[None]))
-    whole = torch.nn.functional.interpolate(torch.tensor(cells)[:, None], (20, 20), mode="bilinear", align_corners=False)
+    enlarge = torch.nn.functional.interpolate
+    whole = enlarge(torch.tensor(cells)[:, None], (20, 20), mode="bilinear", align_corners=False)
     masks = torch.stack([m[:, r : r + 16, c : c + 16] for m, (r, c) in zip(whole, shifts, strict=True)])
     check("RISE masks", smooth_masks(jnp.asarray(cells), jnp.asarray(shifts), 16, 16), masks[:, 0])
     found = probabilities(masks * image[None])[:, label]
@@ -201,7 +202,7 @@ def curve(probabilities, start: torch.Tensor, end: torch.Tensor, score: np.ndarr
 
 
 def captum_sensitivity(scores, moved) -> np.ndarray:
-    """Captum's own function around an explainer that returns its input, and a perturbation that returns the given maps."""
+    """Captum's own function around an explainer that returns its input, which is perturbed into the given maps."""
     maps = iter(moved)
     found = captum.metrics.sensitivity_max(
         lambda x: x, torch.tensor(scores)[:, None], lambda _: torch.tensor(next(maps))[:, None],

@@ -93,7 +93,7 @@ class LinearOracle:
 
 @record
 class ConvOracle:
-    """Two convolutions (3 x 3, padding 1; the second with stride 2), relu after each, mean, linear: a small real network.
+    """Two convolutions (3 x 3, padding 1; the second with stride 2), relu after each, mean, linear: a real network.
 
     The same network in PyTorch gives the reference values of `experiments/check_references.py`.
     """

@@ -20,10 +20,10 @@ class RandomPatches:
     """The smallest complete one of random squares, as a score of 1 inside and 0 outside.
 
     Draws budget / 2 - 1 squares beside the whole image, sides uniform in 1..min(H, W), centres uniform, clipped at
-    the border, and evaluates each masked and inverse-masked. A square is complete when it keeps the label with at least `ratio` of the
-    probability that the whole image has, and its inverse loses the label. Without a complete one: the square whose
-    smaller margin, of keeping the label and of losing it in the inverse, is greatest. The score is itself a mask
-    (`score > 0`).
+    the border, and evaluates each masked and inverse-masked. A square is complete when it keeps the label with at
+    least `ratio` of the probability that the whole image has, and its inverse loses the label. Without a complete
+    one: the square whose smaller margin, of keeping the label and of losing it in the inverse, is greatest. The
+    score is itself a mask (`score > 0`).
     """
 
     ratio: float = 0.9
@@ -74,7 +74,7 @@ class CentredSquare:
 
     def explain(self, classifier: Classifier, image: Array, label: Array, key: Key, budget: int) -> Array:
         height, width, _ = image.shape
-        row, col = (jnp.abs((jnp.arange(side, dtype=jnp.float32) + 0.5) / side - 0.5) * 2.0 for side in (height, width))
+        row, col = (jnp.abs(2 * jnp.arange(side) + 1 - side).astype(jnp.float32) / side for side in (height, width))
         return 1.0 - jnp.maximum(row[:, None], col[None, :])
 
 

@@ -62,7 +62,7 @@ def smooth_masks(cells: Array, shifts: Array, height: int, width: int) -> Array:
     """
     num = cells.shape[-1]
 
-    def enlargement(side: int, shift: Array) -> Array:  # f32[side, g], the rows of the bilinear enlargement that remain
+    def enlargement(side: int, shift: Array) -> Array:  # f32[side, g], what remains of the bilinear enlargement
         whole = (num + 1) * math.ceil(side / num)
         rows = jax.image.resize(jnp.eye(num), (whole, num), "bilinear", antialias=False)
         return jax.lax.dynamic_slice_in_dim(rows, shift, side)
