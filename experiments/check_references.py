@@ -84,7 +84,7 @@ def main() -> None:
     ig = captum.attr.IntegratedGradients(model).attribute(pixels, 0.0, targets, n_steps=64, method="riemann_middle")
     check("integrated gradients", explain(baselines.IntegratedGradients(64), 128), ig.sum(1))
 
-    noise = np.stack([jax.random.normal(key, images.shape[1:]) for key in jax.random.split(KEY, 10)])
+    noise = np.stack([jax.random.normal(jax.random.fold_in(KEY, n), images.shape[1:]) for n in range(10)])
     deviation = 0.15 * np.ptp(images, axis=(1, 2, 3))[:, None, None, None]
     noisy = [torch.tensor((images + deviation * e[None]).transpose(0, 3, 1, 2).astype(np.float32)) for e in noise]
     smooth = torch.stack([captum.attr.Saliency(model).attribute(x, targets, abs=False) for x in noisy]).mean(0)

@@ -66,16 +66,11 @@ class SmoothGrad:
     def explain(self, classifier: Classifier, image: Array, label: Array, key: Key, budget: int) -> Array:
         deviation = self.noise * (image.max() - image.min())
 
-        def gradients(keys: Array) -> Array:
-            noise = jax.vmap(lambda key: jax.random.normal(key, image.shape))(keys)
+        def gradients(number: Array) -> Array:
+            noise = jax.vmap(lambda n: jax.random.normal(jax.random.fold_in(key, n), image.shape))(number)
             return _gradients(classifier, image[None] + deviation * noise, label)
 
-        keys = jax.random.split(key, _affordable(self.samples, budget))
-        # Keys cannot be padded with zeros, their raw data can; what the padding gives is cut off again.
-        data, implementation = jax.random.key_data(keys), jax.random.key_impl(keys)
-        found = in_batches(
-            lambda data: gradients(jax.random.wrap_key_data(data, impl=implementation)), data, batch_size(classifier)
-        )
+        found = in_batches(gradients, jnp.arange(_affordable(self.samples, budget)), batch_size(classifier))
         return jnp.abs(found.mean(0)).max(-1)
 
 
