@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.util
 import io
 import os
 import pickle
@@ -16,10 +17,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
+from evomask.types import Array, InputError, Key
+
+SHIPPED = Path(__file__).parent / "samples"
+IMAGENET_LABELS = Path(__file__).parent / "classifiers" / "weights" / "imagenet_labels.txt"
 CIFAR10_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_ARCHIVE = "cifar-10-python.tar.gz"
 CIFAR10_BYTES = 170498071
@@ -41,7 +48,7 @@ ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 TEST_FOLDERS = ("test", "val")
 
 
-class DataError(ValueError):
+class DataError(InputError):
     """An image set that is missing, empty, damaged or of the wrong shape; the text names it and the remedy."""
 
 
@@ -203,5 +210,138 @@ def decode(content: bytes, name: str, size: int | None = None) -> np.ndarray:
     if size is not None:
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
-        image = image.resize((size, size), PILImage.Resampling.BICUBIC, (left, top, left + side, top + side))
+        image = image.crop((left, top, left + side, top + side)).resize((size, size), PILImage.Resampling.BICUBIC)
     return np.asarray(image)
+
+
+def samples(name: str = "cifar10") -> Dataset:
+    """A few labelled images that need no download.
+
+    Args:
+      name: "cifar10", ten test images that ship with evomask; "foolbox_cifar10", the twenty of
+        the package foolbox (MIT), among them those ten; or "foolbox_imagenet", its twenty ImageNet photographs at 224 x 224.
+
+    Raises:
+      DataError: for another name, or when foolbox is asked for and not installed.
+
+    >>> samples("cifar10").images.shape
+    (10, 32, 32, 3)
+    """
+    folders = {"cifar10": "cifar10", "foolbox_cifar10": "cifar10", "foolbox_imagenet": "imagenet"}
+    if name not in folders:
+        raise DataError(f"no samples named {name!r}: choose one of {', '.join(folders)}")
+    folder, kind = (SHIPPED / "cifar10" if name == "cifar10" else _foolbox_folder()), folders[name]
+    files = sorted(f for f in folder.glob(f"{kind}_*") if f.suffix in IMAGE_SUFFIXES)
+    if not files:
+        raise DataError(f"no {kind} samples in '{folder}': install the package again")
+    names = CIFAR10_LABELS if kind == "cifar10" else tuple(IMAGENET_LABELS.read_text(encoding="utf-8").splitlines())
+    images = np.stack([decode(f.read_bytes(), str(f), None if kind == "cifar10" else 224) for f in files])
+    labels = np.array([f.stem.split("_")[2] for f in files], np.int32)  # <kind>_<number>_<label>.<suffix>
+    return Dataset(images, labels, names)
+
+
+def _foolbox_folder() -> Path:
+    found = importlib.util.find_spec("foolbox")  # located, not imported: the import takes seconds
+    if found is None:
+        raise DataError("these samples are in the package foolbox: pip install foolbox, or use samples('cifar10')")
+    return Path(found.origin).parent / "data"
+
+
+def digits() -> tuple[Dataset, Dataset]:
+    """Scikit-learn's 8 x 8 digits (Alpaydin & Kaynak 1998), each pixel doubled: uint8[N, 16, 16, 1], 1,437 and 360 images.
+
+    Raises:
+      DataError: when scikit-learn is missing.
+
+    >>> train, test = digits()
+    >>> train.images.shape, len(test)
+    ((1437, 16, 16, 1), 360)
+    """
+    if importlib.util.find_spec("sklearn") is None:
+        raise DataError("the digits come with scikit-learn: pip install scikit-learn")
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    images = np.round(raw.images * (255 / 16)).astype(np.uint8).repeat(2, 1).repeat(2, 2)[..., None]
+    labels, names = raw.target.astype(np.int32), tuple(str(digit) for digit in range(10))
+    test = np.arange(len(images)) % 5 == 0
+    return Dataset(images[~test], labels[~test], names), Dataset(images[test], labels[test], names)
+
+
+PLANTED_SIDE = 6  # pixels; every pattern has as many bright as dark ones
+PLANTED_LABELS = ("rows", "columns", "checks", "diagonals")
+
+
+def planted_evidence(key: Key, num: int, size: int = 32, distractors: int = 3) -> tuple[Array, Array, Array]:
+    """Images whose class is decided by one small patch at a random place and by nothing else.
+
+    The background is smooth grey noise. The evidence is a 6 x 6 pattern of rows, columns, checks or diagonals, the class.
+    Each distractor is a patch of the same size, contrast and share of bright pixels in random order. Patches never
+    overlap: each lies in a cell of its own of an 8 x 8 grid, at a random offset, in a random tint.
+
+    Args:
+      key: one key.
+      num: images.
+      size: height and width in pixels, a multiple of 8 with more cells than patches.
+      distractors: patches that say nothing.
+
+    Returns:
+      images f32[num, size, size, 3] in [0, 1], labels int32[num] in 0 .. 3 (`PLANTED_LABELS`), and the truth
+      bool[num, size, size], True on the evidence.
+
+    Raises:
+      InputError: when the patches do not fit.
+
+    >>> images, labels, truth = jax.jit(planted_evidence, static_argnums=1)(jax.random.key(0), 5)
+    >>> images.shape, truth.sum((1, 2))
+    ((5, 32, 32, 3), Array([36, 36, 36, 36, 36], dtype=int32))
+    """
+    cell = PLANTED_SIDE + 2
+    if size % cell or (size // cell) ** 2 <= distractors:
+        raise InputError(f"size {size} must be a multiple of {cell} with more than {distractors} cells of {cell} x {cell}")
+    return jax.vmap(lambda k: _planted(k, size, distractors))(jax.random.split(key, num))
+
+
+def _planted(key: Key, size: int, distractors: int) -> tuple[Array, Array, Array]:
+    background_key, label_key, cell_key, offset_key, shuffle_key, tint_key, noise_key = jax.random.split(key, 7)
+    side, cell, patches = PLANTED_SIDE, PLANTED_SIDE + 2, distractors + 1
+    label = jax.random.randint(label_key, (), 0, len(PLANTED_LABELS))
+    coarse = jax.random.uniform(background_key, (4, 4, 1), minval=0.35, maxval=0.65)
+    image = jnp.broadcast_to(jax.image.resize(coarse, (size, size, 1), "linear"), (size, size, 3))
+    shuffled = jax.vmap(lambda k: jax.random.permutation(k, jnp.arange(side * side) % 2))
+    random_patches = shuffled(jax.random.split(shuffle_key, distractors)).reshape(distractors, side, side)
+    bright = jnp.concatenate([_patterns()[label][None], random_patches]).astype(jnp.float32)
+    tints = jax.random.uniform(tint_key, (patches, 1, 1, 3), minval=0.7, maxval=1.0)
+    across = size // cell
+    cells = jax.random.choice(cell_key, across * across, (patches,), replace=False)
+    corners = cell * jnp.stack([cells // across, cells % across], axis=1)
+    corners += jax.random.randint(offset_key, (patches, 2), 0, cell - side + 1)
+    truth = jnp.zeros((size, size), bool)
+    for i in range(patches):
+        start = (corners[i, 0], corners[i, 1])
+        image = jax.lax.dynamic_update_slice(image, bright[i][..., None] * tints[i], (*start, 0))
+        if i == 0:
+            truth = jax.lax.dynamic_update_slice(truth, jnp.ones((side, side), bool), start)
+    noise = 0.03 * jax.random.normal(noise_key, image.shape)
+    return jnp.clip(image + noise, 0.0, 1.0), label, truth
+
+
+def _patterns() -> Array:
+    """int32[4, 6, 6] of zeros and ones, half of each."""
+    row, col = jnp.mgrid[:PLANTED_SIDE, :PLANTED_SIDE]
+    return jnp.stack([row % 2, col % 2, (row // 3 + col // 3) % 2, (row + col) % 6 // 3])
+
+
+def planted(num: int = 4096, seed: int = 0, size: int = 32) -> tuple[Dataset, Dataset]:
+    """`planted_evidence` as a training set of `num` images and a test set of a quarter as many.
+
+    >>> [len(part) for part in planted(64)]
+    [64, 16]
+    """
+
+    def read(key: Key, count: int) -> Dataset:
+        images, labels, _ = jax.jit(planted_evidence, static_argnums=(1, 2))(key, count, size)
+        return Dataset(np.asarray(jnp.round(255 * images), np.uint8), np.asarray(labels), PLANTED_LABELS)
+
+    train_key, test_key = jax.random.split(jax.random.key(seed))
+    return read(train_key, num), read(test_key, num // 4)

@@ -7,22 +7,27 @@ its checkpoint therefore repeats the uninterrupted one bit for bit on the same m
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
+import safetensors
+import safetensors.numpy
+from flax import traverse_util
 
+from evomask.classifiers import cnn, efficientnet
 from evomask.data import Dataset
-from evomask.types import Array, Key, record
+from evomask.types import Array, Classifier, InputError, Key, record
 
 Params = Any
 
@@ -45,19 +50,39 @@ class Recipe:
     erase: float = 0.0  # probability that one rectangle of an image is erased
     erase_area: tuple[float, float] = (0.02, 0.5)  # its share of the image
     erase_black: float = 0.5  # probability that it becomes black; otherwise one random colour or noise
+    frozen_epochs: int = 0  # so many epochs at the start train the head only
     seed: int = 0
+
+    def __post_init__(self):
+        object.__setattr__(self, "erase_area", tuple(self.erase_area))
+        fractions = ("warmup", "label_smoothing", "average", "erase", "erase_black", "momentum")
+        wrong = [name for name in fractions if not 0 <= getattr(self, name) <= 1]
+        if wrong:
+            raise InputError(f"recipe.{wrong[0]} is {getattr(self, wrong[0])}: give a number from 0 to 1")
+        if self.epochs < 1 or self.batch_size < 1:
+            raise InputError(f"recipe has {self.epochs} epochs and batches of {self.batch_size}: both must be at least 1")
+        if self.optimizer not in ("sgd", "adamw"):
+            raise InputError(f"recipe.optimizer is {self.optimizer!r}: choose sgd or adamw")
+        if not 0 <= self.frozen_epochs <= self.epochs:
+            raise InputError(f"recipe.frozen_epochs is {self.frozen_epochs}: give 0 .. {self.epochs} (recipe.epochs)")
 
 
 @dataclasses.dataclass(frozen=True)
 class Trainable:
-    """A network as two functions: how its weights begin and what they make of images.
+    """A network as functions: how its weights begin, what they make of images, and what classifier comes out.
 
     init: (key, images f32[N, H, W, C]) -> (params, stats)
     apply: (params, stats, images, train) -> (logits f32[N, K], stats)
+    classifier: (params, stats, labels, image_shape) -> Classifier
+    save: (classifier, path of a .safetensors file), in half precision
+    is_head: path of a parameter -> whether it is trained while the trunk is frozen
     """
 
     init: Callable[[Key, Array], tuple[Params, Params]]
     apply: Callable[[Params, Params, Array, bool], tuple[Array, Params]]
+    classifier: Callable[[Params, Params, tuple[str, ...], tuple[int, int, int]], Classifier]
+    save: Callable[[Classifier, Path], None]
+    is_head: Callable[[tuple], bool] = lambda path: True
 
 
 @record
@@ -74,8 +99,9 @@ class TrainState:
     test_accuracy: Array  # f32[E], of the averaged weights
 
 
-def linen(module: nn.Module) -> Trainable:
-    """Makes a Linen module, called as `module(images, train)`, trainable."""
+def residual_cnn(num_classes: int, precision: str = "auto", **shape) -> Trainable:
+    """A `ResidualCNN` from scratch; `shape` are its widths, depth and directions."""
+    module = cnn.ResidualCNN(num_classes, dtype=compute_dtype(precision), **shape)
 
     def init(key: Key, images: Array):
         variables = dict(module.init(key, images, False))
@@ -87,7 +113,71 @@ def linen(module: nn.Module) -> Trainable:
             return module.apply({"params": params, **stats}, images, False), stats
         return module.apply({"params": params, **stats}, images, True, mutable=list(stats))
 
-    return Trainable(init, apply)
+    def classifier(params: Params, stats: Params, labels: tuple[str, ...], image_shape: tuple[int, int, int]):
+        return cnn.fold(module, {"params": params, **stats}, labels, image_shape)
+
+    return Trainable(init, apply, classifier, cnn.save)
+
+
+def efficientnet_lite0(num_classes: int, precision: str = "auto") -> Trainable:
+    """EfficientNet-Lite0 with its ImageNet weights and a new head of zeros, for images of 224 x 224.
+
+    Its batch-norms are folded into the convolutions, so fine-tuning moves weights and biases only.
+    """
+    dtype = compute_dtype(precision)
+    pretrained = efficientnet.efficientnet_lite0()
+    network = efficientnet.EfficientNetLite0(num_classes, pretrained.depthwise)
+
+    def init(key: Key, images: Array):
+        if images.shape[1:] != pretrained.image_shape:
+            raise InputError(f"images are {images.shape[1:]}, the network takes {pretrained.image_shape}: set data.size=224")
+        head = {"kernel": jnp.zeros((1280, num_classes)), "bias": jnp.zeros(num_classes)}
+        return {**pretrained.params, "logits": head}, {}
+
+    def apply(params: Params, stats: Params, images: Array, train: bool):
+        cast = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+        logits = network.apply({"params": cast}, images.astype(dtype))[1]
+        return logits.astype(jnp.float32), stats
+
+    def classifier(params: Params, stats: Params, labels: tuple[str, ...], image_shape: tuple[int, int, int]):
+        return dataclasses.replace(pretrained, params=params, labels=labels)
+
+    return Trainable(init, apply, classifier, save_lite0, lambda path: path[0].key == "logits")
+
+
+def save_lite0(classifier: efficientnet.EfficientNetLite0Classifier, path: str | Path) -> None:
+    """Writes a fine-tuned EfficientNet-Lite0 in half precision, with its labels in the header."""
+    tensors = traverse_util.flatten_dict(classifier.params, sep=".")
+    tensors = {name: np.asarray(value, np.float16) for name, value in tensors.items()}
+    safetensors.numpy.save_file(tensors, f"{path}.tmp", {"labels": json.dumps(classifier.labels)})
+    os.replace(f"{path}.tmp", path)
+
+
+def load_lite0(path: str | Path) -> efficientnet.EfficientNetLite0Classifier:
+    """The network in a file that `save_lite0` wrote, for computation in single precision.
+
+    Raises:
+      InputError: the file is missing, damaged, or holds something else.
+    """
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            labels = tuple(json.loads((file.metadata() or {})["labels"]))
+            tensors = {name: jnp.asarray(file.get_tensor(name), jnp.float32) for name in file.keys()}
+    except FileNotFoundError as error:
+        raise InputError(f"no weights at '{path}': train them with python -m experiments.train") from error
+    except (KeyError, ValueError, safetensors.SafetensorError) as error:
+        raise InputError(f"'{path}' holds no network written by evomask.training.save_lite0 ({error})") from error
+    params = traverse_util.unflatten_dict(tensors, sep=".")
+    return dataclasses.replace(efficientnet.efficientnet_lite0(), params=params, labels=labels)
+
+
+def compute_dtype(precision: str) -> jnp.dtype:
+    """"float32", "bfloat16", or "auto": bfloat16 on an accelerator, float32 on a CPU. Weights stay in float32."""
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise InputError(f"precision is {precision!r}: choose auto, float32 or bfloat16")
+    if precision == "auto":
+        precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return jnp.dtype(precision)
 
 
 def random_crop(key: Key, images: Array, pad: int) -> Array:
@@ -139,7 +229,8 @@ def augment(key: Key, images: Array, mirror: Array, recipe: Recipe) -> Array:
 def make_optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
     """Linear warm-up, cosine to zero; weight decay on weights with two or more axes only."""
     warmup = round(recipe.warmup * steps)
-    rate = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, warmup, steps)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, warmup, steps)
+    rate = lambda count: schedule(count.astype(jnp.float32))  # integers divided: an error under strict promotion
     decayed = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
     if recipe.optimizer == "adamw":
         return optax.adamw(rate, weight_decay=recipe.weight_decay, mask=decayed)
@@ -152,10 +243,21 @@ def epoch_order(key: Key, epoch: Array, num: int) -> Array:
     return jax.random.permutation(jax.random.fold_in(key, epoch), num)
 
 
-def make_step(trainable: Trainable, recipe: Recipe, optimizer: optax.GradientTransformation, per_epoch: int):
-    """The jitted step: (state, images uint8[N, H, W, C], labels int32[N], order int32[N], key) -> state."""
+@functools.lru_cache(maxsize=8)
+def make_step(trainable: Trainable, recipe: Recipe, per_epoch: int, frozen: bool = False):
+    """The jitted step: (state, images uint8[N, H, W, C], labels int32[N], order int32[N], key) -> state.
+
+    With `frozen`, only the head is trained, and no gradient of the trunk is computed. The same arguments give the same
+    function, so that a process compiles it once.
+    """
+    optimizer = make_optimizer(recipe, recipe.epochs * per_epoch)
+
+    def freeze(tree, of):
+        return jax.tree.map_with_path(lambda path, leaf: leaf if trainable.is_head(path) else of(leaf), tree)
 
     def loss_of(params, stats, images, labels):
+        if frozen:
+            params = freeze(params, jax.lax.stop_gradient)
         logits, stats = trainable.apply(params, stats, images, True)
         targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), recipe.label_smoothing)
         loss = optax.softmax_cross_entropy(logits, targets).mean()
@@ -171,6 +273,8 @@ def make_step(trainable: Trainable, recipe: Recipe, optimizer: optax.GradientTra
         gradient = jax.value_and_grad(loss_of, has_aux=True)
         (loss, (stats, accuracy)), grads = gradient(state.params, state.stats, batch, labels[index])
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
+        if frozen:
+            updates = freeze(updates, jnp.zeros_like)
         params = optax.apply_updates(state.params, updates)
         # The average starts as a plain mean and ends as an exponential one, so that early weights fade quickly.
         decay = jnp.minimum(recipe.average, (state.step + 1) / (state.step + 10))
@@ -182,24 +286,22 @@ def make_step(trainable: Trainable, recipe: Recipe, optimizer: optax.GradientTra
     return jax.jit(step, donate_argnums=0)
 
 
-def start(trainable: Trainable, recipe: Recipe, train: Dataset) -> tuple[TrainState, optax.GradientTransformation]:
-    """The state before the first step and the optimizer."""
+def start(trainable: Trainable, recipe: Recipe, train: Dataset) -> TrainState:
+    """The state before the first step; 512 training images set the whitening filters."""
     total = recipe.epochs * (len(train) // recipe.batch_size)
     optimizer = make_optimizer(recipe, total)
     init_key, _ = jax.random.split(jax.random.key(recipe.seed))
     images = jnp.asarray(train.images[:: max(1, len(train) // 512)][:512], jnp.float32) / 255.0
     params, stats = trainable.init(init_key, images)
     average = jax.tree.map(jnp.array, (params, stats))  # a copy: the step donates its input buffers
-    zeros = jnp.zeros(total)
-    state = TrainState(jnp.int32(0), params, stats, optimizer.init(params), average, zeros, jnp.zeros(total),
-                       jnp.zeros(recipe.epochs))
-    return state, optimizer
+    return TrainState(jnp.int32(0), params, stats, optimizer.init(params), average, jnp.zeros(total), jnp.zeros(total),
+                      jnp.zeros(recipe.epochs))
 
 
-def predict(trainable: Trainable, average: tuple[Params, Params], images: np.ndarray, batch: int = 250) -> np.ndarray:
-    """Logits f32[N, K] of uint8[N, H, W, C]; the last batch is padded, so that one program serves all."""
+def predict(apply: Callable, average: tuple[Params, Params], images: np.ndarray, batch: int = 250) -> np.ndarray:
+    """Logits f32[N, K] that `Trainable.apply` gives for uint8[N, H, W, C]; the last batch is padded, so that one program serves all."""
     padded = np.concatenate([images, np.zeros((-len(images) % batch, *images.shape[1:]), np.uint8)])
-    forward = _forward(trainable.apply)
+    forward = _forward(apply)
     logits = [forward(*average, padded[i : i + batch]) for i in range(0, len(padded), batch)]
     return np.concatenate([np.asarray(part) for part in logits])[: len(images)]
 
@@ -249,57 +351,119 @@ def fit(
 
     Raises:
       Interrupted: when `stop` said so.
-      ValueError: when the sets do not fit each other or the recipe, or the checkpoint belongs to another recipe.
+      InputError: when the sets do not fit each other or the recipe, or the checkpoint belongs to another recipe.
     """
     check_sets(train, test, recipe)
-    state, optimizer = start(trainable, recipe, train)
+    opened = contextlib.nullcontext() if checkpoints is None else open_checkpoints(checkpoints, recipe)
+    with opened as manager:
+        return _fit(trainable, train, test, recipe, manager, on_step, stop)
+
+
+def _fit(trainable, train, test, recipe, manager, on_step, stop) -> TrainState:
+    state = start(trainable, recipe, train)
     per_epoch = len(train) // recipe.batch_size
-    step_fn = make_step(trainable, recipe, optimizer, per_epoch)
-    _, key = jax.random.split(jax.random.key(recipe.seed))
-    images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
-    manager = None if checkpoints is None else open_checkpoints(checkpoints, recipe)
     if manager is not None and manager.latest_step() is not None:
         state = manager.restore(manager.latest_step(), args=ocp.args.StandardRestore(state))
+    step = {frozen: make_step(trainable, recipe, per_epoch, frozen) for frozen in (True, False)}
+    _, key = jax.random.split(jax.random.key(recipe.seed))
+    images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
     order, ordered_epoch = None, -1
     for done in range(int(state.step), recipe.epochs * per_epoch):
-        if done // per_epoch != ordered_epoch:
-            ordered_epoch = done // per_epoch
-            order = epoch_order(key, ordered_epoch, len(train))
-        state = step_fn(state, images, labels, order, key)
-        on_step(state, done + 1)
-        if (done + 1) % per_epoch == 0:
-            accuracy = (predict(trainable, state.average, test.images).argmax(-1) == test.labels).mean()
-            state = dataclasses.replace(state, test_accuracy=state.test_accuracy.at[ordered_epoch].set(accuracy))
-            if manager is not None:
-                manager.save(done + 1, args=ocp.args.StandardSave(state))
-                manager.wait_until_finished()
-        if stop():
-            if manager is not None and manager.latest_step() != done + 1:
-                manager.save(done + 1, args=ocp.args.StandardSave(state))
-                manager.wait_until_finished()
-            raise Interrupted(f"stopped after step {done + 1}")
-    if manager is not None:
-        manager.close()
+        epoch = done // per_epoch
+        if epoch != ordered_epoch:
+            order, ordered_epoch = epoch_order(key, epoch, len(train)), epoch
+        state = step[epoch < recipe.frozen_epochs](state, images, labels, order, key)
+        done += 1
+        last = done % per_epoch == 0
+        if last:
+            state = evaluate_epoch(trainable, state, test, epoch)
+        on_step(state, done)
+        stopped = stop()
+        if manager is not None and (last or stopped):
+            manager.save(done, args=ocp.args.StandardSave(state))
+            manager.wait_until_finished()
+        if stopped:
+            raise Interrupted(f"stopped after step {done} of {recipe.epochs * per_epoch}")
     return state
 
 
+def evaluate_epoch(trainable: Trainable, state: TrainState, test: Dataset, epoch: int) -> TrainState:
+    """Enters the averaged weights' accuracy on the test set."""
+    accuracy = (predict(trainable.apply, state.average, test.images).argmax(-1) == test.labels).mean()
+    return dataclasses.replace(state, test_accuracy=state.test_accuracy.at[epoch].set(accuracy))
+
+
 def check_sets(train: Dataset, test: Dataset, recipe: Recipe) -> None:
-    """Raises ValueError when the two sets do not fit each other or the recipe."""
+    """Raises InputError when the two sets do not fit each other or the recipe."""
     if train.images.shape[1:] != test.images.shape[1:]:
-        raise ValueError(f"training images are {train.images.shape[1:]}, test images {test.images.shape[1:]}: use one size")
+        raise InputError(f"training images are {train.images.shape[1:]}, test images {test.images.shape[1:]}: use one size")
     if train.names != test.names:
-        raise ValueError(f"training classes {train.names} differ from test classes {test.names}")
+        raise InputError(f"training classes {train.names} differ from test classes {test.names}")
     if len(train) < recipe.batch_size:
-        raise ValueError(f"{len(train)} training images are fewer than one batch of {recipe.batch_size}: "
+        raise InputError(f"{len(train)} training images are fewer than one batch of {recipe.batch_size}: "
                          "give a smaller recipe.batch_size")
 
 
 def open_checkpoints(folder: str | Path, recipe: Recipe) -> ocp.CheckpointManager:
-    """The two newest checkpoints in `folder`; ValueError when they were written by another recipe."""
+    """The two newest checkpoints in `folder`; InputError when they were written by another recipe."""
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    written, now = folder / "recipe.json", json.dumps(dataclasses.asdict(recipe), indent=1)
-    if written.exists() and written.read_text() != now:
-        raise ValueError(f"'{folder}' holds checkpoints of another recipe: give another checkpoints=... or delete it")
-    written.write_text(now)
+    written = folder / "recipe.json"
+    if written.exists() and Recipe(**json.loads(written.read_text())) != recipe:
+        raise InputError(f"'{folder}' holds checkpoints of another recipe: give another out=... or delete that folder")
+    written.write_text(json.dumps(dataclasses.asdict(recipe), indent=1))
     return ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(max_to_keep=2))
+
+
+def finished(trainable: Trainable, state: TrainState, train: Dataset) -> Classifier:
+    """The classifier that the averaged weights make, rounded to the half precision in which it is shipped."""
+    classifier = trainable.classifier(*state.average, train.names, train.images.shape[1:])
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float16).astype(jnp.float32), classifier)
+
+
+def _call(classifier: Classifier, stats: Params, images: Array, train: bool) -> tuple[Array, Params]:
+    return classifier(images), stats
+
+
+def measure(classifier: Classifier, test: Dataset) -> dict[str, float | int | str]:
+    """What a card says of a classifier: accuracy and calibration error on the test set, the blank image, the size."""
+    logits = predict(_call, (classifier, {}), test.images)
+    blank = np.asarray(jax.nn.softmax(classifier(jnp.zeros((1, *test.images.shape[1:])))[0]))
+    found = {
+        "test images": len(test),
+        "test accuracy": float((logits.argmax(-1) == test.labels).mean()),
+        "calibration error": calibration_error(logits, test.labels),
+        "blank label": test.names[blank.argmax()],
+        "blank confidence": float(blank.max()),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(classifier)),
+    }
+    return found | ({"multiply-adds": cnn.multiply_adds(classifier)} if isinstance(classifier, cnn.CNN) else {})
+
+
+def card(name: str, command: str, recipe: Recipe, data: str, train: Dataset, found: dict, seconds: dict, machine: str) -> str:
+    """A Markdown card of a trained network: data, command, recipe and what was measured."""
+    settings = "\n".join(f"| `{key}` | {value} |" for key, value in dataclasses.asdict(recipe).items())
+    work = f"\n| multiply-adds, one image | {found['multiply-adds']:,} |" if "multiply-adds" in found else ""
+    return f"""# {name}
+
+Trained by `{command}`
+
+| measured | |
+| --- | --- |
+| test accuracy | {100 * found['test accuracy']:.2f} % of {found['test images']:,} images |
+| expected calibration error | {100 * found['calibration error']:.2f} % |
+| blank (black) image | {found['blank label']}, confidence {found['blank confidence']:.3f} |
+| parameters | {found['parameters']:,} |{work}
+| training | {seconds['wall'] / 60:.0f} minutes, {seconds['processor'] / 60:.0f} processor minutes |
+| machine | {machine} |
+
+All of it was measured with the weights as stored, in half precision, computing in single precision. Expected calibration
+error (Guo et al. 2017): the mean over test images of |accuracy - confidence| of their bin, 15 equal bins of the
+confidence, which is the softmax probability of the predicted class.
+
+Data: {data}; {len(train):,} training images of {" x ".join(map(str, train.images.shape[1:]))}, {len(train.names)} classes: {", ".join(train.names)}.
+
+| recipe | |
+| --- | --- |
+{settings}
+"""

@@ -1,55 +1,140 @@
-"""Trains a network: `python -m experiments.train recipe=cifar10 data.path=cifar-10-python.tar.gz`."""
+"""Trains a network: `python -m experiments.train recipe=cifar10 data.path=cifar-10-python.tar.gz` (`--help` for the rest)."""
 
 from __future__ import annotations
 
+import csv
+import json
+import os
+import shlex
 import signal
 import sys
 import time
+from pathlib import Path
 
 import hydra
+import jax
+import numpy as np
+from omegaconf import OmegaConf
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from evomask import training
+from experiments import _cli
+
+
+class Stopwatch:
+    """Wall and processor seconds of a run over all its sittings, kept in `path`."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.before = json.loads(path.read_text()) if path.exists() else {"wall": 0.0, "processor": 0.0}
+        self.began = time.perf_counter(), time.process_time()
+
+    def save(self) -> dict[str, float]:
+        seconds = {"wall": self.before["wall"] + time.perf_counter() - self.began[0],
+                   "processor": self.before["processor"] + time.process_time() - self.began[1]}
+        write(self.path, json.dumps(seconds))
+        return seconds
+
+
+def write(path: Path, text: str) -> None:
+    path.with_name(path.name + ".tmp").write_text(text, encoding="utf-8")
+    os.replace(path.with_name(path.name + ".tmp"), path)
 
 
 def progress_bar(total: int, per_epoch: int, batch_size: int):
-    """A rich progress bar and the `on_step` callback that moves it."""
-    columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn())
-    bar = Progress(*columns, disable=not sys.stdout.isatty())
-    task = bar.add_task("", total=total, epoch=1, text="")
-    last = [time.perf_counter(), None]
+    """A progress bar and the `on_step` that moves it; without a terminal, one line for each epoch."""
+    columns = ("epoch {task.fields[epoch]}", "{task.fields[text]}")
+    bar = Progress(TextColumn(columns[0]), BarColumn(), TextColumn(columns[1]), TimeRemainingColumn(),
+                   disable=not sys.stdout.isatty())
+    task = bar.add_task("", total=total, epoch=1, text="compiling")
+    last = None  # (steps done, time) at the last update
 
-    def on_step(state, done):
-        if done % 10 and done != total:
+    def on_step(state: training.TrainState, done: int) -> None:
+        nonlocal last
+        end = done % per_epoch == 0
+        if done % 10 and not end and last is not None:
             return
-        now, before = time.perf_counter(), last[1]
-        rate = "" if before is None else f"{(done - before) * batch_size / (now - last[0]):.0f} images/s"
-        last[:] = [now, done]
-        text = f"loss {float(state.loss[done - 1]):.3f}  accuracy {float(state.accuracy[done - 1]):.3f}  {rate}"
-        bar.update(task, completed=done, epoch=(done - 1) // per_epoch + 1, text=text)
-        if bar.disable and done % per_epoch < 10:
-            print(f"step {done} of {total}: {text}  test {[round(float(a), 4) for a in state.test_accuracy if a]}", flush=True)
+        epoch, now = (done - 1) // per_epoch, (done, time.perf_counter())
+        loss, accuracy = float(state.loss[done - 1]), float(state.accuracy[done - 1])
+        speed = "" if last is None else f"  {(done - last[0]) * batch_size / (now[1] - last[1]):,.0f} images/s"
+        tested = f"  test accuracy {float(state.test_accuracy[epoch if end else epoch - 1]):.4f}" if end or epoch else ""
+        text = f"loss {loss:.3f}  accuracy {accuracy:.3f}{speed}{tested}"
+        bar.update(task, completed=done, epoch=epoch + 1, text=text)
+        if end and bar.disable:
+            print(f"epoch {epoch + 1}  {text}", flush=True)
+        last = now
 
     return bar, on_step
 
 
-@hydra.main(version_base=None, config_path="../conf/train", config_name="train")
-def main(config) -> None:
-    recipe = hydra.utils.instantiate(config.recipe, _convert_="all")
-    train, test = hydra.utils.instantiate(config.data)
-    module = hydra.utils.instantiate(config.model, num_classes=len(train.names), _convert_="all")
+def stop_on_interrupt():
+    """A function that says whether Ctrl-C was pressed; pressed twice, it stops at once."""
+    pressed = []
+
+    def handler(*_):
+        pressed.append(True)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, handler)
+    return lambda: bool(pressed)
+
+
+def write_curves(path: Path, state: training.TrainState, per_epoch: int) -> None:
+    """One row a step: loss, accuracy on the batch and, at the end of an epoch, on the test set."""
+    tests = np.asarray(state.test_accuracy)
+    with open(path.with_name(path.name + ".tmp"), "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["step", "loss", "accuracy", "test_accuracy"])
+        for i, (loss, accuracy) in enumerate(zip(np.asarray(state.loss), np.asarray(state.accuracy)), 1):
+            rows.writerow([i, loss, accuracy, "" if i % per_epoch else tests[i // per_epoch - 1]])
+    os.replace(path.with_name(path.name + ".tmp"), path)
+
+
+def machine() -> str:
+    """What the training ran on, such as "2 CPU cores"."""
+    device = jax.devices()[0]
+    return f"{len(os.sched_getaffinity(0))} CPU cores" if device.platform == "cpu" else device.device_kind
+
+
+def train(config) -> None:
+    recipe = _cli.instantiate(config.recipe)
+    train, test = _cli.instantiate(config.data)
+    trainable = hydra.utils.instantiate(config.model, num_classes=len(train.names), _convert_="all")
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
     per_epoch = len(train) // recipe.batch_size
     bar, on_step = progress_bar(recipe.epochs * per_epoch, per_epoch, recipe.batch_size)
-    interrupted = []
-    signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
-    began = time.perf_counter()
+    watch = Stopwatch(out / "seconds.json")
     try:
         with bar:
-            state = training.fit(training.linen(module), train, test, recipe, f"{config.out}/checkpoints", on_step,
-                                 lambda: bool(interrupted))
+            state = training.fit(trainable, train, test, recipe, out / "checkpoints", on_step, stop_on_interrupt())
+    finally:
+        seconds = watch.save()
+    write_curves(out / "curves.csv", state, per_epoch)
+    classifier = training.finished(trainable, state, train)
+    trainable.save(classifier, out / f"{config.name}.safetensors")
+    found = training.measure(classifier, test)
+    command = shlex.join(["python", "-m", "experiments.train", *sys.argv[1:]])
+    source = config.data.get("path") or config.data["_target_"]
+    text = training.card(config.name, command, recipe, source, train, found, seconds, machine())
+    write(out / f"{config.name}.md", text)
+    print(f"{config.name}: test accuracy {found['test accuracy']:.4f}, calibration error {found['calibration error']:.4f}; "
+          f"the blank image is {found['blank label']} ({found['blank confidence']:.3f})")
+    print(f"weights {out / config.name}.safetensors, card {out / config.name}.md")
+
+
+@hydra.main(version_base="1.3", config_path="../conf/train", config_name="train")
+def main(config) -> None:
+    try:
+        train(config)
     except training.Interrupted as stopped:
-        sys.exit(f"{stopped}; the same command goes on from there")
-    print(f"{time.perf_counter() - began:.0f} s, test accuracy {float(state.test_accuracy[-1]):.4f}")
+        _cli.report(f"{stopped}; the same command goes on from there")
+        sys.exit(130)
+    except _cli.BAD_INPUT as error:
+        if _cli.FULL_ERROR:
+            raise
+        _cli.report(f"error: {error}")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

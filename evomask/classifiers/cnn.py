@@ -8,15 +8,22 @@ linear units and 2 x 2 maxima, and it is what `load` reads from the shipped weig
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import itertools
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import safetensors
+import safetensors.numpy
 
-from evomask.types import Array, Key, record, static
+from evomask.types import Array, InputError, record, static
 
+FOLDER = pathlib.Path(__file__).parent / "weights"
 NORM_EPSILON = 1e-5
 WHITEN_EPSILON = 5e-4  # added to the patch variances (images in [0, 1]) so that flat directions are not blown up
 
@@ -91,7 +98,7 @@ def whitening_kernel(images: Array, num: int) -> Array:
     patches = jnp.stack(shifts, axis=-2).reshape(-1, 9 * channels)
     patches = patches - patches.mean(0, keepdims=True)
     variance, direction = jnp.linalg.eigh(patches.T @ patches / patches.shape[0])
-    strongest = (direction / jnp.sqrt(variance + WHITEN_EPSILON))[:, ::-1][:, :num]
+    strongest = (direction / jnp.sqrt(variance + WHITEN_EPSILON)[None])[:, ::-1][:, :num]
     return jnp.concatenate([strongest, -strongest], axis=1).reshape(3, 3, channels, -1)
 
 
@@ -105,8 +112,8 @@ class ConvNorm(nn.Module):
         shape = (3, 3, x.shape[-1], self.width)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         x = convolve(x, kernel.astype(x.dtype))
-        norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=NORM_EPSILON, dtype=x.dtype)
-        return nn.relu(norm(x))
+        norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=NORM_EPSILON, dtype=jnp.float32)
+        return nn.relu(norm(x.astype(jnp.float32)).astype(x.dtype))
 
 
 class ResidualCNN(nn.Module):
@@ -138,3 +145,159 @@ class ResidualCNN(nn.Module):
             x = x + branch
         head = nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name="head")
         return head(x.mean((1, 2)).astype(jnp.float32))
+
+
+Layer = tuple[Array, Array]  # kernel f32[3, 3, Cin, Cout], bias f32[Cout]
+
+
+@record
+class CNN:
+    """The folded `ResidualCNN`, a `Classifier`: images f32[N, H, W, C] in [0, 1] -> logits f32[N, K]."""
+
+    stem: Layer
+    stages: tuple[tuple[Layer, ...], ...]  # per stage the widening layer, then those of the residual branch
+    head: Layer  # kernel f32[C, K], bias f32[K]
+    labels: tuple[str, ...] = static()
+    image_shape: tuple[int, int, int] = static((32, 32, 3))
+    batch_size: int = static(64)
+
+    def __call__(self, images: Array) -> Array:
+        return self.features_and_logits(images)[1]
+
+    def features(self, images: Array) -> tuple[Array, ...]:
+        """The map after each stage, shallow to deep; the shipped networks have f32[N, 16, 16, 48], [N, 8, 8, 96], [N, 4, 4, 192]."""
+        return self.features_and_logits(images)[0]
+
+    def features_and_logits(self, images: Array) -> tuple[tuple[Array, ...], Array]:
+        """Both from one pass: images f32[N, H, W, C] in [0, 1] -> (feature maps, logits f32[N, K])."""
+        x = _rectified(images - 0.5, self.stem)
+        features = []
+        for stage in self.stages:
+            x = _stage(x, stage)
+            features.append(x)
+        return tuple(features), self._head(x)
+
+    def from_features(self, depth: int, feature: Array) -> Array:
+        """Logits f32[N, K] from `features(...)[depth]` alone: what Grad-CAM differentiates."""
+        if depth < 0:
+            depth += len(self.stages)
+        for stage in self.stages[depth + 1 :]:
+            feature = _stage(feature, stage)
+        return self._head(feature)
+
+    def _head(self, x: Array) -> Array:
+        kernel, bias = self.head
+        return jnp.mean(x, (1, 2)) @ kernel + bias[None]
+
+
+def _rectified(x: Array, layer: Layer) -> Array:
+    kernel, bias = layer
+    return nn.relu(_convolve(x, kernel) + bias[None, None, None])
+
+
+def _stage(x: Array, stage: tuple[Layer, ...]) -> Array:
+    x = _rectified(halve(x), stage[0])
+    branch = functools.reduce(_rectified, stage[1:], x)
+    return x + branch
+
+
+def fold(module: ResidualCNN, variables: Mapping, labels: Sequence[str], image_shape: tuple[int, int, int]) -> CNN:
+    """The inference form of a trained `ResidualCNN`: each batch-norm becomes part of the convolution before it.
+
+    A batch-norm multiplies by scale / sqrt(variance + eps), which scales the kernel's output channels, and adds
+    bias - mean * that factor.
+
+    >>> module = ResidualCNN(num_classes=2, widths=(4,), depth=1)
+    >>> images = jax.random.uniform(jax.random.key(0), (4, 8, 8, 3))
+    >>> variables = module.init(jax.random.key(1), images)
+    >>> cnn = fold(module, variables, ("no", "yes"), (8, 8, 3))
+    >>> bool(jnp.allclose(cnn(images), module.apply(variables, images), atol=1e-5))
+    True
+    """
+    params, stats = variables["params"], variables["batch_stats"]
+
+    def layer(index: int) -> Layer:
+        name = f"ConvNorm_{index}"
+        norm, moments = params[name]["BatchNorm_0"], stats[name]["BatchNorm_0"]
+        factor = norm["scale"] / jnp.sqrt(moments["var"] + NORM_EPSILON)
+        return params[name]["kernel"] * factor[None, None, None], norm["bias"] - moments["mean"] * factor
+
+    per_stage = module.depth + 1
+    stages = tuple(
+        tuple(layer(stage * per_stage + i) for i in range(per_stage)) for stage in range(len(module.widths))
+    )
+    stem = (variables["fixed"]["whitening"], params["bias"])
+    head = (params["head"]["kernel"], params["head"]["bias"])
+    return CNN(stem, stages, head, tuple(labels), tuple(image_shape))
+
+
+def count_parameters(cnn: CNN) -> int:
+    """Numbers in the folded network.
+
+    >>> count_parameters(cifar10())
+    660746
+    """
+    return sum(leaf.size for leaf in jax.tree.leaves(cnn))
+
+
+def multiply_adds(cnn: CNN) -> int:
+    """Multiplications of one forward pass of one image, the convolutions' zero padding included.
+
+    >>> multiply_adds(cifar10())
+    25215744
+    """
+    pixels = cnn.image_shape[0] * cnn.image_shape[1]
+    layers = [(cnn.stem, pixels)] + [(layer, pixels >> 2 * s) for s, stage in enumerate(cnn.stages, 1) for layer in stage]
+    return sum(kernel.size * size for (kernel, _), size in layers) + cnn.head[0].size
+
+
+def save(cnn: CNN, path: str | pathlib.Path) -> None:
+    """Writes a `.safetensors` file in half precision, with labels and image shape in its header."""
+    layers = {"stem": cnn.stem, "head": cnn.head}
+    layers |= {f"stages.{s}.{i}": layer for s, stage in enumerate(cnn.stages) for i, layer in enumerate(stage)}
+    tensors = {f"{name}.{part}": np.asarray(value, np.float16)
+               for name, layer in layers.items() for part, value in zip(("kernel", "bias"), layer)}
+    header = {"labels": json.dumps(cnn.labels), "image_shape": json.dumps(cnn.image_shape)}
+    temporary = f"{path}.tmp"
+    safetensors.numpy.save_file(tensors, temporary, header)
+    os.replace(temporary, path)
+
+
+def load(path: str | pathlib.Path) -> CNN:
+    """The network in a file that `save` wrote, for computation in single precision.
+
+    Raises:
+      InputError: the file is missing, damaged, or holds another kind of network.
+    """
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            header = file.metadata() or {}
+            tensors = {name: jnp.asarray(file.get_tensor(name), jnp.float32) for name in file.keys()}
+        labels, image_shape = (tuple(json.loads(header[name])) for name in ("labels", "image_shape"))
+        stages = sorted({tuple(map(int, name.split(".")[1:3])) for name in tensors if name.startswith("stages.")})
+        layer = lambda name: (tensors[f"{name}.kernel"], tensors[f"{name}.bias"])
+        grouped = itertools.groupby(stages, key=lambda index: index[0])
+        stages = tuple(tuple(layer(f"stages.{s}.{i}") for s, i in group) for _, group in grouped)
+        return CNN(layer("stem"), stages, layer("head"), labels, image_shape)
+    except FileNotFoundError as error:
+        raise InputError(f"no weights at '{path}': train them with python -m experiments.train") from error
+    except (KeyError, ValueError, safetensors.SafetensorError) as error:
+        raise InputError(f"'{path}' holds no network written by evomask.classifiers.cnn.save ({error})") from error
+
+
+def cifar10() -> CNN:
+    """The shipped CIFAR-10 network (`weights/cifar10.md`), which has never seen a blanked pixel.
+
+    >>> cifar10().labels[:3], jax.eval_shape(cifar10(), jnp.zeros((5, 32, 32, 3))).shape
+    (('airplane', 'automobile', 'bird'), (5, 10))
+    """
+    return load(FOLDER / "cifar10.safetensors")
+
+
+def cifar10_erased() -> CNN:
+    """The same network trained with random rectangles erased (`weights/cifar10_erased.md`).
+
+    >>> cifar10_erased().labels == cifar10().labels
+    True
+    """
+    return load(FOLDER / "cifar10_erased.safetensors")

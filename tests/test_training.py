@@ -1,0 +1,270 @@
+"""Training: exact resumption, the same weights from the same seed, augmentation, two real networks in seconds, errors."""
+
+import dataclasses
+import json
+import pathlib
+import signal
+
+import hydra
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from evomask import data, training
+from evomask.classifiers import check_classifier, cnn
+from evomask.types import InputError
+from experiments import train as command
+
+CONF = pathlib.Path(__file__).parent.parent / "conf" / "train"
+RECIPE = training.Recipe(epochs=2, batch_size=8, learning_rate=0.05, average=0.9, pad=1, erase=0.5)
+
+
+def bright_and_dark(num, seed):
+    """Two classes of 8 x 8 noise that differ in brightness."""
+    rng = np.random.default_rng(seed)
+    labels = (np.arange(num) % 2).astype(np.int32)
+    images = rng.integers(0, 160, (num, 8, 8, 3)) + 95 * labels[:, None, None, None]
+    return data.Dataset(images.astype(np.uint8), labels, ("dark", "bright"))
+
+
+@pytest.fixture(scope="module")
+def sets():
+    return bright_and_dark(36, 0), bright_and_dark(12, 1)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return training.residual_cnn(2, widths=(4,), depth=1, directions=4)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(sets, tiny):
+    return training.fit(tiny, *sets, RECIPE)
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("stops", [(3,), (4,), (1, 6)])  # within an epoch, at its end, twice
+def test_resumed_equals_uninterrupted(sets, tiny, uninterrupted, tmp_path, stops):
+    for step in stops:
+        seen = []
+        with pytest.raises(training.Interrupted, match=f"stopped after step {step} of 8"):
+            training.fit(tiny, *sets, RECIPE, tmp_path, lambda s, done: seen.append(done), lambda: seen[-1] == step)
+    same(training.fit(tiny, *sets, RECIPE, tmp_path), uninterrupted)
+    assert np.all(uninterrupted.loss > 0)
+    same(training.fit(tiny, *sets, RECIPE, tmp_path), uninterrupted)  # a finished run has nothing left to do
+
+
+def test_the_seed_decides_the_weights(sets, tiny, uninterrupted):
+    same(training.fit(tiny, *sets, RECIPE), uninterrupted)
+    other = training.fit(tiny, *sets, dataclasses.replace(RECIPE, seed=1))
+    assert np.abs(other.params["head"]["kernel"] - uninterrupted.params["head"]["kernel"]).max() > 1e-3
+
+
+def test_checkpoints_of_another_recipe_are_refused(sets, tiny, tmp_path):
+    with pytest.raises(training.Interrupted):
+        training.fit(tiny, *sets, RECIPE, tmp_path, stop=lambda: True)
+    with pytest.raises(InputError, match="holds checkpoints of another recipe: give another out="):
+        training.fit(tiny, *sets, dataclasses.replace(RECIPE, seed=2), tmp_path)
+    saved = json.loads((tmp_path / "recipe.json").read_text())
+    del saved["frozen_epochs"]  # written before that setting existed
+    (tmp_path / "recipe.json").write_text(json.dumps(saved))
+    training.fit(tiny, *sets, RECIPE, tmp_path)
+
+
+def test_the_frozen_trunk_stays(sets, tiny):
+    headed = dataclasses.replace(tiny, is_head=lambda path: path[0].key == "head")
+    recipe = dataclasses.replace(RECIPE, frozen_epochs=1)
+    before = training.start(headed, recipe, sets[0])
+    states = []
+    training.fit(headed, *sets, recipe, on_step=lambda s, done: states.append(jax.tree.map(np.asarray, s.params)))
+    trunk = lambda params: {name: value for name, value in params.items() if name != "head"}
+    same(trunk(states[3]), trunk(before.params))
+    assert np.abs(states[3]["head"]["kernel"]).max() > 0  # it began with zeros
+    assert np.abs(states[7]["ConvNorm_0"]["kernel"] - before.params["ConvNorm_0"]["kernel"]).max() > 0
+
+
+def test_digits():
+    sets = data.digits()
+    trainable = training.residual_cnn(10, widths=(16, 32), depth=1)
+    recipe = training.Recipe(epochs=6, batch_size=64, learning_rate=0.1, average=0.9, pad=1, flip=False)
+    state = training.fit(trainable, *sets, recipe)
+    classifier = training.finished(trainable, state, sets[0])
+    found = training.measure(classifier, sets[1])
+    assert found["test accuracy"] > 0.95 and found["test images"] == 360
+    assert found["test accuracy"] == pytest.approx(state.test_accuracy[-1], abs=0.01)
+    assert found["parameters"] == 19_326
+    assert check_classifier(classifier, (16, 16, 1)) == 10 and classifier.labels[7] == "7"
+
+
+def test_planted_evidence_is_learned():
+    sets = data.planted(2048, size=24)
+    trainable = training.residual_cnn(4, widths=(12, 24), depth=1, directions=6)
+    recipe = training.Recipe(epochs=6, batch_size=64, learning_rate=0.1, average=0.95, pad=0, flip=False)
+    assert training.fit(trainable, *sets, recipe).test_accuracy[-1] >= 0.99
+
+
+def test_crops_are_shifts():
+    image = jnp.arange(64.0).reshape(8, 8, 1) / 64
+    crops = training.random_crop(jax.random.key(0), jnp.broadcast_to(image[None], (200, 8, 8, 1)), 2)
+    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    shifts = [np.asarray(padded[i : i + 8, j : j + 8]) for i in range(5) for j in range(5)]
+    counts = [sum(np.array_equal(crop, shift) for crop in np.asarray(crops)) for shift in shifts]
+    assert sum(counts) == 200 and min(counts) > 0
+
+
+def test_erased_rectangles_have_the_asked_sizes_and_fills():
+    images = jnp.full((1000, 16, 16, 3), 2.0)  # a value that no fill has
+    erase = jax.jit(jax.vmap(lambda k, i: training.random_erase(k, i, 0.6, (0.1, 0.4), 0.5)))
+    erased = np.asarray(erase(jax.random.split(jax.random.key(1), 1000), images))
+    inside = (erased != 2).all(-1)
+    np.testing.assert_array_equal(inside, (erased != 2).any(-1))
+    for mask in inside[:50]:  # one full rectangle
+        assert mask.sum() == mask.any(0).sum() * mask.any(1).sum()
+    happened = inside.any((1, 2))
+    assert 0.55 < happened.mean() < 0.65
+    share = inside[happened].mean((1, 2))
+    assert 0.05 < share.min() < 0.12 and 0.35 < share.max() < 0.45 and 0.22 < share.mean() < 0.28
+    spread = np.array([image[mask].std(0).max() for image, mask in zip(erased[happened], inside[happened])])
+    black = np.array([image[mask].max() == 0 for image, mask in zip(erased[happened], inside[happened])])
+    assert 0.44 < black.mean() < 0.56 and 0.18 < (spread > 0.1).mean() < 0.32  # noise; the rest has one colour
+
+
+def test_every_image_is_flipped_in_every_second_epoch(sets):
+    seen = []
+
+    def apply(params, stats, images, train):
+        jax.debug.callback(lambda x: seen.append(np.asarray(x)), images)
+        return images.mean((1, 2))[:, :2] * params["w"], stats
+
+    trainable = training.Trainable(lambda key, images: ({"w": jnp.ones(())}, {}), apply, None, None)
+    recipe = training.Recipe(epochs=2, batch_size=36, pad=0)
+    training.fit(trainable, *sets, recipe)
+    jax.effects_barrier()
+    first, second = (sorted(x.tobytes() for x in np.round(255 * batch)) for batch in (seen[0], seen[-2]))
+    flipped = sorted(np.ascontiguousarray(x[:, ::-1]).tobytes() for x in np.round(255 * seen[-2]))
+    assert first == flipped and first != second
+
+
+def test_rates_rise_and_fall():
+    recipe = training.Recipe(learning_rate=0.3, warmup=0.25, momentum=0.0, weight_decay=0.1)
+    optimizer = training.make_optimizer(recipe, 100)
+    params = {"matrix": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    state, sizes = optimizer.init(params), []
+    for _ in range(100):
+        updates, state = optimizer.update(jax.tree.map(jnp.ones_like, params), state, params)
+        sizes.append(-float(updates["bias"][0]))
+        np.testing.assert_allclose(updates["matrix"], 1.1 * updates["bias"][0], rtol=1e-5)  # decays matrices only
+    assert int(np.argmax(sizes)) == 25 and max(sizes) == pytest.approx(0.3)
+    assert sizes[0] == 0 and sizes[-1] < 1e-3
+
+
+def test_calibration_error():
+    logits = np.log(np.array([[0.9, 0.1]] * 10 + [[0.45, 0.55]] * 10, np.float32))
+    labels = np.array([0] * 6 + [1] * 4 + [1] * 5 + [0] * 5)  # right 6 of 10 at confidence 0.9, 5 of 10 at 0.55
+    assert training.calibration_error(logits, labels) == pytest.approx((0.3 + 0.05) / 2, abs=1e-6)
+
+
+def test_half_precision_stays_close():
+    images = jax.random.uniform(jax.random.key(0), (8, 8, 8, 3))
+    full, half = (training.residual_cnn(2, p, widths=(4,), depth=1, directions=4) for p in ("float32", "bfloat16"))
+    params, stats = full.init(jax.random.key(1), images)
+    params["head"]["kernel"] = jnp.ones((4, 2))
+    logits = [jax.jit(t.apply, static_argnums=3)(params, stats, images, True)[0] for t in (full, half)]
+    assert logits[1].dtype == jnp.float32
+    np.testing.assert_allclose(*logits, rtol=0.05, atol=0.05)
+    assert np.abs(logits[0] - logits[1]).max() > 0
+
+
+def test_finetuning_starts_from_the_pretrained_trunk(tmp_path):
+    trainable = training.efficientnet_lite0(3)
+    params, stats = trainable.init(jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
+    logits, _ = jax.eval_shape(lambda p, x: trainable.apply(p, stats, x, True), params, jnp.zeros((2, 224, 224, 3)))
+    assert logits.shape == (2, 3)
+    heads = jax.tree.map_with_path(lambda path, _: trainable.is_head(path), params)
+    assert heads["logits"] == {"kernel": True, "bias": True} and sum(jax.tree.leaves(heads)) == 2
+    classifier = trainable.classifier(params, stats, ("a", "b", "c"), (224, 224, 3))
+    trainable.save(classifier, tmp_path / "net.safetensors")
+    loaded = training.load_lite0(tmp_path / "net.safetensors")
+    assert check_classifier(loaded, (224, 224, 3)) == 3 and loaded.labels == ("a", "b", "c")
+    same(loaded.params, classifier.params)  # the shipped weights are half precision already
+    with pytest.raises(InputError, match=r"images are \(32, 32, 3\), the network takes \(224, 224, 3\): set data.size"):
+        trainable.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    with pytest.raises(InputError, match="no weights at"):
+        training.load_lite0(tmp_path / "nothing")
+    (tmp_path / "text").write_text("text")
+    with pytest.raises(InputError, match="holds no network"):
+        training.load_lite0(tmp_path / "text")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(warmup=1.5), "recipe.warmup is 1.5: give a number from 0 to 1"),
+        (dict(epochs=0), "0 epochs and batches of 8: both must be at least 1"),
+        (dict(optimizer="lamb"), "recipe.optimizer is 'lamb': choose sgd or adamw"),
+        (dict(frozen_epochs=3), r"recipe.frozen_epochs is 3: give 0 \.\. 2"),
+    ],
+)
+def test_wrong_recipes(change, message):
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(RECIPE, **change)
+
+
+def test_wrong_sets(sets, tiny):
+    train, test = sets
+    with pytest.raises(InputError, match="36 training images are fewer than one batch of 64"):
+        training.fit(tiny, train, test, dataclasses.replace(RECIPE, batch_size=64))
+    small = data.Dataset(test.images[:, :4], test.labels, test.names)
+    with pytest.raises(InputError, match=r"training images are \(8, 8, 3\), test images \(4, 8, 3\)"):
+        training.fit(tiny, train, small, RECIPE)
+    renamed = data.Dataset(test.images, test.labels, ("bright", "dark"))
+    with pytest.raises(InputError, match="training classes .* differ from test classes"):
+        training.fit(tiny, train, renamed, RECIPE)
+    with pytest.raises(InputError, match="precision is 'int8': choose auto"):
+        training.compute_dtype("int8")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "recipe").glob("*.yaml")))
+def test_every_recipe_composes(name):
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("train", [f"recipe={name}"])
+    assert isinstance(hydra.utils.instantiate(config.recipe, _convert_="all"), training.Recipe)
+    trainable = hydra.utils.instantiate(config.model, num_classes=4, _convert_="all")
+    assert isinstance(trainable, training.Trainable) and config.name == name
+    assert hydra.utils.get_method(config.data["_target_"])
+
+
+def test_command_line(tmp_path, capsys):
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("train", [
+            "recipe=planted", "data.num=64", "recipe.epochs=1", "recipe.batch_size=16", "model.widths=[4]", f"out={tmp_path}"])
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        command.train(config)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    network = cnn.load(tmp_path / "planted.safetensors")
+    assert network.labels == data.PLANTED_LABELS
+    accuracy = training.measure(network, data.planted(64)[1])["test accuracy"]
+    card = (tmp_path / "planted.md").read_text()
+    assert f"| test accuracy | {100 * accuracy:.2f} % of 16 images |" in card and "| `epochs` | 1 |" in card
+    rows = (tmp_path / "curves.csv").read_text().splitlines()
+    assert rows[0] == "step,loss,accuracy,test_accuracy" and len(rows) == 5
+    assert f"test accuracy {accuracy:.4f}" in capsys.readouterr().out
+
+
+def test_interrupts_are_noticed_once():
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        stop = command.stop_on_interrupt()
+        assert not stop()
+        signal.raise_signal(signal.SIGINT)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
