@@ -7,7 +7,7 @@ and knows nothing of classifiers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,14 +45,15 @@ class State:
 
     genomes: Array  # int32[P, G, 3]
     evaluation: Evaluation  # of P individuals
+    champion: Genome  # int32[G, 3], the best so far: feasible before infeasible, whatever selection prefers
+    champion_evaluation: Evaluation  # of one individual, fields f32[1]
     score: Array  # f32[H, W], running sum of the scoring rule
 
 
 @record
 class Info:
-    """What one generation leaves behind: its best individual."""
+    """The champion after one generation."""
 
-    genome: Array  # int32[G, 3]
     objective: Array  # f32[]
     violation: Array  # f32[], zero where every constraint holds
     confidence: Array  # f32[]
@@ -61,19 +62,20 @@ class Info:
 
 def init(problem: Problem, population: int, num_genes: int) -> State:
     """A state whose places are still to be filled by the first `step`."""
-    nothing = jnp.full(population, jnp.nan)
     return State(
         genomes=jnp.full((population, num_genes, 3), genes.OFF, jnp.int32),
-        evaluation=Evaluation(*[nothing] * 6),
+        evaluation=Evaluation(*[jnp.full(population, jnp.nan)] * 6),
+        champion=jnp.full((num_genes, 3), genes.OFF, jnp.int32),
+        champion_evaluation=Evaluation(*[jnp.full(1, jnp.nan)] * 6),
         score=jnp.zeros(problem.space.shape),
     )
 
 
-def breed(key: Key, state: State, problem: Problem, operators: Operators, num: int) -> Genome:
+def breed(key: Key, state: State, problem: Problem, operators: Operators, num: int, progress: Array) -> Genome:
     """Selection, crossover and mutation: int32[num, G, 3]."""
     key_selection, key_crossover, key_mutation = jax.random.split(key, 3)
     pairs = -(-num // 2)
-    fitness = ranks(*_judge(problem, state.evaluation))
+    fitness = problem.fitness(state.evaluation, problem.target, progress)
     parents = state.genomes[operators.selection(key_selection, fitness, 2 * pairs)]
     children = jax.vmap(operators.crossover)(jax.random.split(key_crossover, pairs), parents[::2], parents[1::2])
     children = children.reshape(2 * pairs, *parents.shape[1:])[:num]
@@ -82,19 +84,23 @@ def breed(key: Key, state: State, problem: Problem, operators: Operators, num: i
 
 
 def step(
-    state: State, children: Genome, problem: Problem, survival: Callable[[Array, int], Array]
+    state: State, children: Genome, problem: Problem, survival: Callable[[Array, int], Array], progress: Array
 ) -> tuple[State, Info]:
-    """Evaluates the children, lets them compete with their parents, and adds the best to the score."""
+    """Evaluates the children, lets them compete with their parents, and adds the champion to the score."""
     masks = problem.space.region[None] & genes.rasterize(children, problem.space.shape)
-    genomes = jnp.concatenate([state.genomes, children])
-    evaluation = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), state.evaluation, problem.evaluate(masks))
-    keep = survival(ranks(*_judge(problem, evaluation)), state.genomes.shape[0])
-    genomes, evaluation = jax.tree.map(lambda x: x[keep], (genomes, evaluation))
-    objective, violation = _judge(problem, evaluation)
+    evaluated = problem.evaluate(masks)
+    genomes, evaluation = _join((state.genomes, state.evaluation), (children, evaluated))
+    keep = survival(problem.fitness(evaluation, problem.target, progress), state.genomes.shape[0])
+
+    rivals = _join((state.champion[None], state.champion_evaluation), (children, evaluated))
+    objective, violation = problem.fitness.judge(rivals[1], problem.target)
     best = jnp.argmax(ranks(objective, violation))
-    score = state.score + problem.scoring(genomes, evaluation, violation == 0, best, problem.space)
-    info = Info(genomes[best], objective[best], violation[best], evaluation.confidence[best], evaluation.area[best])
-    return State(genomes, evaluation, score), info
+    champion, champion_evaluation = _at(rivals, best)
+    score = problem.scoring(champion, champion_evaluation, violation[best] == 0, problem.space)
+
+    info = Info(objective[best], violation[best], champion_evaluation.confidence, champion_evaluation.area)
+    champion_evaluation = jax.tree.map(lambda x: x[None], champion_evaluation)
+    return State(genomes[keep], _at(evaluation, keep), champion, champion_evaluation, state.score + score), info
 
 
 def run(
@@ -119,15 +125,19 @@ def run(
 
     def body(state: State, generation: Array) -> tuple[State, Info]:
         is_first = generation == 0
-        bred = breed(jax.random.fold_in(key, generation), state, problem, operators, num)
+        progress = generation / max(generations, 1)
+        bred = breed(jax.random.fold_in(key, generation), state, problem, operators, num, progress)
         children = jnp.where(is_first, founders, bred)
         # In generation 0 there are no parents that a survival rule might want to keep.
         survival = lambda fitness, size: jnp.where(is_first, plus(fitness, size), operators.survival(fitness, size))
-        return step(state, children, problem, survival)
+        return step(state, children, problem, survival, progress)
 
     return jax.lax.scan(body, init(problem, population, num_genes), jnp.arange(generations + 1))
 
 
-def _judge(problem: Problem, evaluation: Evaluation) -> tuple[Array, Array]:
-    fitness, target = problem.fitness, problem.target
-    return fitness.objective(evaluation, target), fitness.violation(evaluation, target)
+def _join(first: Any, second: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
+
+
+def _at(tree: Any, index: Array) -> Any:
+    return jax.tree.map(lambda x: x[index], tree)

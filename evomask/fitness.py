@@ -107,6 +107,11 @@ class LosesClass(_WithInverse):
 class Fitness:
     """The weighted sum of `terms`, subject to `constraints`.
 
+    Without a `penalty`, parents and survivors are chosen by the feasibility rule. With one, they are chosen by the
+    objective minus a penalty times the violation, so that small masks that nearly hold live beside large ones that do,
+    and the search closes in on the boundary from both sides; the penalty rises geometrically from its first to its last
+    value over a stage. The champion is feasible before infeasible either way.
+
     >>> smallest_complete().needs_inverse
     True
     """
@@ -114,6 +119,20 @@ class Fitness:
     terms: tuple[Term, ...]
     weights: tuple[float, ...]
     constraints: tuple[Term, ...] = ()
+    penalty: tuple[float, float] | None = None
+
+    def __call__(self, evaluation: Evaluation, target: Target, progress: Array) -> Array:
+        """f32[P], what selection and survival go by; `progress` runs from 0 to 1 over a stage."""
+        objective, violation = self.judge(evaluation, target)
+        if self.penalty is None:
+            return ranks(objective, violation)
+        first, last = self.penalty
+        penalty = first * (last / first) ** progress
+        return ranks(objective - penalty * violation, jnp.zeros_like(violation))
+
+    def judge(self, evaluation: Evaluation, target: Target) -> tuple[Array, Array]:
+        """Objective and violation, both f32[P]."""
+        return self.objective(evaluation, target), self.violation(evaluation, target)
 
     @property
     def needs_inverse(self) -> bool:
@@ -145,9 +164,9 @@ def ranks(objective: Array, violation: Array) -> Array:
     return (size - 1 - places).astype(jnp.float32)
 
 
-def smallest_complete(ratio: float = 0.9) -> Fitness:
+def smallest_complete(ratio: float = 0.9, penalty: tuple[float, float] | None = None) -> Fitness:
     """The smallest mask that keeps class and confidence and whose inverse loses the class: the default of evomask."""
-    return Fitness((Area(),), (1.0,), (KeepsClass(), KeepsConfidence(ratio), LosesClass()))
+    return Fitness((Area(),), (1.0,), (KeepsClass(), KeepsConfidence(ratio), LosesClass()), penalty)
 
 
 def published() -> Fitness:

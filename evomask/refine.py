@@ -71,7 +71,7 @@ def run(
         founders = stage.founders(key_found, space, stage.num_offspring, stage.genes)
         sizes = {"population": stage.population, "generations": stage.generations}
         state, info = evolve.run(key_run, founders, problem, operators, **sizes)
-        best = info.genome[-1]
+        best = state.champion
         score = score + state.score
         region = space.region & genome.rasterize(best, shape)
         masks.append(region)

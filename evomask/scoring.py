@@ -1,7 +1,7 @@
 """The score matrix: how much each pixel contributed to the decision, without a gradient.
 
-A scoring rule is `(genomes int32[P, G, 3], evaluation, feasible bool[P], best, space) -> f32[H, W]`: what one generation
-adds to the running sum.
+A scoring rule is `(genome int32[G, 3], evaluation, feasible bool[], space) -> f32[H, W]`: what the best individual so
+far, with its evaluation (fields f32[]), adds to the running sum after each generation.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class BestOfGeneration:
     patches add up, so pixels that many patches agree on stand out, and smaller masks say more per pixel.
     """
 
-    def __call__(self, genomes: Genome, evaluation: Evaluation, feasible: Array, best: Array, space: Space) -> Array:
-        score = jnp.where(feasible[best], evaluation.confidence[best], -1.0)
-        pixels = jnp.maximum(evaluation.area[best] * space.region.size, 1.0)
-        return jnp.where(space.region, coverage(genomes[best], space.shape), 0.0) * score / pixels
+    def __call__(self, genome: Genome, evaluation: Evaluation, feasible: Array, space: Space) -> Array:
+        score = jnp.where(feasible, evaluation.confidence, -1.0)
+        pixels = jnp.maximum(evaluation.area * space.region.size, 1.0)
+        return jnp.where(space.region, coverage(genome, space.shape), 0.0) * score / pixels
 
 
 def normalize(total: Array, mask: Mask, inside_only: bool) -> Array:
