@@ -1,6 +1,7 @@
 # Two commands: `make explain` does the main job on a shipped photograph, `make test` passes the tests.
 # Each builds its own .venv first, if that is missing or older than the files that it comes from.
-# PYTHON=python3.12 chooses an interpreter, ARGS='image=my.jpg' passes options on.
+# PYTHON=python3.12 chooses an interpreter (with VENV=.venv312 beside the one that is there), ARGS='image=my.jpg'
+# passes options on.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,8 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 ARGS ?=
 
-.PHONY: explain test clean
+.PHONY: explain test constraints clean
+.DELETE_ON_ERROR:
 
 explain: $(VENV)/.installed
 	$(BIN)/python -m experiments.explain $(ARGS)
@@ -17,7 +19,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(ARGS)
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "evomask needs Python 3.11 or newer: PYTHON=python3.12 make"'
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("evomask needs Python 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
@@ -29,6 +31,19 @@ $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing evomask and its tests into $(VENV) (a minute or two)"
 	$(INSTALL) '.[baselines,notebooks,test]'
 	@touch $@ $(VENV)/.installed
+
+# The newest versions of everything, for both interpreters: run the tests with them before you commit the file.
+FREEZE = -m venv $(1) && $(1)/bin/python -m pip install --quiet '.[baselines,notebooks,test]' && \
+	$(1)/bin/python -m pip freeze --exclude evomask | LC_ALL=C sort > $(1)/freeze
+constraints:
+	python3.11 $(call FREEZE,.venv-newest311)
+	python3.12 $(call FREEZE,.venv-newest312)
+	@{ sed -n '/^#/p' constraints.txt; cd .venv-newest311; LC_ALL=C comm -12 freeze ../.venv-newest312/freeze; \
+	   LC_ALL=C comm -23 freeze ../.venv-newest312/freeze | sed 's/$$/; python_version < "3.12"/'; \
+	   LC_ALL=C comm -13 freeze ../.venv-newest312/freeze | sed 's/$$/; python_version >= "3.12"/'; \
+	 } > constraints.new
+	mv constraints.new constraints.txt
+	rm -rf .venv-newest311 .venv-newest312
 
 clean:
 	rm -rf $(VENV) out
