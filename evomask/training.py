@@ -1,7 +1,7 @@
 """Training on device: one jitted step holds batching, augmentation, loss, update and weight averaging.
 
-The training set lives on the device as `uint8`. Everything random derives from `fold_in(key, step)` and the order of
-an epoch from `fold_in(key, epoch)`, and the state carries the whole loss curve; a run that is interrupted and resumed from
+The training set lives on the device as `uint8`. Everything random derives from a key and the number of the step or of the
+epoch, and the state carries the whole loss curve; a run that is interrupted and resumed from
 its checkpoint therefore repeats the uninterrupted one bit for bit on the same machine.
 """
 
@@ -103,6 +103,7 @@ def residual_cnn(num_classes: int, precision: str = "auto", **shape) -> Trainabl
     """A `ResidualCNN` from scratch; `shape` are its widths, depth and directions."""
     module = cnn.ResidualCNN(num_classes, dtype=compute_dtype(precision), **shape)
 
+    @jax.jit
     def init(key: Key, images: Array):
         variables = dict(module.init(key, images, False))
         params = variables.pop("params")
@@ -264,12 +265,12 @@ def make_step(trainable: Trainable, recipe: Recipe, per_epoch: int, frozen: bool
         return loss, (stats, (logits.argmax(-1) == labels).mean())
 
     def step(state: TrainState, images: Array, labels: Array, order: Array, key: Key) -> TrainState:
-        mirror_key, step_key = jax.random.split(key)
+        mirror_key, augment_key = jax.random.split(key)
         epoch, position = state.step // per_epoch, state.step % per_epoch
         index = jax.lax.dynamic_slice(order, (position * recipe.batch_size,), (recipe.batch_size,))
         mirror = jax.random.bernoulli(mirror_key, shape=labels.shape)[index] ^ (epoch % 2 == 1)
         batch = images[index].astype(jnp.float32) / 255.0
-        batch = augment(jax.random.fold_in(step_key, state.step), batch, mirror, recipe)
+        batch = augment(jax.random.fold_in(augment_key, state.step), batch, mirror, recipe)
         gradient = jax.value_and_grad(loss_of, has_aux=True)
         (loss, (stats, accuracy)), grads = gradient(state.params, state.stats, batch, labels[index])
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
@@ -290,7 +291,7 @@ def start(trainable: Trainable, recipe: Recipe, train: Dataset) -> TrainState:
     """The state before the first step; 512 training images set the whitening filters."""
     total = recipe.epochs * (len(train) // recipe.batch_size)
     optimizer = make_optimizer(recipe, total)
-    init_key, _ = jax.random.split(jax.random.key(recipe.seed))
+    init_key, _, _ = jax.random.split(jax.random.key(recipe.seed), 3)
     images = jnp.asarray(train.images[:: max(1, len(train) // 512)][:512], jnp.float32) / 255.0
     params, stats = trainable.init(init_key, images)
     average = jax.tree.map(jnp.array, (params, stats))  # a copy: the step donates its input buffers
@@ -365,14 +366,14 @@ def _fit(trainable, train, test, recipe, manager, on_step, stop) -> TrainState:
     if manager is not None and manager.latest_step() is not None:
         state = manager.restore(manager.latest_step(), args=ocp.args.StandardRestore(state))
     step = {frozen: make_step(trainable, recipe, per_epoch, frozen) for frozen in (True, False)}
-    _, key = jax.random.split(jax.random.key(recipe.seed))
+    _, order_key, step_key = jax.random.split(jax.random.key(recipe.seed), 3)
     images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
     order, ordered_epoch = None, -1
     for done in range(int(state.step), recipe.epochs * per_epoch):
         epoch = done // per_epoch
         if epoch != ordered_epoch:
-            order, ordered_epoch = epoch_order(key, epoch, len(train)), epoch
-        state = step[epoch < recipe.frozen_epochs](state, images, labels, order, key)
+            order, ordered_epoch = epoch_order(order_key, epoch, len(train)), epoch
+        state = step[epoch < recipe.frozen_epochs](state, images, labels, order, step_key)
         done += 1
         last = done % per_epoch == 0
         if last:

@@ -125,8 +125,8 @@ class ResidualCNN(nn.Module):
     """
 
     num_classes: int = 10
-    widths: tuple[int, ...] = (48, 96, 192)
-    depth: int = 2
+    widths: tuple[int, ...] = (64, 128, 256)
+    depth: int = 1
     directions: int = 16
     dtype: jnp.dtype = jnp.float32
 
