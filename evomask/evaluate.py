@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from evomask import fills, genome
-from evomask.types import Array, Classifier, Evaluation, Mask, Target
+from evomask.types import Array, Classifier, Evaluation, Image, Mask, Target
+
+FEATURE_DEPTHS = 3  # the published distance compares three depths; the shipped networks name a fourth for Grad-CAM
 
 
 def evaluate(
@@ -87,6 +89,11 @@ def _look(classifier: Classifier, target: Target, blank: Array, features: bool, 
         jnp.mean(jnp.square(seen - whole[None]), axis=range(1, seen.ndim)) for seen, whole in zip(maps, target.features)
     ]
     return log_prob, margin, sum(distances) / len(distances)
+
+
+def feature_maps(classifier: Classifier, image: Image) -> tuple[Array, ...]:
+    """The feature maps of one image that distances are measured on: f32[h, w, c] each, shallow to deep."""
+    return tuple(maps[0] for maps in classifier.features(image[None])[:FEATURE_DEPTHS])
 
 
 def features_and_logits(classifier: Classifier, images: Array) -> tuple[tuple[Array, ...], Array]:

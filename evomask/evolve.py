@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from evomask import genome as genes
-from evomask.fitness import Fitness, ranks
+from evomask.fitness import Fitness, penalized, ranks
 from evomask.genome import Space
 from evomask.operators import plus
 from evomask.types import Array, Evaluation, Genome, Key, Mask, Target, record
@@ -35,6 +35,7 @@ class Problem(NamedTuple):
     target: Target
     space: Space
     fitness: Fitness
+    penalty: tuple[float, float] | None  # first and last; see `standing`
     evaluate: Callable[[Mask], Evaluation]  # bool[P, H, W] -> evaluation of P masks
     scoring: Callable[..., Array]  # see `evomask.scoring`
 
@@ -71,11 +72,24 @@ def init(problem: Problem, population: int, num_genes: int) -> State:
     )
 
 
+def standing(evaluation: Evaluation, problem: Problem, progress: Array) -> Array:
+    """f32[P], what selection and survival go by, at `progress` from 0 to 1 through the stage.
+
+    The feasibility rule where the problem has no penalty; otherwise the objective less a penalty for violations that
+    rises geometrically from its first to its last value.
+    """
+    objective, violation = problem.fitness.judge(evaluation, problem.target)
+    if problem.penalty is None:
+        return ranks(objective, violation)
+    first, last = problem.penalty
+    return penalized(objective, violation, first * (last / first) ** progress)
+
+
 def breed(key: Key, state: State, problem: Problem, operators: Operators, num: int, progress: Array) -> Genome:
     """Selection, crossover and mutation: int32[num, G, 3]."""
     key_selection, key_crossover, key_mutation = jax.random.split(key, 3)
     pairs = -(-num // 2)
-    fitness = problem.fitness(state.evaluation, problem.target, progress)
+    fitness = standing(state.evaluation, problem, progress)
     parents = state.genomes[operators.selection(key_selection, fitness, 2 * pairs)]
     children = jax.vmap(operators.crossover)(jax.random.split(key_crossover, pairs), parents[::2], parents[1::2])
     children = children.reshape(2 * pairs, *parents.shape[1:])[:num]
@@ -90,7 +104,7 @@ def step(
     masks = problem.space.region[None] & genes.rasterize(children, problem.space.shape)
     evaluated = problem.evaluate(masks)
     genomes, evaluation = _join((state.genomes, state.evaluation), (children, evaluated))
-    keep = survival(problem.fitness(evaluation, problem.target, progress), state.genomes.shape[0])
+    keep = survival(standing(evaluation, problem, progress), state.genomes.shape[0])
 
     rivals = _join((state.champion[None], state.champion_evaluation), (children, evaluated))
     objective, violation = problem.fitness.judge(rivals[1], problem.target)

@@ -13,7 +13,7 @@ import numpy as np
 
 from evomask import fills, presets, refine, scoring, validate, verify
 from evomask.config import Config
-from evomask.evaluate import cost, evaluate
+from evomask.evaluate import cost, evaluate, feature_maps
 from evomask.progress import Progress, reporting, tick
 from evomask.refine import Refined
 from evomask.types import Array, Classifier, Explanation, Key, Target
@@ -58,7 +58,6 @@ def explain(
     config = presets.evomask() if config is None else config
     images, labels = validate.inputs(classifier, images, labels, config)
     whole = [verify.probabilities(classifier, image) for image in images]
-    validate.finite(whole)
     labels = np.array([np.argmax(p) for p in whole] if labels is None else labels, np.int32)
     confidences = np.array([p[label] for p, label in zip(whole, labels)], np.float32)
     blanks = np.stack([fills.blank(config.fill, key, image) for image in images])
@@ -109,7 +108,7 @@ def _search(
 
     def search_one(args: tuple[Array, ...]) -> tuple[Refined, Array]:
         image, label, confidence, blank = args
-        features = tuple(x[0] for x in classifier.features(image[None])) if needs["features"] else ()
+        features = feature_maps(classifier, image) if needs["features"] else ()
         target = Target(image, label, confidence, features)
 
         def evaluate_masks(masks: Array):

@@ -107,11 +107,6 @@ class LosesClass(_WithInverse):
 class Fitness:
     """The weighted sum of `terms`, subject to `constraints`.
 
-    Without a `penalty`, parents and survivors are chosen by the feasibility rule. With one, they are chosen by the
-    objective minus a penalty times the violation, so that small masks that nearly hold live beside large ones that do,
-    and the search closes in on the boundary from both sides; the penalty rises geometrically from its first to its last
-    value over a stage. The champion is feasible before infeasible either way.
-
     >>> smallest_complete().needs_inverse
     True
     """
@@ -119,16 +114,6 @@ class Fitness:
     terms: tuple[Term, ...]
     weights: tuple[float, ...]
     constraints: tuple[Term, ...] = ()
-    penalty: tuple[float, float] | None = None
-
-    def __call__(self, evaluation: Evaluation, target: Target, progress: Array) -> Array:
-        """f32[P], what selection and survival go by; `progress` runs from 0 to 1 over a stage."""
-        objective, violation = self.judge(evaluation, target)
-        if self.penalty is None:
-            return ranks(objective, violation)
-        first, last = self.penalty
-        penalty = first * (last / first) ** progress
-        return ranks(objective - penalty * violation, jnp.zeros_like(violation))
 
     def judge(self, evaluation: Evaluation, target: Target) -> tuple[Array, Array]:
         """Objective and violation, both f32[P]."""
@@ -164,9 +149,21 @@ def ranks(objective: Array, violation: Array) -> Array:
     return (size - 1 - places).astype(jnp.float32)
 
 
-def smallest_complete(ratio: float = 0.9, penalty: tuple[float, float] | None = None) -> Fitness:
+def penalized(objective: Array, violation: Array, penalty: Array | float) -> Array:
+    """Ranks by the objective minus a penalty times the violation, instead of by feasibility.
+
+    Small masks that nearly hold then live beside large ones that do, and a search whose penalty rises closes in on the
+    boundary from both sides, where the feasibility rule alone creeps down from the largest feasible masks.
+
+    >>> penalized(jnp.array([-0.9, -0.1]), jnp.array([0.0, 2.0]), penalty=0.1)
+    Array([0., 1.], dtype=float32)
+    """
+    return ranks(objective - penalty * violation, jnp.zeros_like(violation))
+
+
+def smallest_complete(ratio: float = 0.9) -> Fitness:
     """The smallest mask that keeps class and confidence and whose inverse loses the class: the default of evomask."""
-    return Fitness((Area(),), (1.0,), (KeepsClass(), KeepsConfidence(ratio), LosesClass()), penalty)
+    return Fitness((Area(),), (1.0,), (KeepsClass(), KeepsConfidence(ratio), LosesClass()))
 
 
 def published() -> Fitness:

@@ -97,11 +97,11 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def load(path: str | Path, shape: tuple[int, int, int]) -> Photo:
+def load(path: str | Path, shape: tuple[int, int, int], crop: float = 1.0) -> Photo:
     """Decode the image at `path` into f32[H, W, C] in [0, 1], `shape` = (H, W, C) with C = 3 (RGB) or 1 (grey).
 
-    The largest centred rectangle of the target's proportions is cut out and resized with an antialiasing bicubic
-    filter; a smaller picture is enlarged. EXIF orientation is honoured; grey, CMYK, palette and 16-bit images are
+    The largest centred rectangle of the target's proportions, times `crop` (the part that a network is used to see), is
+    cut out and resized with an antialiasing bicubic filter; a smaller picture is enlarged. EXIF orientation is honoured; grey, CMYK, palette and 16-bit images are
     converted, transparency is laid on white; of an animation the first frame is taken.
 
     Raises:
@@ -121,7 +121,7 @@ def load(path: str | Path, shape: tuple[int, int, int]) -> Photo:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             with Image.open(path) as file:
-                picture, notices = _decode(file, path, shape)
+                picture, notices = _decode(file, path, shape, crop)
     except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -155,7 +155,7 @@ def _too_large(path: Path, pixels: str) -> ImageError:
     return ImageError(f"{path} has {pixels} pixels, the limit is {MAX_PIXELS // 10**6} million; scale it down first")
 
 
-def _decode(file: Image.Image, path: Path, shape: tuple[int, int, int]) -> tuple[Image.Image, list[str]]:
+def _decode(file: Image.Image, path: Path, shape: tuple[int, int, int], crop: float) -> tuple[Image.Image, list[str]]:
     """An opened file -> an 8-bit picture of the target size ("RGB" or "L"), and notices."""
     height, width, channels = shape
     if min(file.size) < MIN_SIDE:
@@ -177,7 +177,8 @@ def _decode(file: Image.Image, path: Path, shape: tuple[int, int, int]) -> tuple
     transparent = picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info
     picture = picture.convert("RGBA" if transparent else "RGB")
     notices += _fit_notices(picture, width, height)
-    picture = ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC)
+    # What `fit` calls bleed is the share cut off on each side.
+    picture = ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC, bleed=(1 - crop) / 2)
     if transparent:
         if picture.getextrema()[3][0] < 255:
             notices.append("is transparent in places, shown on white")

@@ -13,7 +13,7 @@ from evomask import fitness as fitness_lib
 from evomask import operators as ops
 from evomask.config import Config
 from evomask.evolve import Operators
-from evomask.refine import Stage
+from evomask.refine import Stage, check_stages
 from evomask.types import InputError
 
 
@@ -33,13 +33,19 @@ def dissertation(budget: int | None = None) -> Config:
 
 
 def evomask(budget: int | None = 2000) -> Config:
-    """Small, sufficient and necessary masks: the default."""
+    """Small masks that are sufficient and necessary: the default.
+
+    The gross stage trades area against what a mask still lacks, at a price that rises fiftyfold, so that it closes in on
+    small complete masks from both sides; the fine stage thins and trims the mask that it found, by the strict rule.
+    """
+    sizes = {"population": 12, "genes": 32, "offspring": 12}
     stages = {
-        "gross": Stage("gross", population=10, genes=8, radii=(0.1, 0.15, 0.2), generations=20, offspring=20),
-        "fine": Stage("fine", population=10, genes=16, radii=(0.03, 0.05, 0.08), generations=28, offspring=20),
+        "gross": Stage("gross", radii=(0.03, 0.06, 0.12), generations=65, penalty=(0.1, 5.0), **sizes),
+        "fine": Stage("fine", radii=(0.03, 0.06), generations=16, founders=ops.Inherit(0.6), **sizes),
     }
-    moves = (ops.Replace(), ops.Move(), ops.Resize(), ops.Drop())
-    operators = Operators(ops.Tournament(2), ops.Uniform(0.2), ops.Mixture(moves, (1.0, 2.0, 3.0, 1.0), 0.5), ops.Plus())
+    moves = (ops.Replace(), ops.Move(0.25, 0.5), ops.Resize(0.1, 0.4, 0.5), ops.Drop(0.5), ops.Split())
+    mutation = ops.Mixture(moves, (1.0, 1.0, 2.0, 2.0, 0.5), 0.5)
+    operators = Operators(ops.Tournament(2), ops.Uniform(0.5), mutation, ops.Plus())
     return build(stages, operators, fitness_lib.smallest_complete(), budget=budget)
 
 
@@ -63,6 +69,7 @@ def with_budget(config: Config, budget: int) -> Config:
     >>> with_budget(evomask(), 1000).evaluations
     1000
     """
+    check_stages(config.stages)
     least = sum(config.generation_cost(stage) for stage in config.stages)
     if budget < least:
         raise InputError(f"budget {budget} is less than one generation of every stage, {least} evaluations: give more")

@@ -14,9 +14,9 @@ from evomask import evolve, genome
 from evomask.evolve import Info, Operators, Problem
 from evomask.fitness import Fitness
 from evomask.operators import Scatter
-from evomask.types import Array, Evaluation, Genome, Key, Mask, Target, record, static
+from evomask.types import Array, Evaluation, Genome, InputError, Key, Mask, Target, record, static
 
-Founding = Callable[[Key, genome.Space, int, int], Genome]  # see `evomask.operators.founding`
+Founding = Callable[[Key, genome.Space, int, int, Genome], Genome]  # see `evomask.operators.founding`
 
 
 @record
@@ -24,7 +24,7 @@ class Stage:
     """One level of the search.
 
     Radii are pixels (8) or fractions of the shorter side (0.05). `generations` come after the founders, so that a stage
-    evaluates (generations + 1) * offspring masks.
+    evaluates (generations + 1) * offspring masks. For `penalty` see `evolve.standing`.
     """
 
     name: str = static()
@@ -34,10 +34,23 @@ class Stage:
     generations: int = static()
     offspring: int | None = static(None)  # None: as many as the population
     founders: Founding = Scatter()
+    penalty: tuple[float, float] | None = None  # first and last; None: feasible before infeasible throughout
 
     @property
     def num_offspring(self) -> int:
         return self.population if self.offspring is None else self.offspring
+
+
+def check_stages(stages: Sequence[Stage]) -> None:
+    """Raises InputError unless there are stages, and their sizes are whole numbers that make sense."""
+    if not stages:
+        raise InputError("the configuration has no stages: give at least one evomask.Stage")
+    for stage in stages:
+        for name in ("population", "genes", "num_offspring", "generations"):
+            value, least = getattr(stage, name), 0 if name == "generations" else 1
+            if not isinstance(value, int) or value < least:
+                name = name.removeprefix("num_")
+                raise InputError(f"stage {stage.name!r}: {name} is {value!r}: give a whole number of {least} or more")
 
 
 @record
@@ -63,18 +76,21 @@ def run(
     """Runs the stages in order, each inside the mask that the one before it found."""
     shape = target.image.shape[:2]
     region, score = jnp.ones(shape, bool), jnp.zeros(shape)
+    best = jnp.full((1, 3), genome.OFF, jnp.int32)
     masks, violations, infos = [], [], []
     for number, stage in enumerate(stages):
         key_found, key_run = jax.random.split(jax.random.fold_in(key, number))
         space = genome.space(region, genome.scale_radii(stage.radii, shape))
-        problem = Problem(target, space, fitness, evaluate, scoring)
-        founders = stage.founders(key_found, space, stage.num_offspring, stage.genes)
+        problem = Problem(target, space, fitness, stage.penalty, evaluate, scoring)
+        founders = stage.founders(key_found, space, stage.num_offspring, stage.genes, best)
         sizes = {"population": stage.population, "generations": stage.generations}
         state, info = evolve.run(key_run, founders, problem, operators, **sizes)
         best = state.champion
         score = score + state.score
-        region = space.region & genome.rasterize(best, shape)
-        masks.append(region)
+        mask = space.region & genome.rasterize(best, shape)
+        # Inside a mask that does not hold there is none that does, as a rule: such a stage leaves the region as it was.
+        region = jnp.where(info.violation[-1] == 0, mask, space.region)
+        masks.append(mask)
         violations.append(info.violation[-1])
         infos.append(info)
     return Refined(jnp.stack(masks), best, jnp.stack(violations), score, tuple(infos))

@@ -48,7 +48,8 @@ class Classifier(Protocol):
 
     A classifier is a pytree (see `record`), so that its weights are arguments of the compiled program. It may have
     `features(images)` -> tuple of f32[N, h, w, c], shallow to deep; `labels`, a tuple of K names; `image_shape`,
-    the one (H, W, C) that it takes; and `batch_size`, the number of images at which it runs fastest.
+    the one (H, W, C) that it takes; `batch_size`, the number of images at which it runs fastest; and `crop`, the centred
+    part of a photograph that it is used to see.
     """
 
     def __call__(self, images: Array) -> Array: ...

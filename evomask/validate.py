@@ -9,6 +9,7 @@ import numpy as np
 from evomask import genome
 from evomask.classifiers.wrappers import check_classifier
 from evomask.config import Config
+from evomask.refine import check_stages
 from evomask.types import Classifier, InputError
 
 
@@ -22,28 +23,13 @@ def inputs(classifier: Classifier, images: Any, labels: Any, config: Config) -> 
 
 def configuration(config: Config, shape: tuple[int, int]) -> None:
     """Checks stages and thresholds for images of H x W pixels."""
-    if not config.stages:
-        raise InputError("the configuration has no stages: give at least one evomask.Stage")
+    check_stages(config.stages)
     for stage in config.stages:
         genome.scale_radii(stage.radii, shape)
-        for name in ("population", "genes", "num_offspring", "generations"):
-            value, least = getattr(stage, name), 0 if name == "generations" else 1
-            if value < least:
-                raise InputError(f"stage {stage.name!r}: {name} is {value}: give {least} or more")
     if not 0 <= config.confidence_ratio <= 1:
         raise InputError(f"confidence_ratio is {config.confidence_ratio}: give a fraction from 0 to 1, such as 0.9")
     if config.batch_size is not None and config.batch_size < 1:
         raise InputError(f"batch_size is {config.batch_size}: give 1 or more, or None for the classifier's own")
-
-
-def finite(probabilities: list[np.ndarray]) -> None:
-    """Checks what the classifier makes of the whole images."""
-    for index, probs in enumerate(probabilities):
-        if not np.isfinite(probs).all():
-            raise InputError(
-                f"the classifier returns NaN or infinity for image {index}: check its weights and its normalisation, "
-                "which gets pixels in [0, 1]"
-            )
 
 
 def _images(images: Any) -> np.ndarray:

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from evomask import fills, genome
+from evomask.classifiers.wrappers import check_logits
 from evomask.config import Config
 from evomask.refine import Refined
 from evomask.types import Array, Classifier, Explanation, History, Image, Status
@@ -14,8 +15,8 @@ AREA_FLOOR = 0.05  # of `cp_floored`
 
 
 @jax.jit
-def _probabilities(classifier: Classifier, image: Image) -> Array:
-    return jax.nn.softmax(classifier(image[None])[0].astype("float32"))
+def _logits(classifier: Classifier, image: Image) -> Array:
+    return classifier(image[None]).astype("float32")
 
 
 @jax.jit
@@ -24,8 +25,15 @@ def _masked(mask: Array, image: Image, blank: Array) -> Array:
 
 
 def probabilities(classifier: Classifier, image: Image) -> np.ndarray:
-    """f32[H, W, C] -> class probabilities f32[K], at batch size 1."""
-    return np.asarray(_probabilities(classifier, image))
+    """f32[H, W, C] -> class probabilities f32[K], at batch size 1.
+
+    Raises:
+      InputError: the classifier returns NaN or an infinite logit.
+    """
+    logits = np.asarray(_logits(classifier, image))
+    check_logits(logits)
+    odds = np.exp(logits[0] - logits.max())
+    return odds / odds.sum()
 
 
 def masked_probabilities(classifier: Classifier, mask: np.ndarray, image: Image, blank: Array) -> np.ndarray:

@@ -26,11 +26,9 @@ from evomask.images import ImageError, Photo
 from evomask.types import Classifier, Explanation, InputError, Status
 from experiments import _cli
 
-GROUP = 16  # images explained in one go: their results are written before the next group starts
-
 
 class Timed(NamedTuple):
-    """Explanations of a group of images, and how long they took."""
+    """The explanation of one image (no leading axis), and how long it took."""
 
     explanation: Explanation
     compile_seconds: float
@@ -43,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def explain_photographs(config: DictConfig) -> int:
-    """Loads, explains, writes and tabulates, group by group; 2 if an image had to be left out."""
+    """Loads, explains, writes and tabulates, image by image; 2 if an image had to be left out."""
     seed = _seed(config.seed)
     out = records.prepare_folder(config.out)
     paths = images.expand(images.sample() if config.image is None else config.image)
@@ -55,33 +53,30 @@ def explain_photographs(config: DictConfig) -> int:
     validate.configuration(settings, shape[:2])
     plain = OmegaConf.to_container(config, resolve=True)
 
-    photos = load_all(paths, shape)
+    photos = load_all(paths, shape, getattr(classifier, "crop", 1.0))
     stages = [stage.name for stage in settings.stages]
     ends = np.cumsum([(stage.generations + 1) * settings.generation_cost(stage) for stage in settings.stages])
-    table = _table()
-    for start in range(0, len(photos), GROUP):
-        group = photos[start : start + GROUP]
-        timed = explain_group(classifier, group, seed, label, settings)
-        for index, photo in enumerate(group):
-            explanation = records.select(timed.explanation, index)
-            blank = np.asarray(fills.blank(settings.fill, jax.random.key(seed), photo.image))
-            figure = plots.explanation_figure(
-                photo.image, explanation, names, stages=stages, ends=ends, blank=blank, name=photo.name
-            )
-            records.write_explanation(
-                out / photo.name,
-                photo.image,
-                explanation,
-                figure,
-                label=names[int(explanation.label)],
-                seed=seed,
-                compile_seconds=timed.compile_seconds,
-                run_seconds=timed.run_seconds / len(group),
-                config=plain,
-            )
-            _add_row(table, photo.name, explanation, names)
-    if photos:
-        Console().print(table)
+    found = []
+    for photo in photos:
+        timed = explain_photo(classifier, photo, seed, label, settings)
+        blank = np.asarray(fills.blank(settings.fill, jax.random.key(seed), photo.image))
+        figure = plots.explanation_figure(
+            photo.image, timed.explanation, names, stages=stages, ends=ends, blank=blank, name=photo.name
+        )
+        records.write_explanation(
+            out / photo.name,
+            photo.image,
+            timed.explanation,
+            figure,
+            label=names[int(timed.explanation.label)],
+            seed=seed,
+            compile_seconds=timed.compile_seconds,
+            run_seconds=timed.run_seconds,
+            config=plain,
+        )
+        found.append(timed.explanation)
+    if found:
+        Console().print(summary(photos, found, names))
         print(f"written to {out}{'/' + photos[0].name if len(photos) == 1 else '/<image>'}/explanation.png, .json, .npz")
     return 0 if len(photos) == len(paths) else 2
 
@@ -93,35 +88,31 @@ def build_config(config: DictConfig) -> Config:
     return _cli.instantiate(config.preset)
 
 
-def explain_group(
-    classifier: Classifier, photos: Sequence[Photo], seed: int, label: int | None, settings: Config
-) -> Timed:
-    """Compiles and explains under a progress bar on stderr."""
-    batch = np.stack([photo.image for photo in photos])
-    labels = None if label is None else np.full(len(photos), label, np.int32)
+def explain_photo(classifier: Classifier, photo: Photo, seed: int, label: int | None, settings: Config) -> Timed:
+    """Compiles (for the first image only) and explains, under a progress bar on stderr."""
+    image, labels = photo.image[None], None if label is None else [label]
     with _progress() as bar:
-        task = bar.add_task("compiling", total=None)
-        compile_seconds = evomask.precompile(classifier, batch, config=settings, chunk=GROUP, progress=True)
-        bar.update(task, description="evolving", total=settings.evaluations * len(photos), completed=0)
+        task = bar.add_task(f"{photo.name}: compiling", total=None)
+        compile_seconds = evomask.precompile(classifier, image, config=settings, progress=True)
+        bar.update(task, description=f"{photo.name}: evolving", total=settings.evaluations, completed=0)
         start = time.perf_counter()
         explanation = evomask.explain(
             classifier,
-            batch,
+            image,
             key=jax.random.key(seed),
             labels=labels,
             config=settings,
-            chunk=GROUP,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-        return Timed(explanation, compile_seconds, time.perf_counter() - start)
+        return Timed(records.select(explanation, 0), compile_seconds, time.perf_counter() - start)
 
 
-def load_all(paths: Sequence[Path], shape: tuple[int, int, int]) -> list[Photo]:
+def load_all(paths: Sequence[Path], shape: tuple[int, int, int], crop: float) -> list[Photo]:
     """Every image that can be loaded; the others, and what was changed in these, are reported on stderr."""
     photos: dict[Path, Photo] = {}
     for path in paths:
         try:
-            photo = images.load(path, shape)
+            photo = images.load(path, shape, crop)
         except ImageError as error:
             _cli.report(f"error: {error}")
             continue
@@ -184,19 +175,21 @@ def _progress() -> Progress:
     return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
 
 
-def _table() -> Table:
-    table = Table("image", "class")
-    for heading in ("confidence", "masked", "inverse", "area"):
-        table.add_column(heading, justify="right")
-    table.add_column("status")
+def summary(photos: Sequence[Photo], found: Sequence[Explanation], names: Sequence[str]) -> Table:
+    """A row for each image, and for several images their means."""
+    table = Table("image", "class", show_footer=len(found) > 1)
+    complete = [bool(explanation.complete) for explanation in found]
+    mean = np.mean([explanation.area for explanation in found], where=complete) if any(complete) else np.nan
+    footers = ("", "", "", f"{mean:.1%}", f"{sum(complete)} of {len(found)} complete, with this mean area")
+    for heading, footer in zip(("confidence", "masked", "inverse", "area"), footers):
+        table.add_column(heading, footer, justify="right")
+    table.add_column("status", footers[-1])
+    for photo, explanation in zip(photos, found):
+        numbers = [explanation.confidence, explanation.masked_confidence, explanation.inverse_confidence]
+        cells = [photo.name, names[int(explanation.label)], *(f"{x:.2f}" for x in numbers), f"{explanation.area:.1%}"]
+        status = Status(int(explanation.status)).name.lower().replace("_", " ")
+        table.add_row(*map(Text, cells), status)
     return table
-
-
-def _add_row(table: Table, name: str, explanation: Explanation, labels: Sequence[str]) -> None:
-    numbers = [explanation.confidence, explanation.masked_confidence, explanation.inverse_confidence]
-    cells = [name, labels[int(explanation.label)], *(f"{x:.2f}" for x in numbers), f"{explanation.area:.1%}"]
-    status = Status(int(explanation.status)).name.lower().replace("_", " ")
-    table.add_row(*map(Text, cells), status)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from flax import nnx
 
 from evomask import classifiers
 from evomask.classifiers import as_classifier, check_classifier, check_logits
-from evomask.types import Classifier
+from evomask.types import Classifier, InputError
 
 SHAPE = (8, 8, 3)
 
@@ -77,7 +77,7 @@ def test_registered_features(registered):
 
 
 def test_unknown_name():
-    with pytest.raises(ValueError, match=r"unknown classifier 'resnet': choose one of .*imagenette"):
+    with pytest.raises(InputError, match=r"unknown classifier 'resnet': choose one of .*imagenette"):
         classifiers.load("resnet")
 
 
@@ -166,7 +166,7 @@ class Mixed:
 
 def test_callable_pytree_with_a_function_leaf(images):
     network = Mixed(jnp.ones((3, 2)), jax.nn.relu)
-    with pytest.raises(TypeError, match="not a callable pytree of arrays.*as_classifier"):
+    with pytest.raises(InputError, match="not a callable pytree of arrays.*as_classifier"):
         check_classifier(network, SHAPE)
     classifier = as_classifier(network)
     assert check_classifier(classifier, SHAPE) == 2
@@ -189,42 +189,42 @@ def test_normalize_is_inside(images):
     np.testing.assert_allclose(predict(classifier, images), expected, atol=1e-5)
     scalar = as_classifier(function, normalize=(0.5, 0.5))
     np.testing.assert_allclose(predict(scalar, images), 2 * np.mean(images, (1, 2)) - 1, atol=1e-5)
-    with pytest.raises(ValueError, match="normalize has 3 channels, the images 1"):
+    with pytest.raises(InputError, match="normalize has 3 channels, the images 1"):
         check_classifier(classifier, (8, 8, 1))
 
 
 @pytest.mark.parametrize("normalize", [(0.5, 0.0), ((0.1, 0.2), 0.5), (float("nan"), 1.0), (0.0, -1.0), (1, 2, 3), 0.5])
 def test_bad_normalize(normalize):
-    with pytest.raises(ValueError, match="normalize must be .mean, std."):
+    with pytest.raises(InputError, match="normalize must be .mean, std."):
         as_classifier(lambda x: x, normalize=normalize)
 
 
 @pytest.mark.parametrize("network", [3, "efficientnet_lite0", None, (1, 2), np.ones(3)])
 def test_not_a_network(network):
-    with pytest.raises(TypeError, match="cannot make a classifier of a .*: pass a pair .Linen module, variables."):
+    with pytest.raises(InputError, match="cannot make a classifier of a .*: pass a pair .Linen module, variables."):
         as_classifier(network)
 
 
 def test_linen_module_without_variables():
-    with pytest.raises(TypeError, match="has no weights of its own: pass the pair .Dense, variables."):
+    with pytest.raises(InputError, match="has no weights of its own: pass the pair .Dense, variables."):
         as_classifier(nn.Dense(2))
 
 
 def test_options_are_for_flax():
-    with pytest.raises(TypeError, match="options .'train'. are for Flax networks only"):
+    with pytest.raises(InputError, match="options .'train'. are for Flax networks only"):
         as_classifier(lambda x: x, train=False)
 
 
 @pytest.mark.parametrize(
     ("function", "error", "message"),
     [
-        (lambda x: jnp.mean(x, (1, 2, 3)), ValueError, r"float32\[3\] for 3 images: it must return logits\[3, K\]"),
-        (lambda x: jnp.mean(x, (1, 2, 3))[:, None], ValueError, r"float32\[3, 1\].*two or more classes"),
-        (lambda x: x, ValueError, r"float32\[3, 8, 8, 3\] for 3 images"),
-        (lambda x: jnp.mean(x, (0, 1)), ValueError, r"float32\[8, 3\] for 3 images"),
-        (lambda x: jnp.argmax(x, -1)[:, 0], TypeError, r"int32\[3, 8\]: it must return one floating array"),
-        (lambda x: (x, x), TypeError, "must return one floating array"),
-        (lambda x: jnp.mean(x, (1, 2)) @ jnp.ones((7, 2)), ValueError, r"fails on .* f32\[3, 8, 8, 3\] \(TypeError: dot"),
+        (lambda x: jnp.mean(x, (1, 2, 3)), InputError, r"float32\[3\] for 3 images: it must return logits\[3, K\]"),
+        (lambda x: jnp.mean(x, (1, 2, 3))[:, None], InputError, r"float32\[3, 1\].*two or more classes"),
+        (lambda x: x, InputError, r"float32\[3, 8, 8, 3\] for 3 images"),
+        (lambda x: jnp.mean(x, (0, 1)), InputError, r"float32\[8, 3\] for 3 images"),
+        (lambda x: jnp.argmax(x, -1)[:, 0], InputError, r"int32\[3, 8\]: it must return one floating array"),
+        (lambda x: (x, x), InputError, "must return one floating array"),
+        (lambda x: jnp.mean(x, (1, 2)) @ jnp.ones((7, 2)), InputError, r"fails on .* f32\[3, 8, 8, 3\] \(TypeError: dot"),
     ],
 )
 def test_bad_outputs(function, error, message):
@@ -234,13 +234,13 @@ def test_bad_outputs(function, error, message):
 
 def test_wrong_image_shape():
     classifier = as_classifier(lambda x: jnp.mean(x, (1, 2)), image_shape=(32, 32, 3))
-    with pytest.raises(ValueError, match=r"takes images of shape \(32, 32, 3\), got \(8, 8, 3\): resize the images"):
+    with pytest.raises(InputError, match=r"takes images of shape \(32, 32, 3\), got \(8, 8, 3\): resize the images"):
         check_classifier(classifier, SHAPE)
 
 
 def test_wrong_number_of_labels():
     classifier = as_classifier(lambda x: jnp.mean(x, (1, 2)), labels=["cat", "dog"])
-    with pytest.raises(ValueError, match="has 3 classes and 2 labels"):
+    with pytest.raises(InputError, match="has 3 classes and 2 labels"):
         check_classifier(classifier, SHAPE)
 
 
@@ -254,5 +254,5 @@ def test_check_compiles_nothing(images):
 
 def test_check_logits():
     check_logits(jnp.array([[0.0, -jnp.inf], [1.0, 2.0]]))
-    with pytest.raises(ValueError, match="returned NaN for 2 of 3 images"):
+    with pytest.raises(InputError, match="returned NaN or infinity for 2 of 3 images"):
         check_logits(jnp.array([[0.0, jnp.nan], [1.0, 2.0], [jnp.nan, jnp.nan]]))

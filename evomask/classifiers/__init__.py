@@ -16,7 +16,7 @@ from evomask.classifiers.wrappers import (
     check_classifier,
     check_logits,
 )
-from evomask.types import Classifier
+from evomask.types import Classifier, InputError
 
 __all__ = [
     "CLASSIFIERS",
@@ -63,7 +63,7 @@ CLASSIFIERS: dict[str, Callable[[], Classifier]] = {
 
 
 def load(name: str) -> Classifier:
-    """The shipped classifier of that name; ValueError for an unknown one."""
+    """The shipped classifier of that name; InputError for an unknown one."""
     if name not in CLASSIFIERS:
-        raise ValueError(f"unknown classifier {name!r}: choose one of {', '.join(CLASSIFIERS)}")
+        raise InputError(f"unknown classifier {name!r}: choose one of {', '.join(CLASSIFIERS)}")
     return CLASSIFIERS[name]()

@@ -19,7 +19,7 @@ import safetensors.numpy
 from flax import linen as nn
 from flax import traverse_util
 
-from evomask.types import Array, record, static
+from evomask.types import Array, InputError, record, static
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 WEIGHTS = FOLDER / "efficientnet_lite0.safetensors"
@@ -164,6 +164,7 @@ class EfficientNetLite0Classifier:
     depthwise: str = static("shift")
     image_shape: tuple[int, int, int] = static((224, 224, 3))
     batch_size: int = static(8)
+    crop: float = static(0.875)  # the centred part of a photograph that the network is evaluated on
     depths: tuple[str, ...] = static(tuple(DEPTHS))  # names of the feature maps
 
     def __call__(self, images: Array) -> Array:
@@ -219,7 +220,7 @@ def from_weights(
     if classes is not None:
         classes = list(classes)
         if len(classes) < 2 or not all(0 <= index < len(labels) for index in classes):
-            raise ValueError(f"classes must be two or more ImageNet indices in 0..{len(labels) - 1}, got {classes}")
+            raise InputError(f"classes must be two or more ImageNet indices in 0..{len(labels) - 1}, got {classes}")
         labels = [labels[index] for index in classes]
         weights |= {name: weights[name][..., classes] for name in ("logits.kernel", "logits.bias")}
     params = traverse_util.unflatten_dict(jax.tree.map(jnp.asarray, weights), sep=".")

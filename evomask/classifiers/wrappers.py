@@ -21,7 +21,7 @@ import numpy as np
 from flax import linen as nn
 from flax import nnx
 
-from evomask.types import Array, Classifier, record, static
+from evomask.types import Array, Classifier, InputError, record, static
 
 Normalize = tuple[Sequence[float] | float, Sequence[float] | float]  # (mean, std) per channel, of images in [0, 1]
 
@@ -122,8 +122,8 @@ def as_classifier(
       **options: keywords of every call of a Flax network, such as `train=False`.
 
     Raises:
-      TypeError: `network` is none of these.
-      ValueError: a `normalize` that is not a pair of finite means and positive deviations.
+      InputError: `network` is none of these.
+      InputError: a `normalize` that is not a pair of finite means and positive deviations.
 
     >>> classifier = as_classifier(nnx.Linear(3, 10, rngs=nnx.Rngs(0)))
     >>> classifier(jnp.ones((2, 3))).shape
@@ -144,13 +144,13 @@ def as_classifier(
         network.eval()
         return FlaxClassifier(*nnx.split(network), **flax)
     if options:
-        raise TypeError(f"options {sorted(options)} are for Flax networks only, got a {type(network).__name__}")
+        raise InputError(f"options {sorted(options)} are for Flax networks only, got a {type(network).__name__}")
     if isinstance(network, nn.Module):
-        raise TypeError(f"a Linen module has no weights of its own: pass the pair ({type(network).__name__}, variables)")
+        raise InputError(f"a Linen module has no weights of its own: pass the pair ({type(network).__name__}, variables)")
     if callable(pair[0]):
         return FunctionClassifier(*pair, **common)
     if not callable(network):
-        raise TypeError(
+        raise InputError(
             f"cannot make a classifier of a {type(network).__name__}: pass a pair (Linen module, variables), an NNX "
             "module, an Equinox module, a function of images or a pair (function of (params, images), params)"
         )
@@ -169,59 +169,60 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
     """The number K of classes, if the classifier can be used for images of this (H, W, C); compiles nothing.
 
     Raises:
-      TypeError: not a pytree of arrays with a call, or its logits are not one floating array.
-      ValueError: it takes another image shape, fails on it, or gives logits of another shape than [N, K], K >= 2.
+      InputError: not a pytree of arrays with a call, or its logits are not one floating array.
+      InputError: it takes another image shape, fails on it, or gives logits of another shape than [N, K], K >= 2.
 
     >>> check_classifier(as_classifier(lambda images: jnp.mean(images, (1, 2))), (8, 8, 3))
     3
     """
     name, image_shape = type(classifier).__name__, tuple(image_shape)
     if not callable(classifier) or not all(_is_array(leaf) for leaf in jax.tree.leaves(classifier)):
-        raise TypeError(
+        raise InputError(
             f"classifier {name} is not a callable pytree of arrays: pass evomask.classifiers.as_classifier(...) of it"
         )
     expected = getattr(classifier, "image_shape", None)
     if expected is not None and tuple(expected) != image_shape:
-        raise ValueError(f"classifier {name} takes images of shape {expected}, got {image_shape}: resize the images")
+        raise InputError(f"classifier {name} takes images of shape {expected}, got {image_shape}: resize the images")
     num = 3
     images = jax.ShapeDtypeStruct((num, *image_shape), jnp.float32)
     try:
         logits = jax.eval_shape(lambda c, x: c(x), classifier, images)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ValueError(
+        raise InputError(
             f"classifier {name} fails on a batch of images f32{list(images.shape)} ({reason}): it must take "
             "f32[N, H, W, C] of that H, W and C for any N"
         ) from error
     if not isinstance(logits, jax.ShapeDtypeStruct) or not jnp.issubdtype(logits.dtype, jnp.floating):
-        raise TypeError(
+        raise InputError(
             f"classifier {name} returns {_described(logits)}: it must return one floating array, logits[N, K]"
         )
     if logits.ndim != 2 or logits.shape[0] != num or logits.shape[1] < 2:
-        raise ValueError(
+        raise InputError(
             f"classifier {name} returns {_described(logits)} for {num} images: it must return logits[{num}, K] of two "
             "or more classes (for a single probability p, return stack([0, log p - log(1 - p)]))"
         )
     labels = getattr(classifier, "labels", None)
     if labels is not None and len(labels) != logits.shape[1]:
-        raise ValueError(
+        raise InputError(
             f"classifier {name} has {logits.shape[1]} classes and {len(labels)} labels: give one per class"
         )
     return logits.shape[1]
 
 
 def check_logits(logits: Array) -> None:
-    """Raise ValueError unless every logit is a number; on the host, for logits f32[N, K] already computed.
+    """Raise InputError unless every logit is a number or minus infinity; on the host, for logits f32[N, K] already computed.
 
     >>> check_logits(jnp.array([[0.0, jnp.nan]]))
     Traceback (most recent call last):
     ...
-    ValueError: the classifier returned NaN for 1 of 1 images: check its weights and its normalisation (images are in [0, 1])
+    evomask.types.InputError: the classifier returned NaN or infinity for 1 of 1 images: check its weights and its normalisation (images are in [0, 1])
     """
-    bad = np.isnan(np.asarray(logits)).any(axis=-1)
+    logits = np.asarray(logits)
+    bad = (np.isnan(logits) | (logits == np.inf)).any(axis=-1)
     if bad.any():
-        raise ValueError(
-            f"the classifier returned NaN for {int(bad.sum())} of {bad.size} images: check its weights and its "
+        raise InputError(
+            f"the classifier returned NaN or infinity for {int(bad.sum())} of {bad.size} images: check its weights and its "
             "normalisation (images are in [0, 1])"
         )
 
@@ -231,7 +232,7 @@ def _normalized(images: Array, normalize: tuple[Array, Array] | None) -> Array:
         return images
     mean, std = normalize
     if mean.shape[-1] not in (1, images.shape[-1]):
-        raise ValueError(
+        raise InputError(
             f"normalize has {mean.shape[-1]} channels, the images {images.shape[-1]}: give one value for each"
         )
     return (images - mean) / std
@@ -242,10 +243,10 @@ def _mean_and_std(normalize: Normalize | None) -> tuple[Array, Array] | None:
         return None
     message = f"normalize must be (mean, std), as many of each as channels, finite and std > 0, got {normalize}"
     if not isinstance(normalize, Sequence) or len(normalize) != 2:
-        raise ValueError(message)
+        raise InputError(message)
     mean, std = (np.asarray(part, np.float32).reshape(1, 1, 1, -1) for part in normalize)
     if mean.shape != std.shape or not np.isfinite(mean).all() or not (np.isfinite(std) & (std > 0)).all():
-        raise ValueError(message)
+        raise InputError(message)
     return jnp.asarray(mean), jnp.asarray(std)
 
 

@@ -6,12 +6,12 @@ swept without compiling again; sizes are static. Your own operator is any callab
 """
 
 from evomask.operators.crossover import OnePoint, TwoPoint, Uniform, one_point, two_point, uniform
-from evomask.operators.founding import Scatter, Tile, scatter, tile
+from evomask.operators.founding import Inherit, Scatter, Tile, inherit, scatter, tile
 from evomask.operators.mutation import Drop, Mixture, Move, Replace, Resize, Split, drop, move, replace, resize, split
 from evomask.operators.selection import Rank, Tournament, Truncation, rank, tournament, truncation
 from evomask.operators.survival import Elitism, Plus, elitism, plus
 
-FOUNDERS = {"scatter": Scatter, "tile": Tile}
+FOUNDERS = {"scatter": Scatter, "tile": Tile, "inherit": Inherit}
 SELECTIONS = {"tournament": Tournament, "rank": Rank, "truncation": Truncation}
 CROSSOVERS = {"one_point": OnePoint, "two_point": TwoPoint, "uniform": Uniform}
 MUTATIONS = {"replace": Replace, "move": Move, "resize": Resize, "drop": Drop, "split": Split, "mixture": Mixture}

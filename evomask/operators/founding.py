@@ -1,11 +1,14 @@
-"""Founders, the individuals of generation 0: (key, space, num, genes) -> int32[num, genes, 3]."""
+"""Founders, the individuals of generation 0: (key, space, num, genes, champion) -> int32[num, genes, 3].
+
+The champion, int32[G', 3], is the best genome of the stage before; all its genes are off in the first stage.
+"""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 
-from evomask.genome import OFF, Space, sample
+from evomask.genome import OFF, Space, is_active, sample
 from evomask.types import Array, Genome, Key, record
 
 
@@ -25,18 +28,28 @@ def tile(key: Key, space: Space, num: int, genes: int, sparsest: Array | float) 
     >>> bool(rasterize(tile(jax.random.key(0), everywhere, 3, 9, 0.2)[0], (8, 12)).all())
     True
     """
-    tiles = _tiling(space.shape, genes)
-    keep = jnp.linspace(1.0, sparsest, num)[:, None]
-    kept = jax.random.uniform(key, (num, genes)) < keep
-    founders = jnp.broadcast_to(tiles, (num, genes, 3))
-    return founders.at[..., 2].set(jnp.where(kept, founders[..., 2], OFF))
+    return _thinned(key, _tiling(space.shape, genes), num, sparsest)
+
+
+def inherit(key: Key, space: Space, num: int, genes: int, champion: Genome, sparsest: Array | float) -> Genome:
+    """Random parts of the champion; the first founder is all of it, cut to `genes` genes or filled up with genes off.
+
+    >>> from evomask.genome import space
+    >>> everywhere = space(jnp.ones((8, 12), bool), jnp.array([3]))
+    >>> inherit(jax.random.key(0), everywhere, 5, 2, jnp.array([[1, 2, 3]]), 0.2)[0]
+    Array([[ 1,  2,  3],
+           [-1, -1, -1]], dtype=int32)
+    """
+    on_first = champion[jnp.argsort(~is_active(champion))][:genes]
+    rest = jnp.full((genes - on_first.shape[0], 3), OFF, jnp.int32)
+    return _thinned(key, jnp.concatenate([on_first, rest]), num, sparsest)
 
 
 @record
 class Scatter:
     """`scatter`."""
 
-    def __call__(self, key: Key, space: Space, num: int, genes: int) -> Genome:
+    def __call__(self, key: Key, space: Space, num: int, genes: int, champion: Genome) -> Genome:
         return scatter(key, space, num, genes)
 
 
@@ -46,8 +59,25 @@ class Tile:
 
     sparsest: float = 0.3
 
-    def __call__(self, key: Key, space: Space, num: int, genes: int) -> Genome:
+    def __call__(self, key: Key, space: Space, num: int, genes: int, champion: Genome) -> Genome:
         return tile(key, space, num, genes, self.sparsest)
+
+
+@record
+class Inherit:
+    """`inherit`, where the last founder keeps a share `sparsest` of the patches."""
+
+    sparsest: float = 0.5
+
+    def __call__(self, key: Key, space: Space, num: int, genes: int, champion: Genome) -> Genome:
+        return inherit(key, space, num, genes, champion, self.sparsest)
+
+
+def _thinned(key: Key, genome: Genome, num: int, sparsest: Array | float) -> Genome:
+    """Copies of a genome that keep each patch with a probability that falls evenly from one to `sparsest`."""
+    kept = jax.random.uniform(key, (num, genome.shape[0])) < jnp.linspace(1.0, sparsest, num)[:, None]
+    radius = jnp.where(kept, genome[None, :, 2], OFF)
+    return jnp.broadcast_to(genome, (num, *genome.shape)).at[..., 2].set(radius)
 
 
 def _tiling(shape: tuple[int, int], genes: int) -> Genome:

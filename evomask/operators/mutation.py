@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from evomask.genome import OFF, Space, decode, is_active, pick
-from evomask.types import Array, Genome, Key, record
+from evomask.types import Array, Genome, InputError, Key, record
 
 MutationFn = Callable[[Key, Genome, Space], Genome]
 
@@ -157,7 +157,7 @@ class Mixture:
 
     def __call__(self, key: Key, genome: Genome, space: Space) -> Genome:
         if len(self.mutations) != len(self.weights):
-            raise ValueError(f"Mixture has {len(self.mutations)} mutations but {len(self.weights)} weights: give one each")
+            raise InputError(f"Mixture has {len(self.mutations)} mutations but {len(self.weights)} weights: give one each")
         cumulative = jnp.cumsum(jnp.stack([jnp.asarray(weight, jnp.float32) for weight in self.weights]))
         branches = [functools.partial(_call, mutation) for mutation in self.mutations]  # `switch` hashes its branches
         key_turns, key_draws = jax.random.split(key)
