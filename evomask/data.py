@@ -139,7 +139,8 @@ def _read_archive(path: Path, size: int | None) -> tuple[Dataset, Dataset]:
 def _read_folder(path: Path, size: int | None) -> tuple[Dataset, Dataset]:
     if (path / "data_batch_1").is_file():
         return _cifar10({f.name: f.read_bytes() for f in path.iterdir() if f.is_file()}, path)
-    files = sorted(f for f in path.rglob("*") if f.is_file())
+    walk = os.walk(path, followlinks=True)  # rglob passes over linked folders
+    files = sorted(Path(folder, name) for folder, _, names in walk for name in names)
     return _splits(((str(f.relative_to(path)), f.read_bytes()) for f in files), path, size)
 
 
