@@ -41,10 +41,8 @@ def evaluate(
     """
     num, *shape = masks.shape
     queue = jnp.concatenate([masks, ~masks]) if inverse else masks
-    total = queue.shape[0]
-    calls = -(-total // batch_size)
-    size = -(-total // calls)
-    padded = jnp.concatenate([queue, jnp.zeros((calls * size - total, *shape), bool)])
+    calls, size = batches(queue.shape[0], batch_size)
+    padded = jnp.concatenate([queue, jnp.zeros((calls * size - queue.shape[0], *shape), bool)])
     look = functools.partial(_look, classifier, target, blank, features)
     seen = jax.lax.map(look, padded.reshape(calls, size, *shape))
     log_prob, margin, distance = (values.reshape(-1) for values in seen)
@@ -62,6 +60,16 @@ def evaluate(
 def cost(population: int, inverse: bool) -> int:
     """Evaluations, that is images sent through the classifier, for one population."""
     return population * (2 if inverse else 1)
+
+
+def batches(num: int, most: int) -> tuple[int, int]:
+    """How many calls of the classifier, and of how many images each, `num` images take at no more than `most` a call.
+
+    >>> batches(20, 8)
+    (3, 7)
+    """
+    calls = -(-num // most)
+    return calls, -(-num // calls)
 
 
 def log_prob_and_margin(logits: Array, label: Array) -> tuple[Array, Array]:

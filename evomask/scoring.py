@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from evomask.genome import Space, coverage
-from evomask.types import Array, Evaluation, Genome, Mask, record
+from evomask.types import Array, Evaluation, Genome, Mask, record, static
 
 
 @record
@@ -20,8 +20,10 @@ class BestOfGeneration:
     patches add up, so pixels that many patches agree on stand out, and smaller masks say more per pixel.
     """
 
+    strict: bool = static(True)  # False: an infeasible individual scores its confidence too
+
     def __call__(self, genome: Genome, evaluation: Evaluation, feasible: Array, space: Space) -> Array:
-        score = jnp.where(feasible, evaluation.confidence, -1.0)
+        score = jnp.where(feasible | (not self.strict), evaluation.confidence, -1.0)
         pixels = jnp.maximum(evaluation.area * space.region.size, 1.0)
         return jnp.where(space.region, coverage(genome, space.shape), 0.0) * score / pixels
 

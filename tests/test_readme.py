@@ -1,0 +1,36 @@
+"""The README's Python runs as it is printed there."""
+
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from evomask.genome import space
+
+BLOCKS = re.findall(r"```python\n(.*?)```", (pathlib.Path(__file__).parent.parent / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def names() -> dict:
+    """What all blocks define, run one after the other."""
+    found: dict = {}
+    for block in BLOCKS:
+        exec(block, found)
+    return found
+
+
+def test_own_classifier_is_explained(names):
+    assert names["found"].mask.shape == (4, 32, 32)
+    assert names["found"].evaluations.tolist() == [1992] * 4
+
+
+def test_own_operator_moves_patches_by_no_more_than_it_says(names):
+    genome = jnp.array([[0, 5, 1], [31, 8, 2]], jnp.int32)
+    everywhere = space(jnp.ones((32, 32), bool), jnp.array([1]))
+    moved = jax.jit(names["Jitter"](3.0))(jax.random.key(2), genome, everywhere)
+    assert moved.dtype == genome.dtype
+    assert (moved[:, 2] == genome[:, 2]).all()
+    assert 0 < jnp.abs(moved - genome).max() <= 3
+    assert (moved[:, :2] >= 0).all() and (moved[:, :2] <= 31).all()
