@@ -66,22 +66,23 @@ def with_budget(config: Config, budget: int) -> Config:
     """The same configuration with its generations scaled, stage by stage in proportion, to spend at most `budget`.
 
     Raises:
-      InputError: the budget does not pay for one generation of every stage.
+      InputError: the budget does not pay for the founders and one generation of every stage.
 
-    >>> with_budget(evomask(), 1000).evaluations
-    1000
+    >>> with_budget(evomask(), 960).evaluations
+    960
     """
     check_stages(config.stages)
-    least = sum(config.generation_cost(stage) for stage in config.stages)
+    prices = [config.generation_cost(stage) for stage in config.stages]
+    least = 2 * sum(prices)
+    if not isinstance(budget, int):
+        raise InputError(f"budget is {budget!r}: give a whole number of evaluations")
     if budget < least:
-        raise InputError(f"budget {budget} is less than one generation of every stage, {least} evaluations: give more")
-    share = budget / config.evaluations
-    stages, left = [], budget
-    for index, stage in enumerate(config.stages):
-        price = config.generation_cost(stage)
-        later = sum(config.generation_cost(other) for other in config.stages[index + 1 :])
-        wanted = left if not later else min(share * price * (stage.generations + 1), left - later)
-        rounds = max(int(wanted // price), 1)
+        raise InputError(f"budget {budget} is less than one generation of every stage and its founders, {least}: give more")
+    share, left, stages = budget / config.evaluations, budget, []
+    for index, (stage, price) in enumerate(zip(config.stages, prices)):
+        later = 2 * sum(prices[index + 1 :])
+        wanted = min(share * price * (stage.generations + 1), left - later) if later else left
+        rounds = max(int(wanted // price), 2)  # founders and generations
         left -= rounds * price
         stages.append(dataclasses.replace(stage, generations=rounds - 1))
     return dataclasses.replace(config, stages=tuple(stages))

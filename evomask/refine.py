@@ -47,10 +47,10 @@ def check_stages(stages: Sequence[Stage]) -> None:
         raise InputError("the configuration has no stages: give at least one evomask.Stage")
     for stage in stages:
         for name in ("population", "genes", "num_offspring", "generations"):
-            value, least = getattr(stage, name), 0 if name == "generations" else 1
-            if not isinstance(value, int) or value < least:
+            value = getattr(stage, name)
+            if not isinstance(value, int) or value < 1:
                 name = name.removeprefix("num_")
-                raise InputError(f"stage {stage.name!r}: {name} is {value!r}: give a whole number of {least} or more")
+                raise InputError(f"stage {stage.name!r}: {name} is {value!r}: give a whole number of 1 or more")
 
 
 @record
