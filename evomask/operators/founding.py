@@ -86,7 +86,7 @@ def _tiling(shape: tuple[int, int], genes: int) -> Genome:
     grids = [(r, c) for r in range(1, genes + 1) for c in range(1, genes // r + 1)]
     side, rows, cols = min((max(-(-height // r), -(-width // c)), r, c) for r, c in grids)
     radius = side // 2
-    centre = lambda length, parts: ((jnp.arange(parts) + 0.5) * length / parts).astype(jnp.int32)
+    centre = lambda length, parts: ((jnp.arange(parts, dtype=jnp.float32) + 0.5) * length / parts).astype(jnp.int32)
     row, col = jnp.meshgrid(centre(height, rows), centre(width, cols), indexing="ij")
     tiles = jnp.stack([row, col, jnp.full_like(row, radius)], axis=-1).reshape(-1, 3)
     return jnp.concatenate([tiles, jnp.full((genes - rows * cols, 3), OFF, jnp.int32)])
