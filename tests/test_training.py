@@ -95,7 +95,7 @@ def test_digits():
     classifier = training.finished(trainable, state, sets[0])
     found = training.measure(classifier, sets[1])
     assert found["test accuracy"] > 0.95 and found["test images"] == 360
-    assert found["test accuracy"] == pytest.approx(state.test_accuracy[-1], abs=0.01)
+    assert found["test accuracy"] == pytest.approx(float(state.test_accuracy[-1]), abs=0.01)
     assert found["parameters"] == 19_326
     assert check_classifier(classifier, (16, 16, 1)) == 10 and classifier.labels[7] == "7"
 
