@@ -16,7 +16,7 @@ from evomask.config import Config
 from evomask.evaluate import cost, evaluate, feature_maps
 from evomask.progress import Progress, reporting, tick
 from evomask.refine import Refined
-from evomask.types import Array, Classifier, Explanation, Key, Target
+from evomask.types import Array, Classifier, Explanation, InputError, Key, Target
 
 
 def explain(
@@ -56,14 +56,15 @@ def explain(
     (True, 0)
     """
     config = presets.evomask() if config is None else config
-    images, labels = validate.inputs(classifier, images, labels, config)
+    images, labels = validate.inputs(classifier, images, labels, key, config)
+    chunks = _chunks(len(images), chunk)
     whole = [verify.probabilities(classifier, image) for image in images]
     labels = np.array([np.argmax(p) for p in whole] if labels is None else labels, np.int32)
     confidences = np.array([p[label] for p, label in zip(whole, labels)], np.float32)
     blanks = np.stack([fills.blank(config.fill, key, image) for image in images])
     found = []
     with reporting(progress, config.evaluations * len(images)):
-        for rows in _chunks(len(images), chunk):
+        for rows in chunks:
             batch = (images[rows], labels[rows], confidences[rows], blanks[rows])
             found.append(jax.device_get(_search(classifier, key, config, *batch, progress is not None)))
     refined, scores = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(images)], *found)
@@ -78,13 +79,14 @@ def precompile(
     Optional, since `explain` compiles by itself; the next call of `explain` then compiles nothing.
     """
     config = presets.evomask() if config is None else config
-    images, _ = validate.inputs(classifier, images, None, config)
+    key = jax.random.key(0)
+    images, _ = validate.inputs(classifier, images, None, key, config)
     start = time.perf_counter()
     rows = _chunks(len(images), chunk)[0]
     batch = (images[rows], np.zeros(len(rows), np.int32), np.ones(len(rows), np.float32), images[rows])
-    _search.lower(classifier, jax.random.key(0), config, *batch, progress).compile()
+    _search.lower(classifier, key, config, *batch, progress).compile()
     verify.probabilities(classifier, images[0])
-    fills.blank(config.fill, jax.random.key(0), images[0])
+    fills.blank(config.fill, key, images[0])
     return time.perf_counter() - start
 
 
@@ -125,11 +127,13 @@ def _search(
 
 
 def _chunks(num: int, most: int) -> list[np.ndarray]:
-    """Rows of equally large chunks; the last one is filled up with its own last row.
+    """Rows of equally large chunks of at most `most`; the last one is filled up with its own last row.
 
     >>> _chunks(5, 3)
     [array([0, 1, 2]), array([3, 4, 4])]
     """
+    if most < 1:
+        raise InputError(f"chunk is {most}: give 1 or more")
     calls = -(-num // most)
     size = -(-num // calls)
     return list(np.minimum(np.arange(calls * size), num - 1).reshape(calls, size))

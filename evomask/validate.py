@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 
 from evomask import genome
@@ -13,12 +14,20 @@ from evomask.refine import check_stages
 from evomask.types import Classifier, InputError
 
 
-def inputs(classifier: Classifier, images: Any, labels: Any, config: Config) -> tuple[np.ndarray, np.ndarray | None]:
+def inputs(
+    classifier: Classifier, images: Any, labels: Any, key: Any, config: Config
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Checks what `explain` is given; returns images as f32[B, H, W, C] and labels as int32[B] or None."""
-    images = _images(images)
-    classes = _classes(classifier, images, config)
+    check_key(key)
+    images = check_images(images)
+    classes = check_classifier(classifier, images.shape[1:])
+    if config.fitness.needs_features and not hasattr(classifier, "features"):
+        raise InputError(
+            "the fitness compares features, but the classifier has none: give it a method features(images), "
+            "or use fitness.smallest_complete()"
+        )
     configuration(config, images.shape[1:3])
-    return images, None if labels is None else _labels(labels, len(images), classes)
+    return images, None if labels is None else check_labels(labels, len(images), classes)
 
 
 def configuration(config: Config, shape: tuple[int, int]) -> None:
@@ -32,33 +41,32 @@ def configuration(config: Config, shape: tuple[int, int]) -> None:
         raise InputError(f"batch_size is {config.batch_size}: give 1 or more, or None for the classifier's own")
 
 
-def _images(images: Any) -> np.ndarray:
+def check_images(images: Any) -> np.ndarray:
+    """The images as f32[B, H, W, C] in [0, 1], from floats (or booleans) of that form."""
     images = np.asarray(images)
-    if images.ndim != 4 or not images.size:
-        raise InputError(f"images have shape {images.shape}: give [B, H, W, C], for one image image[None]")
-    if not (np.issubdtype(images.dtype, np.floating) or np.issubdtype(images.dtype, np.bool_)):
-        raise InputError(f"images are {images.dtype}: give floats in [0, 1], such as images / 255")
-    if not np.isfinite(images).all() or images.min() < 0 or images.max() > 1:
-        low, high = images.min(), images.max()
+    if images.ndim != 4 or not images.size or images.dtype.kind not in "fb":
+        raise InputError(
+            f"images are {images.dtype}{list(images.shape)}: give floats [B, H, W, C], for one image image[None], "
+            "for bytes images / 255"
+        )
+    low, high = images.min(), images.max()
+    if not (low >= 0 and high <= 1):
         raise InputError(f"images range from {low:.4g} to {high:.4g}: give values in [0, 1], normalise in the classifier")
     return images.astype(np.float32)
 
 
-def _classes(classifier: Classifier, images: np.ndarray, config: Config) -> int:
-    """The number of classes, found by tracing the classifier without running it."""
-    classes = check_classifier(classifier, images.shape[1:])
-    if config.fitness.needs_features and not hasattr(classifier, "features"):
-        raise InputError(
-            "the fitness compares features, but the classifier has none: give it a method features(images), "
-            "or use fitness.smallest_complete()"
-        )
-    return classes
-
-
-def _labels(labels: Any, num: int, classes: int) -> np.ndarray:
+def check_labels(labels: Any, num: int, classes: int) -> np.ndarray:
+    """The labels as int32[num], each below `classes`."""
     labels = np.asarray(labels)
-    if labels.shape != (num,) or not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(f"labels are {labels.dtype}{list(labels.shape)}: give {num} integers, one for each image")
-    if labels.min() < 0 or labels.max() >= classes:
-        raise InputError(f"label {labels.min() if labels.min() < 0 else labels.max()} is out of range: give 0 to {classes - 1}")
+    if labels.shape != (num,) or labels.dtype.kind not in "iu":
+        raise InputError(f"labels are {labels.dtype}{list(labels.shape)}: give {num} integers, one per image")
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if wrong.size:
+        raise InputError(f"label {wrong[0]} is out of range: give classes from 0 to {classes - 1}")
     return labels.astype(np.int32)
+
+
+def check_key(key: Any) -> None:
+    """Refuses anything but one key of the new style."""
+    if not jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key) or key.ndim:
+        raise InputError("key must be one key of jax.random.key(seed), not an integer, a raw key or an array of keys")

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from evomask import validate
 from evomask.budget import Account, Counted, bare, charge, check_budget, check_spent
 from evomask.classifiers.wrappers import check_classifier
-from evomask.types import Array, Classifier, InputError, Key
+from evomask.types import Array, Classifier, Key
 
 
 def compiled(
@@ -34,7 +35,7 @@ def compiled(
       f32[B, H, W]. A classifier that returns NaN gives a NaN score, never a made-up one.
 
     Raises:
-      ValueError, TypeError: bad input. BudgetExceeded: the method needs more than `budget`.
+      InputError: bad input. BudgetExceeded: the method needs more than `budget`.
     """
     images, labels = check_inputs(classifier, images, labels, key, budget)
     cost = method.cost(images.shape[1:], budget)
@@ -56,7 +57,7 @@ def on_host(
     """Like `compiled`, for a method that calls the classifier from Python: its `explain` gets an `Account` instead.
 
     Raises:
-      ImportError: the package behind the method is missing. ValueError: the classifier returned NaN.
+      ImportError: the package behind the method is missing. InputError: the classifier returned NaN.
     """
     images, labels = check_inputs(classifier, images, labels, key, budget)
     check_spent(method.cost(images.shape[1:], budget), budget, type(method).__name__)
@@ -75,21 +76,10 @@ def on_host(
 def check_inputs(classifier, images, labels, key, budget) -> tuple[Array, Array]:
     """Images f32[B, H, W, C] and labels int32[B], or an error that names the input and the remedy."""
     check_budget(budget)
-    images, labels = jnp.asarray(images), jnp.asarray(labels)
-    if images.ndim != 4 or images.dtype != jnp.float32 or 0 in images.shape:
-        raise InputError(f"images are {images.dtype}{list(images.shape)}: give float32[B, H, W, C], for one image "
-                         "image[None], for bytes images / 255")
-    low, high = float(images.min()), float(images.max())
-    if not (low >= 0 and high <= 1):
-        raise InputError(f"images range from {low:.4g} to {high:.4g}: give finite values in [0, 1]")
+    validate.check_key(key)
+    images = validate.check_images(images)
     classes = check_classifier(bare(classifier), images.shape[1:])
-    if labels.shape != images.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise InputError(f"labels are {labels.dtype}{list(labels.shape)}: give {len(images)} integers, one per image")
-    if int(labels.min()) < 0 or int(labels.max()) >= classes:
-        raise InputError(f"labels are {labels.tolist()}: give classes from 0 to {classes - 1}")
-    if not jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key) or key.ndim:
-        raise TypeError("key must be one key of jax.random.key(seed), not an integer, a raw key or an array of keys")
-    return images, labels.astype(jnp.int32)
+    return jnp.asarray(images), jnp.asarray(validate.check_labels(labels, len(images), classes))
 
 
 def probability(classifier: Classifier, images: Array, label: Array) -> Array:

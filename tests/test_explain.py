@@ -1,0 +1,337 @@
+"""Known evidence is found, the same bits come out however images are grouped, and nothing is compiled twice."""
+
+import contextlib
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+import evomask
+from evomask import explain as explaining
+from evomask import fitness, operators, presets, scoring
+from evomask.config import Config
+from evomask.types import InputError, Status, record, static
+
+KEY = jax.random.key(3)
+SIDE = 12
+BOXES = ((2, 2, 4, 2), (6, 8, 2, 4))
+ORACLE = oracles.BoxOracle(boxes=BOXES)
+MUTATION = operators.Mixture((operators.Move(), operators.Replace()), (1.0, 1.0), 0.0)
+CONFIG = Config(
+    stages=(
+        evomask.Stage("gross", population=8, genes=4, radii=(2, 3), generations=8),
+        evomask.Stage("fine", population=8, genes=6, radii=(1,), generations=16, offspring=10),
+    ),
+    operators=evomask.Operators(operators.Tournament(2), operators.Uniform(0.5), MUTATION, operators.Plus()),
+    fitness=fitness.smallest_complete(),
+)
+BUDGET = (9 * 8 + 17 * 10) * 2
+RNG = np.random.default_rng(0)
+IMAGES = np.clip(oracles.lit(BOXES, SIDE, SIDE, 1) + 0.2 * RNG.uniform(size=(8, SIDE, SIDE, 1)), 0, 1).astype(np.float32)
+
+
+@contextlib.contextmanager
+def compilations():
+    """Collects the names of the events in which XLA compiles a program."""
+    seen = []
+
+    def listener(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            seen.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        yield seen
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)
+
+
+def explain(classifier=ORACLE, images=IMAGES, config=CONFIG, **options):
+    return evomask.explain(classifier, images, **{"key": KEY, "config": config} | options)
+
+
+@functools.cache
+def batch():
+    return explain()
+
+
+def row(tree, index):
+    return jax.tree.map(lambda x: x[index : index + 1], tree)
+
+
+def assert_same(found, expected):
+    """Every field, bit for bit."""
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+# ------------------------------------------------------------------------------------------------ what an oracle says
+
+
+def test_the_mask_is_sufficient_and_necessary_and_smaller_than_the_gross_one():
+    found = batch()
+    assert found.complete.all() and (found.status == Status.COMPLETE).all()
+    assert (found.label == 1).all() and (found.predicted == 1).all()
+    forward = lambda images: np.asarray(jax.nn.softmax(ORACLE(jnp.asarray(images))))[:, 1]
+    keep = found.mask[..., None]
+    np.testing.assert_allclose(found.confidence, forward(IMAGES), atol=1e-6)
+    np.testing.assert_allclose(found.masked_confidence, forward(IMAGES * keep), atol=1e-6)
+    np.testing.assert_allclose(found.inverse_confidence, forward(IMAGES * ~keep), atol=1e-6)
+    np.testing.assert_allclose(found.blank_confidence, forward(np.zeros_like(IMAGES)), atol=1e-6)
+    assert (found.masked_confidence >= 0.9 * found.confidence).all() and (found.inverse_confidence < 0.5).all()
+    for box in BOXES:  # sufficient for "all" boxes: more than the threshold of each
+        inside = oracles.box_mask(box, SIDE, SIDE)
+        assert ((found.mask & inside).sum((1, 2)) > 0.5 * inside.sum()).all()
+    assert (found.mask <= found.stage_masks[:, 0]).all() and found.mask.sum() < found.stage_masks[:, 0].sum()
+    np.testing.assert_array_equal(found.mask, found.stage_masks[:, -1])
+
+
+def test_figures_follow_from_the_mask():
+    found = batch()
+    np.testing.assert_array_equal(found.area, found.mask.mean((1, 2), dtype=np.float32))
+    np.testing.assert_allclose(found.cp, found.masked_confidence / found.area, rtol=1e-6)
+    np.testing.assert_allclose(found.cp_floored, found.masked_confidence / np.maximum(found.area, 0.05), rtol=1e-6)
+    np.testing.assert_array_equal(found.stage_confidences[:, -1], found.masked_confidence)
+    np.testing.assert_array_equal(found.stage_labels[:, -1], found.masked_label)
+    assert (found.stage_labels == 1).all() and (found.inverse_label == 0).all() and (found.blank_label == 0).all()
+
+
+def test_score_lies_in_the_unit_interval_and_ranks_the_mask_first():
+    found = batch()
+    assert found.score.shape == (8, SIDE, SIDE) and found.score.dtype == np.float32
+    assert found.score.min() >= 0 and (found.score.max((1, 2)) == 1).all()
+    for score, mask in zip(found.score, found.mask):
+        assert score[mask].min() >= 0.5 > score[~mask].max()
+
+
+def test_inside_only_is_the_published_form_of_the_score():
+    total = jnp.asarray(RNG.normal(size=(SIDE, SIDE)), jnp.float32)
+    mask = jnp.asarray(batch().mask[0])
+    inside, everywhere = (scoring.normalize(total, mask, inside_only) for inside_only in (True, False))
+    expected = np.where(mask, np.maximum(total, 0), 0)
+    np.testing.assert_allclose(inside, expected / expected.max(), rtol=1e-6)
+    np.testing.assert_allclose(everywhere[mask], 0.5 + 0.5 * inside[mask], rtol=1e-6)
+    outside = np.where(mask, 0, np.maximum(total, 0))
+    np.testing.assert_allclose(everywhere[~mask], (0.375 * outside / outside.max())[~np.asarray(mask)], rtol=1e-6)
+
+
+def test_history_and_evaluations():
+    found, history = batch(), batch().history
+    assert CONFIG.evaluations == BUDGET and (found.evaluations == BUDGET).all()
+    costs = [16] * 9 + [20] * 17
+    np.testing.assert_array_equal(history.evaluations, np.broadcast_to(np.cumsum(costs), (8, 26)))
+    np.testing.assert_allclose(history.fitness, -history.area, rtol=1e-6)  # the objective is the area
+    for stage in (slice(0, 9), slice(9, 26)):
+        assert (np.diff(history.feasible[:, stage].astype(int), axis=1) >= 0).all()
+        both = history.feasible[:, stage][:, :-1]
+        assert (np.diff(history.area[:, stage], axis=1)[both] <= 0).all()
+    assert history.feasible[:, -1].all()
+    np.testing.assert_allclose(history.area[:, [8, -1]], found.stage_masks.mean((2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(history.confidence[:, -1], found.masked_confidence, atol=1e-5)
+
+
+def test_the_default_comes_near_the_smallest_mask():
+    """A mask of 4 x 4 white pixels on black needs ten: 20 (10 / 16 - 0.5) = 2.5 nats, a probability of 0.92 > 0.9."""
+    box = (4, 5, 4, 4)
+    oracle, image = oracles.BoxOracle(boxes=(box,)), oracles.lit(box, 16, 16, 1)[None]
+    found = evomask.explain(oracle, image, key=KEY, config=presets.evomask(4000))
+    assert found.complete[0]
+    assert 10 <= found.mask.sum() <= 15
+
+
+# ----------------------------------------------------------------------------------------------------- the same bits
+
+
+def test_the_same_key_gives_the_same_bits_and_another_key_another_mask():
+    assert_same(explain(), batch())
+    other = explain(key=jax.random.key(4))
+    assert (other.mask != batch().mask).any() and other.complete.all()
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_chunks_and_neighbours_do_not_change_a_bit(chunk):
+    assert_same(explain(chunk=chunk), batch())
+
+
+def test_an_image_alone_is_explained_as_among_others():
+    for index in (0, 5):
+        assert_same(explain(images=IMAGES[index : index + 1]), row(batch(), index))
+
+
+def test_golden():
+    """The search draws the same numbers in every version of JAX: a change here changes everybody's results."""
+    found = batch()
+    assert found.mask.sum((1, 2)).tolist() == GOLDEN_PIXELS
+    assert found.genome.sum((0, 1)).tolist() == GOLDEN_GENES
+
+
+GOLDEN_PIXELS = []
+GOLDEN_GENES = []
+
+
+# ------------------------------------------------------------------------------------------------- compiled only once
+
+
+def test_a_second_call_compiles_nothing():
+    batch()
+    with compilations() as compiled:
+        explain(key=jax.random.key(9), images=IMAGES[::-1].copy())
+    assert not compiled
+
+
+def test_hyper_parameters_do_not_compile_again_and_matter():
+    batch()
+    moves = dataclasses.replace(MUTATION, weights=(3.0, 1.0), again=0.4)
+    changed = dataclasses.replace(
+        CONFIG,
+        operators=dataclasses.replace(CONFIG.operators, mutation=moves, crossover=operators.Uniform(0.1)),
+        fitness=fitness.smallest_complete(0.6),
+        fill=evomask.fills.Constant(0.1),
+        confidence_ratio=0.6,
+    )
+    programs = explaining._search._cache_size()
+    with compilations() as compiled:
+        found = explain(config=changed)
+    assert not compiled and explaining._search._cache_size() == programs
+    assert (found.mask != batch().mask).any()
+
+
+def test_after_precompile_explain_compiles_nothing():
+    images, config = IMAGES[:2, 1:, 1:], dataclasses.replace(CONFIG, stages=CONFIG.stages[:1])
+    seconds = evomask.precompile(LINEAR, images[:, :SIDE4, :SIDE4], config=config)
+    assert seconds > 0
+    with compilations() as compiled:
+        explain(LINEAR, images[:, :SIDE4, :SIDE4], config)
+    assert not compiled
+
+
+# ------------------------------------------------------------------------------------------------------ every status
+
+SIDE4 = 8
+
+
+def linear(weights, bias, sharpness=20.0):
+    """Class 1 has the logit sharpness * (sum of weights * image + bias), class 0 has none."""
+    columns = np.stack([np.zeros_like(weights), sharpness * weights], axis=-1).reshape(-1, 2)
+    return oracles.LinearOracle(jnp.asarray(columns, jnp.float32), jnp.array([0.0, sharpness * bias], jnp.float32))
+
+
+LEFT, RIGHT = ((oracles.box_mask((2, col, 4, 2), SIDE4, SIDE4) / 8).astype(np.float32) for col in (1, 5))
+LINEAR = linear(LEFT, -0.5)
+WHITE = np.ones((1, SIDE4, SIDE4, 1), np.float32)
+
+
+@record
+class Fickle:
+    """Alone, an image needs nearly all of its pixels; in a batch, it needs its left box only."""
+
+    batch_size: int = static(16)
+
+    def __call__(self, images):
+        in_batch = (images[..., 0] * LEFT[None]).sum((1, 2)) - 0.5
+        alone = images.mean((1, 2, 3)) - 0.98
+        logit = 200.0 * alone if images.shape[0] == 1 else 20.0 * in_batch
+        return jnp.stack([jnp.zeros_like(logit), logit], axis=-1)
+
+
+@pytest.mark.parametrize(
+    "classifier, ratio, status",
+    [
+        (LINEAR, 0.9, Status.COMPLETE),
+        # The blank image has the class, the right box speaks against it, the left one for it.
+        (linear(LEFT - RIGHT, 0.5), 0.9, Status.BLANK_CLASS),
+        (linear(0 * LEFT, 1.0), 0.9, Status.NOT_NECESSARY),  # whatever is blanked
+        (linear(0 * LEFT, -1.0), 0.9, Status.NOT_SUFFICIENT),  # whatever is kept
+        # Every pixel adds confidence and all of it is asked for; but without any the class is the same.
+        (linear(np.full_like(LEFT, 1 / 64), 0.1, 2.0), 1.0, Status.NEITHER),
+        (Fickle(), 0.9, Status.UNSTABLE),
+    ],
+    ids=lambda x: x.name if isinstance(x, Status) else "",
+)
+def test_status(classifier, ratio, status):
+    config = dataclasses.replace(CONFIG, fitness=fitness.smallest_complete(ratio), confidence_ratio=ratio)
+    found = explain(classifier, WHITE, config, labels=[1])
+    assert Status(found.status[0]) is status
+    sufficient = found.masked_label[0] == 1 and found.masked_confidence[0] >= ratio * found.confidence[0]
+    assert (found.sufficient[0], found.necessary[0]) == (sufficient, found.inverse_label[0] != 1)
+    assert found.complete[0] == (status in (Status.COMPLETE, Status.BLANK_CLASS))
+    assert found.history.feasible[0, -1] == (status in (Status.COMPLETE, Status.BLANK_CLASS, Status.UNSTABLE))
+
+
+def test_any_class_can_be_explained():
+    """Class 0 speaks against the right box, so its evidence is there, although class 1 is predicted."""
+    found = explain(linear(LEFT - RIGHT, 0.25), WHITE, labels=np.array([0]))
+    assert (found.label[0], found.predicted[0]) == (0, 1)
+    assert (found.mask[0] & (RIGHT > 0)).sum() > (found.mask[0] & (LEFT > 0)).sum()
+    assert found.masked_label[0] == 0 and found.inverse_label[0] == 1 and found.complete[0]
+    np.testing.assert_allclose(found.confidence, 1 / (1 + np.exp(5)), rtol=1e-4)
+
+
+def test_progress_reaches_the_total():
+    told = []
+    explain(LINEAR, np.repeat(WHITE, 2, axis=0), chunk=1, progress=lambda done, total: told.append((done, total)))
+    done, totals = np.array(told).T
+    assert (totals == 2 * BUDGET).all() and done[-1] == 2 * BUDGET
+    assert (np.diff(done) > 0).all() and set(np.diff(done)) == {16, 20} and len(told) == 2 * 26
+
+
+# -------------------------------------------------------------------------------------------------------- bad input
+
+
+def stage(**changes):
+    return dataclasses.replace(CONFIG, stages=(dataclasses.replace(CONFIG.stages[0], **changes),))
+
+
+NAN = WHITE.copy()
+NAN[0, 3, 3, 0] = np.nan
+NO_FEATURES = evomask.as_classifier(lambda images: images.mean((1, 2)) @ jnp.ones((1, 2)))
+BAD = {
+    "no batch axis": (dict(images=WHITE[0]), r"images are float32\[8, 8, 1\]: give floats \[B, H, W, C\]"),
+    "no images": (dict(images=WHITE[:0]), r"images are float32\[0, 8, 8, 1\]"),
+    "bytes": (dict(images=np.ones((1, 8, 8, 1), np.uint8)), r"images are uint8\[1, 8, 8, 1\]: give floats .* images / 255"),
+    "up to 255": (dict(images=255 * WHITE), r"images range from 255 to 255: give values in \[0, 1\]"),
+    "negative": (dict(images=-WHITE), "images range from -1 to -1: give values"),
+    "nan image": (dict(images=NAN), "images range from nan to nan: give values"),
+    "two labels": (dict(labels=[1, 1]), r"labels are int64\[2\]: give 1 integers, one per image"),
+    "float labels": (dict(labels=[1.0]), r"labels are float64\[1\]: give 1 integers"),
+    "label too large": (dict(labels=[2]), "label 2 is out of range: give classes from 0 to 1"),
+    "label negative": (dict(labels=[-1]), "label -1 is out of range: give classes from 0 to 1"),
+    "no stages": (dict(config=dataclasses.replace(CONFIG, stages=())), "no stages: give at least one"),
+    "population": (dict(config=stage(population=0)), "stage 'gross': population is 0: give .*1 or more"),
+    "genes": (dict(config=stage(genes=-2)), "stage 'gross': genes is -2: give .*1 or more"),
+    "offspring": (dict(config=stage(offspring=0)), "stage 'gross': .*offspring is 0: give .*1 or more"),
+    "generations": (dict(config=stage(generations=0)), "stage 'gross': generations is 0: give .*1 or more"),
+    "radius": (dict(config=stage(radii=(2, 8))), "radius 8 does not fit an image of 8 x 8 pixels: give pixels from 1 to 7"),
+    "radii": (dict(config=stage(radii=())), "radii is empty: give at least one"),
+    "ratio": (dict(config=dataclasses.replace(CONFIG, confidence_ratio=90.0)), "confidence_ratio is 90.0: give a fraction"),
+    "batch size": (dict(config=dataclasses.replace(CONFIG, batch_size=0)), "batch_size is 0: give 1 or more, or None"),
+    "features": (
+        dict(classifier=NO_FEATURES, config=dataclasses.replace(CONFIG, fitness=fitness.published())),
+        r"compares features, but the classifier has none: give it a method features\(images\)",
+    ),
+    "not a classifier": (dict(classifier=lambda images: images), "not a callable pytree of arrays: pass .*as_classifier"),
+    "one class": (
+        dict(classifier=evomask.as_classifier(lambda images: images.mean((1, 2)))),
+        r"must return logits\[3, K\] of two or more classes",
+    ),
+    "wrong image shape": (dict(images=np.ones((1, 9, 8, 1), np.float32)), "fails on a batch of images"),
+    "chunk": (dict(chunk=0), "chunk is 0: give 1 or more"),
+    "key": (dict(key=0), r"key must be one key of jax.random.key\(seed\)"),
+    "keys": (dict(key=jax.random.split(KEY)), r"key must be one key of jax.random.key\(seed\)"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_bad_input_is_refused_before_anything_is_compiled(bad):
+    options, message = BAD[bad]
+    with compilations() as compiled, pytest.raises(InputError, match=message) as caught:
+        explain(**{"classifier": LINEAR, "images": WHITE} | options)
+    assert not compiled and "\n" not in str(caught.value)
+
+
+def test_a_classifier_that_returns_nan_is_refused():
+    with pytest.raises(InputError, match="classifier returned NaN or infinity .* check its weights"):
+        explain(oracles.nan(), WHITE)
