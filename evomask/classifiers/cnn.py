@@ -283,12 +283,3 @@ def cifar10() -> CNN:
     (('airplane', 'automobile', 'bird'), (5, 10))
     """
     return load(FOLDER / "cifar10.safetensors")
-
-
-def cifar10_erased() -> CNN:
-    """The same network trained with random rectangles erased (`weights/cifar10_erased.md`).
-
-    >>> cifar10_erased().labels == cifar10().labels
-    True
-    """
-    return load(FOLDER / "cifar10_erased.safetensors")
