@@ -57,8 +57,7 @@ class Info:
 
     objective: Array  # f32[]
     violation: Array  # f32[], zero where every constraint holds
-    confidence: Array  # f32[]
-    area: Array  # f32[]
+    evaluation: Evaluation  # fields f32[]
 
 
 def init(problem: Problem, population: int, num_genes: int) -> State:
@@ -112,7 +111,7 @@ def step(
     champion, champion_evaluation = _at(rivals, best)
     score = problem.scoring(champion, champion_evaluation, violation[best] == 0, problem.space)
 
-    info = Info(objective[best], violation[best], champion_evaluation.confidence, champion_evaluation.area)
+    info = Info(objective[best], violation[best], champion_evaluation)
     champion_evaluation = jax.tree.map(lambda x: x[None], champion_evaluation)
     return State(genomes[keep], _at(evaluation, keep), champion, champion_evaluation, state.score + score), info
 

@@ -86,7 +86,8 @@ def precompile(
     batch = (images[rows], np.zeros(len(rows), np.int32), np.ones(len(rows), np.float32), images[rows])
     _search.lower(classifier, key, config, *batch, progress).compile()
     verify.probabilities(classifier, images[0])
-    fills.blank(config.fill, key, images[0])
+    blank = fills.blank(config.fill, key, images[0])
+    verify.masked_probabilities(classifier, np.ones(images.shape[1:3], bool), images[0], blank)
     return time.perf_counter() - start
 
 

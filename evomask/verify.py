@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from evomask import fills, genome
+from evomask import fills
 from evomask.classifiers.wrappers import check_logits
 from evomask.config import Config
 from evomask.refine import Refined
@@ -65,10 +65,12 @@ def explanation(
         inverse = masked_probabilities(classifier, ~masks[-1], image, blank)
         rows.append(_row(label, probs, stages, inverse, probabilities(classifier, blank)))
     seen = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    area = np.asarray(genome.area(refined.masks[:, -1]))
+    area = refined.masks[:, -1].mean((1, 2), dtype=np.float32)
     enough = config.confidence_ratio * seen["confidence"]
     sufficient = (seen["masked_label"] == labels) & (seen["masked_confidence"] >= enough)
     necessary = seen["inverse_label"] != labels
+    last = jax.tree.map(lambda values: values[:, -1], refined.infos[-1].evaluation)  # as the search saw it
+    held = (last.margin > 0) & (last.confidence >= enough) & (last.inverse_margin < 0)
     with np.errstate(divide="ignore"):
         cp = seen["masked_confidence"] / area
     return Explanation(
@@ -83,7 +85,7 @@ def explanation(
         sufficient=sufficient,
         necessary=necessary,
         complete=sufficient & necessary,
-        status=_status(sufficient, necessary, seen["blank_label"] == labels, refined.violation[:, -1] == 0),
+        status=_status(sufficient, necessary, seen["blank_label"] == labels, held),
         evaluations=np.full(len(images), config.evaluations, np.int32),
         history=history(refined, config),
         **seen,
@@ -92,16 +94,15 @@ def explanation(
 
 def history(refined: Refined, config: Config) -> History:
     """The infos of all stages, one after the other: leading axes [B, T]."""
-    join = lambda name: np.concatenate([getattr(info, name) for info in refined.infos], axis=1)
+    joined = jax.tree.map(lambda *stages: np.concatenate(stages, axis=1), *refined.infos)
     costs = [np.full(stage.generations + 1, config.generation_cost(stage), np.int32) for stage in config.stages]
     spent = np.cumsum(np.concatenate(costs), dtype=np.int32)
-    confidence = join("confidence")
     return History(
-        fitness=join("objective"),
-        confidence=confidence,
-        area=join("area"),
-        feasible=join("violation") == 0,
-        evaluations=np.broadcast_to(spent, confidence.shape),
+        fitness=joined.objective,
+        confidence=joined.evaluation.confidence,
+        area=joined.evaluation.area,
+        feasible=joined.violation == 0,
+        evaluations=np.broadcast_to(spent, joined.objective.shape),
     )
 
 
