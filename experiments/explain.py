@@ -176,14 +176,15 @@ def _progress() -> Progress:
 
 
 def summary(photos: Sequence[Photo], found: Sequence[Explanation], names: Sequence[str]) -> Table:
-    """A row for each image, and for several images their means."""
-    table = Table("image", "class", show_footer=len(found) > 1)
-    complete = [bool(explanation.complete) for explanation in found]
-    mean = np.mean([explanation.area for explanation in found], where=complete) if any(complete) else np.nan
-    footers = ("", "", "", f"{mean:.1%}", f"{sum(complete)} of {len(found)} complete, with this mean area")
-    for heading, footer in zip(("confidence", "masked", "inverse", "area"), footers):
-        table.add_column(heading, footer, justify="right")
-    table.add_column("status", footers[-1])
+    """A row for each image; for several, a last line with the number of complete masks and their mean area."""
+    table = Table("image", "class")
+    for heading in ("confidence", "masked", "inverse", "area"):
+        table.add_column(heading, justify="right")
+    table.add_column("status")
+    areas = [float(explanation.area) for explanation in found if explanation.complete]
+    if len(found) > 1:
+        mean = f", {np.mean(areas):.1%} of the pixels on average" if areas else ""
+        table.caption = f"{len(areas)} of {len(found)} complete{mean}"
     for photo, explanation in zip(photos, found):
         numbers = [explanation.confidence, explanation.masked_confidence, explanation.inverse_confidence]
         cells = [photo.name, names[int(explanation.label)], *(f"{x:.2f}" for x in numbers), f"{explanation.area:.1%}"]

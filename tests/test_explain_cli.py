@@ -28,7 +28,7 @@ SMALL = [
     "selection=binary_tournament",
     "crossover=one_point",  # few and simple operators compile fast
     "mutation=replace",
-    "budget=400",
+    "budget=384",
     "preset.stages.gross.genes=4",
     "preset.stages.fine.genes=8",
     "preset.stages.gross.radii=[3,4]",
@@ -80,8 +80,8 @@ def test_explains_a_photograph_and_writes_three_files(tmp_path, photo, capsys):
     ).split()
     assert (record["class_index"], record["label"], record["seed"]) == (1, "bright left", 3)
     assert record["complete"] and record["status"] == "complete"
-    assert record["evaluations"] == 400 and record["compile_seconds"] > 0 and record["run_seconds"] > 0
-    assert record["config"]["preset"]["budget"] == 400 and record["config"]["image"] == str(photo)
+    assert record["evaluations"] == 384 and record["compile_seconds"] > 0 and record["run_seconds"] > 0
+    assert record["config"]["preset"]["budget"] == 384 and record["config"]["image"] == str(photo)
     assert record["versions"]["evomask"] == "0.1.0" and record["device"] == "cpu"
     assert record["cp"] == pytest.approx(record["masked_confidence"] / record["area"], rel=1e-6)
 
@@ -105,7 +105,7 @@ def test_explains_a_photograph_and_writes_three_files(tmp_path, photo, capsys):
 
     shown = capsys.readouterr()
     assert "half (1)" in shown.out and "bright left" in shown.out and "complete" in shown.out
-    assert "Traceback" not in shown.err and "400/400" in shown.err
+    assert "Traceback" not in shown.err and "384/384" in shown.err
 
 
 def test_one_bad_image_does_not_stop_the_others(tmp_path, photo, capsys):
@@ -158,7 +158,7 @@ BAD = {
     "classifier missing": (["model.network._target_=no.such.thing"], "no.such.thing"),
     "output under a file": (["out=/dev/null/out"], "cannot write in /dev/null/out"),
     "unknown preset": (["preset=nonsense"], "unknown preset 'nonsense': choose from dissertation, evomask"),
-    "unknown model": (["model=nonsense"], "unknown model 'nonsense': choose from custom, efficientnet_lite0, imagenette"),
+    "unknown model": (["model=nonsense"], "unknown model 'nonsense': choose from cifar10, custom, efficientnet_lite0, imagenette, trained"),
     "unknown fill": (["fill=nonsense"], "unknown fill 'nonsense': choose from black, blur, grey, mean, noise, white"),
     "unknown key": (["imgae=a.jpg"], "unknown key 'imgae': choose from budget, crossover, fill, fitness, image, label"),
     "unknown nested key": (["preset.budgt=3"], "unknown key 'preset.budgt': choose from preset.batch_size, preset.budget, "),

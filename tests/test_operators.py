@@ -10,7 +10,8 @@ import pytest
 
 from evomask import genome as genes
 from evomask import operators as ops
-from evomask.types import InputError
+from evomask import scoring
+from evomask.types import Evaluation, InputError
 
 KEY = jax.random.key(0)
 SHAPE = (61, 51)
@@ -483,3 +484,17 @@ def test_inherited_founders_are_parts_of_the_champion(num_genes):
     assert kept[0] == on
     assert all(gene in on for founder in kept for gene in founder)
     assert 0.5 < np.mean([len(founder) for founder in kept]) / len(on) < 1
+
+
+def test_elitism_without_enough_offspring_is_refused():
+    with pytest.raises(InputError, match="keeps 1 of 4 parents and needs 3 offspring, but there are 2: give"):
+        ops.elitism(jnp.arange(6.0), 4, elites=1)
+
+
+def test_a_lenient_score_counts_infeasible_masks_by_their_confidence():
+    everywhere = space(jnp.ones((2, 2), bool), jnp.array([1]))
+    evaluation = Evaluation(*(jnp.float32(x) for x in (0.25, 0.5, -1.0, 0.0, 1.0, 0.0)))
+    one_pixel = jnp.array([[0, 0, 0]], jnp.int32)
+    for strict, expected in ((True, -1.0), (False, 0.5)):
+        added = scoring.BestOfGeneration(strict)(one_pixel, evaluation, jnp.array(False), everywhere)
+        assert added.tolist() == [[expected, 0.0], [0.0, 0.0]]

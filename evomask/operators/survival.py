@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from evomask.types import Array, record, static
+from evomask.types import Array, InputError, record, static
 
 
 def plus(fitness: Array, num: int) -> Array:
@@ -20,9 +20,18 @@ def plus(fitness: Array, num: int) -> Array:
 def elitism(fitness: Array, num: int, elites: int) -> Array:
     """The offspring, their worst `elites` replaced by the best parents. Published with one elite.
 
+    Raises:
+      InputError: there are not enough offspring to fill the places that the elites leave.
+
     >>> elitism(jnp.array([5.0, 0.0, 3.0, 2.0]), 2, elites=1)
     Array([0, 2], dtype=int32)
     """
+    offspring = fitness.shape[0] - num
+    if not 0 <= elites <= num or offspring < num - elites:
+        raise InputError(
+            f"elitism keeps {elites} of {num} parents and needs {num - elites} offspring, but there are {offspring}: "
+            "give the stage as many offspring as individuals"
+        )
     parents, children = plus(fitness[:num], elites), plus(fitness[num:], num - elites)
     return jnp.concatenate([parents, num + children])
 
