@@ -20,6 +20,7 @@ from evomask.types import InputError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")  # looked for in a folder
 SAMPLES = Path(__file__).parent / "samples"  # photographs in the public domain that ship with the package
+SMALL = 64  # pixels on the shorter side, up to which a classifier is shown CIFAR-10 pictures by default
 MIN_SIDE = 8  # pixels; anything smaller has nothing to explain
 MAX_PIXELS = 80_000_000  # 20,000 x 4,000; decoding stays below about 1 GB of memory
 
@@ -51,6 +52,15 @@ def sample(name: str = "coffee") -> Path:
         names = ", ".join(sorted(p.stem for p in SAMPLES.glob("*.jpg")))
         raise ImageError(f"no shipped photograph is called {name!r}; choose from: {names}")
     return path
+
+
+def default_for(shape: tuple[int, int, int]) -> Path:
+    """What to explain when nothing is named: a photograph, or for small inputs a folder of ten CIFAR-10 pictures.
+
+    >>> default_for((224, 224, 3)).name, default_for((32, 32, 3)).name
+    ('coffee.jpg', 'cifar10')
+    """
+    return SAMPLES / "cifar10" if min(shape[:2]) <= SMALL else sample()
 
 
 def expand(inputs: str | Path | Iterable[str | Path]) -> list[Path]:

@@ -89,7 +89,7 @@ def instantiate(node: Any) -> Any:
     try:
         return hydra.utils.instantiate(_tuples(OmegaConf.to_container(node, resolve=True)), _convert_="all")
     except hydra.errors.InstantiationException as error:
-        if isinstance(error.__cause__, ValueError):  # bad input, said by evomask itself
+        if isinstance(error.__cause__, InputError):  # bad input, said by evomask itself
             raise error.__cause__ from error
         raise
 

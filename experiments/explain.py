@@ -44,10 +44,10 @@ def explain_photographs(config: DictConfig) -> int:
     """Loads, explains, writes and tabulates, image by image; 2 if an image had to be left out."""
     seed = _seed(config.seed)
     out = records.prepare_folder(config.out)
-    paths = images.expand(images.sample() if config.image is None else config.image)
     settings = build_config(config)
     classifier = evomask.as_classifier(_cli.instantiate(config.model))
     shape = _image_shape(classifier)
+    paths = images.expand(images.default_for(shape) if config.image is None else config.image)
     names = getattr(classifier, "labels", None) or tuple(map(str, range(check_classifier(classifier, shape))))
     label = class_index(config.label, names)
     validate.configuration(settings, shape[:2])
@@ -177,7 +177,9 @@ def _progress() -> Progress:
 
 def summary(photos: Sequence[Photo], found: Sequence[Explanation], names: Sequence[str]) -> Table:
     """A row for each image; for several, a last line with the number of complete masks and their mean area."""
-    table = Table("image", "class")
+    table = Table()
+    table.add_column("image", overflow="fold")
+    table.add_column("class", overflow="fold")
     for heading in ("confidence", "masked", "inverse", "area"):
         table.add_column(heading, justify="right")
     table.add_column("status")

@@ -261,3 +261,15 @@ def test_a_sweep_runs_every_job_and_keeps_its_folders_together(tmp_path, photo, 
     assert "error: seed is -1" in capsys.readouterr().err
     seeds = [json.loads((tmp_path / f"results/{n}/half (1)/explanation.json").read_text())["seed"] for n in (1, 2)]
     assert seeds == [1, 2]
+
+
+def test_a_small_network_explains_cifar10_pictures_by_default(tmp_path, capsys):
+    """The shipped network and pictures, at the smallest budget; each file name ends in the true class."""
+    assert main(["model=cifar10", "budget=96", f"out={tmp_path}"]) == 0
+    capsys.readouterr()
+    folders = sorted(tmp_path.iterdir())
+    assert len(folders) == 10
+    for folder in folders:
+        record = json.loads((folder / "explanation.json").read_text())
+        assert record["class_index"] == int(folder.name.rpartition("_")[2]) and record["evaluations"] == 96
+        assert _arrays(folder)["image"].shape == (32, 32, 3)
