@@ -51,6 +51,8 @@ def check_stages(stages: Sequence[Stage]) -> None:
             if not isinstance(value, int) or value < 1:
                 name = name.removeprefix("num_")
                 raise InputError(f"stage {stage.name!r}: {name} is {value!r}: give a whole number of 1 or more")
+        if stage.penalty is not None and not (len(stage.penalty) == 2 and min(stage.penalty) > 0):
+            raise InputError(f"stage {stage.name!r}: penalty is {stage.penalty}: give two positive numbers, or None")
 
 
 @record
