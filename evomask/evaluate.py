@@ -2,7 +2,8 @@
 
 A population is cut into equal batches of at most `batch_size` images, which go through the classifier one after the
 other. The shape of a batch follows from the population alone, so an image gets the same bits however many are explained
-together, and only one batch of masked images exists at a time.
+together, and only one batch of masked images exists at a time. (The published code runs the network nine times for
+each mask, one image at a time.)
 """
 
 from __future__ import annotations

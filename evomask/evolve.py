@@ -85,7 +85,11 @@ def standing(evaluation: Evaluation, problem: Problem, progress: Array) -> Array
 
 
 def breed(key: Key, state: State, problem: Problem, operators: Operators, num: int, progress: Array) -> Genome:
-    """Selection, crossover and mutation: int32[num, G, 3]."""
+    """Selection, crossover and mutation: int32[num, G, 3].
+
+    Both parents of a pair are draws of their own. (The published code looks the second parent up with the first one's
+    index, so that every crossover is with oneself.)
+    """
     key_selection, key_crossover, key_mutation = jax.random.split(key, 3)
     pairs = -(-num // 2)
     fitness = standing(state.evaluation, problem, progress)

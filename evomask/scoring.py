@@ -17,7 +17,8 @@ class BestOfGeneration:
     """The published rule: every patch of the generation's best individual adds score / (pixels of its mask).
 
     The score is the confidence of the masked image, and -1 where the class changed or the inverse keeps it. Overlapping
-    patches add up, so pixels that many patches agree on stand out, and smaller masks say more per pixel.
+    patches add up, so pixels that many patches agree on stand out, and smaller masks say more per pixel. (Run from top to
+    bottom, the published code stops here with a TypeError: it calls its `score_mask` with one argument too few.)
     """
 
     strict: bool = static(True)  # False: an infeasible individual scores its confidence too
