@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from evomask import fills, genome
+from evomask.batching import in_batches
 from evomask.types import Array, Classifier, Evaluation, Image, Mask, Target
 
 FEATURE_DEPTHS = 3  # the published distance compares three depths; the shipped networks name a fourth for Grad-CAM
@@ -40,20 +41,18 @@ def evaluate(
       features: whether to compare feature maps; `distance` is NaN otherwise.
       batch_size: the most images in one call of the classifier.
     """
-    num, *shape = masks.shape
+    num = len(masks)
     queue = jnp.concatenate([masks, ~masks]) if inverse else masks
-    calls, size = batches(queue.shape[0], batch_size)
-    padded = jnp.concatenate([queue, jnp.zeros((calls * size - queue.shape[0], *shape), bool)])
+    _, size = batches(len(queue), batch_size)
     look = functools.partial(_look, classifier, target, blank, features)
-    seen = jax.lax.map(look, padded.reshape(calls, size, *shape))
-    log_prob, margin, distance = (values.reshape(-1) for values in seen)
+    log_prob, margin, distance = in_batches(look, queue, size)
     missing = jnp.full(num, jnp.nan)
     return Evaluation(
         area=genome.area(masks),
         confidence=jnp.exp(log_prob[:num]),
         margin=margin[:num],
-        inverse_confidence=jnp.exp(log_prob[num : 2 * num]) if inverse else missing,
-        inverse_margin=margin[num : 2 * num] if inverse else missing,
+        inverse_confidence=jnp.exp(log_prob[num:]) if inverse else missing,
+        inverse_margin=margin[num:] if inverse else missing,
         distance=distance[:num],
     )
 
