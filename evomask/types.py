@@ -34,7 +34,24 @@ def record(cls: type) -> type:
     >>> jax.tree.leaves(Rate(0.5))
     [0.5]
     """
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+    cls = dataclasses.dataclass(frozen=True)(cls)
+    fixed = tuple(field.name for field in dataclasses.fields(cls) if field.metadata.get("static"))
+    leaves = tuple(field.name for field in dataclasses.fields(cls) if field.name not in fixed)
+
+    def flatten(node):
+        return tuple(getattr(node, name) for name in leaves), tuple(getattr(node, name) for name in fixed)
+
+    def flatten_with_keys(node):
+        children, aux = flatten(node)
+        return tuple(zip(map(jax.tree_util.GetAttrKey, leaves), children, strict=True)), aux
+
+    def unflatten(aux, children):
+        return cls(**dict(zip(leaves + fixed, (*children, *aux), strict=True)))
+
+    # Not `register_dataclass`: its tree definitions compare equal for two classes with the same fields (jax 0.10 and 0.12),
+    # so that a call of a jitted function with one operator could run the program that was compiled for another.
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
 
 
 def static(default=dataclasses.MISSING):
