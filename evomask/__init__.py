@@ -1,7 +1,7 @@
 """evomask: which pixels did an image classifier decide on? Binary masks, evolved by one compiled JAX program."""
 
 from evomask import presets
-from evomask.classifiers import as_classifier, load
+from evomask.classifiers import BlackBox, as_classifier, load
 from evomask.config import Config
 from evomask.evolve import Operators
 from evomask.explain import explain, precompile
@@ -9,6 +9,7 @@ from evomask.refine import Stage
 from evomask.types import Classifier, Evaluation, Explanation, History, InputError, Status, Target, record, static
 
 __all__ = [
-    "Classifier", "Config", "Evaluation", "Explanation", "History", "InputError", "Operators", "Stage", "Status", "Target",
+    "BlackBox", "Classifier", "Config", "Evaluation", "Explanation", "History", "InputError", "Operators", "Stage",
+    "Status", "Target",
     "as_classifier", "explain", "load", "precompile", "presets", "record", "static",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from evomask.classifiers.blackbox import BlackBox
 from evomask.classifiers.wrappers import (
     FlaxClassifier,
     FunctionClassifier,
@@ -19,6 +20,7 @@ from evomask.classifiers.wrappers import (
 from evomask.types import Classifier, InputError
 
 __all__ = [
+    "BlackBox",
     "CLASSIFIERS",
     "FlaxClassifier",
     "FunctionClassifier",
