@@ -7,9 +7,10 @@ from collections.abc import Callable
 from evomask import batching, fills, scoring
 from evomask.evaluate import cost
 from evomask.evolve import Operators
+from evomask.fills import Fill
 from evomask.fitness import Fitness
 from evomask.refine import Stage
-from evomask.types import Array, Classifier, Key, record, static
+from evomask.types import Array, Classifier, record, static
 
 
 @record
@@ -22,7 +23,7 @@ class Config:
     stages: tuple[Stage, ...]
     operators: Operators
     fitness: Fitness
-    fill: Callable[[Key, Array], Array] = fills.Constant()
+    fill: Fill | tuple[Fill, ...] = fills.Constant()  # several: a mask must hold under each of them
     scoring: Callable[..., Array] = scoring.BestOfGeneration()
     confidence_ratio: float = 0.9  # of the whole image's confidence, that a sufficient mask keeps
     score_inside_only: bool = static(False)  # see `scoring.normalize`
@@ -35,7 +36,12 @@ class Config:
 
     def generation_cost(self, stage: Stage) -> int:
         """Evaluations of one generation of a stage."""
-        return cost(stage.num_offspring, self.fitness.needs_inverse)
+        return cost(stage.num_offspring, self.fitness.needs_inverse, len(self.fills))
+
+    @property
+    def fills(self) -> tuple[Fill, ...]:
+        """The one fill, or the several."""
+        return self.fill if isinstance(self.fill, tuple) else (self.fill,)
 
     def batch_size_for(self, classifier: Classifier) -> int:
         """The most images in one call of the classifier."""

@@ -57,9 +57,27 @@ def evaluate(
     )
 
 
-def cost(population: int, inverse: bool) -> int:
+def evaluate_fills(classifier: Classifier, target: Target, blanks: Array, masks: Mask, **options) -> Evaluation:
+    """`evaluate` under every fill, blanks f32[F, H, W, C]; of each mask and each figure the worst counts.
+
+    So a mask holds where it holds under all of the fills, and what it lacks is what it lacks under the hardest.
+    """
+    if len(blanks) == 1:
+        return evaluate(classifier, target, blanks[0], masks, **options)
+    seen = jax.lax.map(lambda blank: evaluate(classifier, target, blank, masks, **options), blanks)
+    return Evaluation(
+        area=seen.area[0],
+        confidence=seen.confidence.min(0),
+        margin=seen.margin.min(0),
+        inverse_confidence=seen.inverse_confidence.max(0),
+        inverse_margin=seen.inverse_margin.max(0),
+        distance=seen.distance.max(0),
+    )
+
+
+def cost(population: int, inverse: bool, fills: int = 1) -> int:
     """Evaluations, that is images sent through the classifier, for one population."""
-    return population * (2 if inverse else 1)
+    return population * (2 if inverse else 1) * fills
 
 
 def batches(num: int, most: int) -> tuple[int, int]:
@@ -72,13 +90,21 @@ def batches(num: int, most: int) -> tuple[int, int]:
     return calls, -(-num // calls)
 
 
-def log_prob_and_margin(logits: Array, label: Array) -> tuple[Array, Array]:
+def log_prob_and_margin(logits: Array, label: Array, contrast: Array | None = None) -> tuple[Array, Array]:
     """f32[N, K], int32[] -> log-probability of the label and its margin over the best other class, both f32[N].
+
+    With a contrast (int32[]) it is the only other class: the decision between the two is explained, whatever else the
+    image might be.
 
     >>> log_prob, margin = log_prob_and_margin(jnp.array([[0.0, 2.0, 0.0]]), 1)
     >>> round(float(margin[0]), 4)
     2.0
+    >>> round(float(log_prob_and_margin(jnp.array([[1.0, 2.0, 9.0]]), 1, contrast=0)[1][0]), 4)
+    1.0
     """
+    if contrast is not None:
+        classes = jnp.arange(logits.shape[-1])
+        logits = jnp.where(((classes == label) | (classes == contrast))[None], logits, -jnp.inf)
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
     is_label = (jnp.arange(logits.shape[-1]) == label)[None]
     own = jnp.max(jnp.where(is_label, log_probs, -jnp.inf), axis=-1)
@@ -89,10 +115,10 @@ def log_prob_and_margin(logits: Array, label: Array) -> tuple[Array, Array]:
 def _look(classifier: Classifier, target: Target, blank: Array, features: bool, masks: Mask):
     images = fills.apply(masks, target.image, blank)
     if not features:
-        log_prob, margin = log_prob_and_margin(classifier(images), target.label)
+        log_prob, margin = log_prob_and_margin(classifier(images), target.label, target.contrast)
         return log_prob, margin, jnp.full_like(margin, jnp.nan)
     maps, logits = features_and_logits(classifier, images)
-    log_prob, margin = log_prob_and_margin(logits, target.label)
+    log_prob, margin = log_prob_and_margin(logits, target.label, target.contrast)
     distances = [
         jnp.mean(jnp.square(seen - whole[None]), axis=range(1, seen.ndim)) for seen, whole in zip(maps, target.features)
     ]

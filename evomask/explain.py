@@ -12,10 +12,11 @@ import numpy as np
 
 from evomask import fills, presets, refine, scoring, validate, verify
 from evomask.config import Config
-from evomask.evaluate import cost, evaluate, feature_maps
+from evomask.evaluate import cost, evaluate_fills, feature_maps
 from evomask.progress import Progress, reporting, tick
 from evomask.refine import Refined
 from evomask.types import Array, Classifier, Explanation, InputError, Key, Target
+from evomask.verify import Question
 
 
 def explain(
@@ -24,6 +25,7 @@ def explain(
     *,
     key: Key,
     labels: Any = None,
+    contrast: Any = None,
     config: Config | None = None,
     chunk: int = 16,
     progress: Progress | None = None,
@@ -37,6 +39,8 @@ def explain(
       images: f32[B, H, W, C] in [0, 1].
       key: one key of `jax.random.key`.
       labels: int[B], the classes to explain; the predicted ones where None.
+      contrast: int[B], the classes to explain them against ("why A and not B"): then only these two compete, a mask
+        keeps A above B, its inverse puts B above A, and confidences are shares between the two. None: all classes.
       config: see `evomask.presets`; the preset `evomask` where None.
       chunk: at most so many images are in one call of the compiled program; it bounds memory and changes nothing else.
       progress: called now and then with the evaluations done and in all.
@@ -55,23 +59,40 @@ def explain(
     (True, 0)
     """
     config = presets.evomask() if config is None else config
-    images, labels = validate.inputs(classifier, images, labels, key, config)
+    images, labels, contrast = validate.inputs(classifier, images, labels, contrast, key, config)
     chunks = _chunks(len(images), chunk)
-    whole = [verify.probabilities(classifier, image) for image in images]
-    labels = np.array([np.argmax(p) for p in whole] if labels is None else labels, np.int32)
-    confidences = np.array([p[label] for p, label in zip(whole, labels)], np.float32)
-    blanks = np.stack([fills.blank(config.fill, key, image) for image in images])
+    whole = [verify.logits(classifier, image) for image in images]
+    labels = np.array([np.argmax(logits) for logits in whole] if labels is None else labels, np.int32)
+    questions = pose(images, labels, contrast, key, config)
+    whole = [verify.read(logits, *question[2:]) for logits, question in zip(whole, questions)]
+    confidences = np.array([seen.confidence for seen in whole], np.float32)
+    blanks = np.stack([question.blanks for question in questions])
     found = []
     with reporting(progress, config.evaluations * len(images)):
         for rows in chunks:
-            batch = (images[rows], labels[rows], confidences[rows], blanks[rows])
+            other = None if contrast is None else contrast[rows]
+            batch = (images[rows], labels[rows], other, confidences[rows], blanks[rows])
             found.append(jax.device_get(_search(classifier, key, config, *batch, progress is not None)))
     refined, scores = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(images)], *found)
-    return verify.explanation(classifier, images, blanks, labels, whole, refined, scores, config)
+    return verify.explanation(classifier, questions, whole, refined, scores, key, config)
+
+
+def pose(images: np.ndarray, labels: np.ndarray, contrast: np.ndarray | None, key: Key, config: Config) -> list[Question]:
+    """What is asked about each image, with its blanks under the fills of the configuration."""
+    validate.different(labels, contrast)
+    others = [None] * len(images) if contrast is None else contrast
+    blanks = [np.asarray(fills.blanks(config.fills, key, image)) for image in images]
+    return [Question(*asked) for asked in zip(images, blanks, labels, others, strict=True)]
 
 
 def precompile(
-    classifier: Classifier, images: Any, *, config: Config | None = None, chunk: int = 16, progress: bool = False
+    classifier: Classifier,
+    images: Any,
+    *,
+    contrast: bool = False,
+    config: Config | None = None,
+    chunk: int = 16,
+    progress: bool = False,
 ) -> float:
     """Compiles what `explain` will run for as many images of this shape, and returns the seconds that it took.
 
@@ -79,14 +100,15 @@ def precompile(
     """
     config = presets.evomask() if config is None else config
     key = jax.random.key(0)
-    images, _ = validate.inputs(classifier, images, None, key, config)
+    images, *_ = validate.inputs(classifier, images, None, None, key, config)
     start = time.perf_counter()
     rows = _chunks(len(images), chunk)[0]
-    batch = (images[rows], np.zeros(len(rows), np.int32), np.ones(len(rows), np.float32), images[rows])
+    labels, blank = np.zeros(len(rows), np.int32), np.asarray(fills.blanks(config.fills, key, images[0]))
+    confidences, blanks = np.ones(len(rows), np.float32), np.stack([blank] * len(rows))
+    batch = (images[rows], labels, labels if contrast else None, confidences, blanks)
     _search.lower(classifier, key, config, *batch, progress).compile()
-    verify.probabilities(classifier, images[0])
-    blank = fills.blank(config.fill, key, images[0])
-    verify.masked_probabilities(classifier, np.ones(images.shape[1:3], bool), images[0], blank)
+    verify.masked_logits(classifier, np.ones(images.shape[1:3], bool), images[0], blank[0])
+    fills.blanks(tuple(fills.SHIPPED.values()), key, images[0])
     return time.perf_counter() - start
 
 
@@ -97,6 +119,7 @@ def _search(
     config: Config,
     images: Array,
     labels: Array,
+    contrasts: Array | None,
     confidences: Array,
     blanks: Array,
     report: bool,
@@ -109,21 +132,22 @@ def _search(
     needs = {"inverse": config.fitness.needs_inverse, "features": config.fitness.needs_features}
 
     def search_one(args: tuple[Array, ...]) -> tuple[Refined, Array]:
-        image, label, confidence, blank = args
+        image, label, contrast, confidence, blanks = args
         features = feature_maps(classifier, image) if needs["features"] else ()
-        target = Target(image, label, confidence, features)
+        target = Target(image, label, confidence, features, contrast)
 
         def evaluate_masks(masks: Array):
             if report:
-                jax.debug.callback(functools.partial(tick, cost(len(masks), needs["inverse"])))
-            return evaluate(classifier, target, blank, masks, **needs, batch_size=config.batch_size_for(classifier))
+                jax.debug.callback(functools.partial(tick, cost(len(masks), needs["inverse"], len(blanks))))
+            size = config.batch_size_for(classifier)
+            return evaluate_fills(classifier, target, blanks, masks, **needs, batch_size=size)
 
         refined = refine.run(
             key, config.stages, target, config.fitness, config.operators, evaluate_masks, config.scoring
         )
         return refined, scoring.normalize(refined.score, refined.masks[-1], config.score_inside_only)
 
-    return jax.lax.map(search_one, (images, labels, confidences, blanks))
+    return jax.lax.map(search_one, (images, labels, contrasts, confidences, blanks))
 
 
 def _chunks(num: int, most: int) -> list[np.ndarray]:

@@ -55,6 +55,11 @@ class Noise:
         return jax.random.uniform(key, image.shape)
 
 
+SHIPPED = {
+    "black": Constant(0.0), "grey": Constant(0.5), "white": Constant(1.0), "mean": Mean(), "blur": Blur(), "noise": Noise(),
+}  # what every final mask is tried under
+
+
 def _gaussian(size: int, sigma: Array) -> Array:
     """f32[size, size], rows summing to one: blurring is a matrix product, with the border renormalised."""
     offset = jnp.arange(size, dtype=jnp.float32)
@@ -72,3 +77,13 @@ def apply(mask: Array, image: Image, blank: Array) -> Array:
 def blank(fill: Fill, key: Key, image: Image) -> Array:
     """f32[H, W, C], the image with every pixel blanked."""
     return fill(key, image)
+
+
+@jax.jit
+def blanks(fills: tuple[Fill, ...], key: Key, image: Image) -> Array:
+    """f32[F, H, W, C], the image with every pixel blanked, by each fill.
+
+    >>> blanks((Constant(0.5), Mean()), jax.random.key(0), jnp.ones((1, 1, 1))).reshape(-1)
+    Array([0.5, 1. ], dtype=float32)
+    """
+    return jnp.stack([fill(key, image) for fill in fills])

@@ -91,6 +91,7 @@ class Target:
     label: Array  # int32[]
     confidence: Array  # f32[], probability of `label` for the whole image
     features: tuple[Array, ...] = ()  # each f32[h, w, c]; empty unless a fitness term compares features
+    contrast: Array | None = None  # int32[]: only this class competes with `label`; None: all of them
 
 
 @record
@@ -121,14 +122,28 @@ class History:
 
 
 @record
+class Missing:
+    """What a mask lacks of being complete: one number for each condition, zero where it holds."""
+
+    keeps_class: np.ndarray  # f32[B], by how much another class leads in the masked image
+    keeps_confidence: np.ndarray  # f32[B], of the confidence that a sufficient mask keeps
+    loses_class: np.ndarray  # f32[B], by how much the class still leads in the inverse-masked image
+
+
+@record
 class Explanation:
-    """What `explain` returns, one entry per image; NumPy arrays, verified outside the loop."""
+    """What `explain` returns, one entry per image; NumPy arrays, verified outside the loop.
+
+    Under a contrast, only the two classes compete: labels are one of them, and confidences are shares between the two.
+    Under several fills, what is said of the masked, inverse-masked and blank images is the worst of the fills.
+    """
 
     mask: np.ndarray  # bool[B, H, W], the last stage's mask
     stage_masks: np.ndarray  # bool[B, S, H, W]
     score: np.ndarray  # f32[B, H, W] in [0, 1], the per-pixel contribution
     genome: np.ndarray  # int32[B, G, 3]
     label: np.ndarray  # int32[B], the explained class
+    contrast: np.ndarray  # int32[B], the class that it is explained against; -1: all others
     confidence: np.ndarray  # f32[B], of the whole image
     masked_confidence: np.ndarray  # f32[B]
     inverse_confidence: np.ndarray  # f32[B]
@@ -145,6 +160,9 @@ class Explanation:
     sufficient: np.ndarray  # bool[B]
     necessary: np.ndarray  # bool[B]
     complete: np.ndarray  # bool[B]
+    missing: Missing  # in nats
+    missing_probability: Missing  # the same as differences of probabilities
+    complete_under: np.ndarray  # bool[B, 6], whether the mask is complete under each fill of `fills.SHIPPED`, in order
     status: np.ndarray  # int32[B], a `Status`
     evaluations: np.ndarray  # int32[B], images sent through the classifier by the search
     history: History

@@ -15,9 +15,9 @@ from evomask.types import Classifier, InputError
 
 
 def inputs(
-    classifier: Classifier, images: Any, labels: Any, key: Any, config: Config
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Checks what `explain` is given; returns images as f32[B, H, W, C] and labels as int32[B] or None."""
+    classifier: Classifier, images: Any, labels: Any, contrast: Any, key: Any, config: Config
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Checks what `explain` is given: images as f32[B, H, W, C], labels and contrast as int32[B] or None."""
     check_key(key)
     images = check_images(images)
     classes = check_classifier(classifier, images.shape[1:])
@@ -27,7 +27,8 @@ def inputs(
             "or use fitness.smallest_complete()"
         )
     configuration(config, images.shape[1:3])
-    return images, None if labels is None else check_labels(labels, len(images), classes)
+    labels = None if labels is None else check_labels(labels, len(images), classes)
+    return images, labels, None if contrast is None else check_labels(contrast, len(images), classes, "contrast")
 
 
 def configuration(config: Config, shape: tuple[int, int]) -> None:
@@ -55,15 +56,22 @@ def check_images(images: Any) -> np.ndarray:
     return images.astype(np.float32)
 
 
-def check_labels(labels: Any, num: int, classes: int) -> np.ndarray:
+def check_labels(labels: Any, num: int, classes: int, name: str = "label") -> np.ndarray:
     """The labels as int32[num], each below `classes`."""
     labels = np.asarray(labels)
     if labels.shape != (num,) or labels.dtype.kind not in "iu":
-        raise InputError(f"labels are {labels.dtype}{list(labels.shape)}: give {num} integers, one per image")
+        raise InputError(f"{name}s are {labels.dtype}{list(labels.shape)}: give {num} integers, one per image")
     wrong = labels[(labels < 0) | (labels >= classes)]
     if wrong.size:
-        raise InputError(f"label {wrong[0]} is out of range: give classes from 0 to {classes - 1}")
+        raise InputError(f"{name} {wrong[0]} is out of range: give classes from 0 to {classes - 1}")
     return labels.astype(np.int32)
+
+
+def different(labels: np.ndarray, contrast: np.ndarray | None) -> None:
+    """Refuses to explain a class against itself."""
+    if contrast is not None and (labels == contrast).any():
+        image = int(np.argmax(labels == contrast))
+        raise InputError(f"image {image} is to explain class {labels[image]} against itself: give another contrast or label")
 
 
 def check_key(key: Any) -> None:

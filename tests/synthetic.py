@@ -2,7 +2,15 @@
 
 import numpy as np
 
-from evomask.types import Explanation, History, Status
+from evomask.types import Explanation, History, Missing, Status
+
+
+def missing(status: Status, amount: float) -> Missing:
+    """The same amount of every condition that the status says is not met."""
+    conditions = np.array([
+        status is Status.NEITHER, status in (Status.NEITHER, Status.NOT_SUFFICIENT), status in (Status.NEITHER, Status.NOT_NECESSARY)
+    ])
+    return Missing(*(amount * conditions.astype(np.float32)))
 
 
 def explanation(size: int = 32, status: Status = Status.COMPLETE, infeasible: int = 3) -> Explanation:
@@ -20,6 +28,7 @@ def explanation(size: int = 32, status: Status = Status.COMPLETE, infeasible: in
         score=(np.exp(-20 * (rows**2 + cols**2)) * fine).astype(np.float32),
         genome=np.array([[size // 2, size // 2, size // 8], [0, 0, -1]], np.int32),
         label=np.int32(1),
+        contrast=np.int32(-1),
         confidence=scalar(0.8),
         masked_confidence=scalar(0.9),
         inverse_confidence=scalar(0.05),
@@ -36,6 +45,9 @@ def explanation(size: int = 32, status: Status = Status.COMPLETE, infeasible: in
         sufficient=np.bool_(True),
         necessary=np.bool_(True),
         complete=np.bool_(True),
+        missing=missing(status, 2.5),
+        missing_probability=missing(status, 0.3),
+        complete_under=np.array([True, True, False, True, False, True]),
         status=np.int32(status),
         evaluations=np.int32(2000),
         history=History(
