@@ -15,6 +15,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 
+from evomask import fills
+from evomask.reasons import fills_held, reasons
 from evomask.types import Explanation, History, Status
 
 COLORMAP = "viridis"  # lightness rises evenly, the same to colour-blind readers and in grey
@@ -66,18 +68,25 @@ def explanation_figure(
       name: of the image, for the heading.
 
     Under each panel stands the class that the network predicts for it and its confidence in the explained class; under
-    the overlay, what it predicts once the outlined pixels are blanked.
+    the overlay, what it predicts once the outlined pixels are blanked. Where the mask is not complete, the second line of
+    the heading says what is missing.
     """
     if len(stages) != len(explanation.stage_masks):
         raise ValueError(f"{len(stages)} stage names for {len(explanation.stage_masks)} stages")
     blank = np.zeros_like(image) if blank is None else np.broadcast_to(blank, image.shape)
     count = len(stages) + 3
     tall = PANEL * min(image.shape[0] / image.shape[1], 2.0)
-    figure = Figure(figsize=(count * (PANEL + GAP) + GAP, tall + 4.2), dpi=110)
+    wide = count * (PANEL + GAP) + GAP
+    failed = textwrap.wrap("; ".join(reasons(explanation, labels)), int(11 * wide))
+    figure = Figure(figsize=(wide, tall + 4.2 + 0.19 * len(failed)), dpi=110)
     panels = [_axes(figure, GAP + i * (PANEL + GAP), 3.45, PANEL, tall) for i in range(count)]
     explained = labels[int(explanation.label)]
-    heading = textwrap.shorten(f"{name}: " if name else "", 40, placeholder="…") + f" why “{explained}”?"
+    against = f" and not “{labels[int(explanation.contrast)]}”" if explanation.contrast >= 0 else ""
+    heading = textwrap.shorten(f"{name}: " if name else "", 40, placeholder="…") + f" why “{explained}”{against}?"
     figure.suptitle(heading.strip(), fontsize=13, y=1 - 0.1 / figure.get_figheight(), va="top", parse_math=False)
+    if failed:
+        place = {"x": 0.5, "y": 1 - 0.34 / figure.get_figheight(), "ha": "center", "va": "top"}
+        figure.text(s="\n".join(failed), fontsize=9.5, color="#a02c2c", parse_math=False, **place)
 
     said = [(explanation.predicted, explanation.confidence)]
     said += list(zip(explanation.stage_labels, explanation.stage_confidences, strict=True))
@@ -185,12 +194,15 @@ def _grey(image: np.ndarray) -> np.ndarray:
 
 
 def _notes(explanation: Explanation, explained: str) -> str:
+    held = fills_held(explanation)
+    named = ", ".join(held) if 0 < len(held) < len(fills.SHIPPED) else ("all six" if held else "none")
     lines = [
         f"explained class   {textwrap.shorten(explained, 34, placeholder='…')}",
         f"area kept   {explanation.area:.1%} of the pixels",
         f"CP   {explanation.cp:.2f} (masked confidence / area)",
         f"confidence of the blank image   {explanation.blank_confidence:.2f}",
         f"evaluations   {int(explanation.evaluations):,}",
+        f"complete under   {named} (fills)",
         textwrap.fill(STATUS[Status(int(explanation.status))], 44),
     ]
     return "\n".join(lines)

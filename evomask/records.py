@@ -6,12 +6,13 @@ a search that never asked for it is NaN) is written as null.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +21,8 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from evomask.types import Explanation, InputError, Status
+from evomask.reasons import fills_held, reasons
+from evomask.types import Explanation, InputError, Missing, Status
 
 PACKAGES = ("evomask", "jax", "jaxlib", "flax", "numpy")
 
@@ -56,15 +58,18 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
 
 
-def summary(explanation: Explanation, label: str) -> dict[str, Any]:
+def summary(explanation: Explanation, labels: Sequence[str]) -> dict[str, Any]:
     """The numbers of one image's explanation as plain Python values, in the order of `explanation.json`.
 
     Confidences and areas are fractions of one, `label` is the name of the class, `cp` is confidence over area, and
-    `status` is the name of a `Status` in lower case.
+    `status` is the name of a `Status` in lower case. `missing_nats` and `missing_probability` say how far the mask is
+    from each condition, `reasons` says the same in words.
     """
+    name = lambda index: None if index < 0 else labels[int(index)]
     numbers = {
         "class_index": int(explanation.label),
-        "label": label,
+        "label": name(explanation.label),
+        "contrast": name(explanation.contrast),
         "confidence": float(explanation.confidence),
         "masked_confidence": float(explanation.masked_confidence),
         "inverse_confidence": float(explanation.inverse_confidence),
@@ -76,9 +81,21 @@ def summary(explanation: Explanation, label: str) -> dict[str, Any]:
         "necessary": bool(explanation.necessary),
         "complete": bool(explanation.complete),
         "status": Status(int(explanation.status)).name.lower(),
+        "reasons": list(reasons(explanation, labels)),
+        "missing_nats": _amounts(explanation.missing),
+        "missing_probability": _amounts(explanation.missing_probability),
+        "complete_under": list(fills_held(explanation)),
         "evaluations": int(explanation.evaluations),
     }
-    return {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in numbers.items()}
+    return {name: _finite(x) for name, x in numbers.items()}
+
+
+def _amounts(missing: Missing) -> dict[str, float | None]:
+    return {name: _finite(float(amount)) for name, amount in dataclasses.asdict(missing).items()}
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_explanation(
@@ -87,7 +104,7 @@ def write_explanation(
     explanation: Explanation,
     figure: Figure,
     *,
-    label: str,
+    labels: Sequence[str],
     seed: int,
     compile_seconds: float,
     run_seconds: float,
@@ -100,7 +117,7 @@ def write_explanation(
       image: f32[H, W, C] in [0, 1], as the classifier saw it.
       explanation: of this image alone, see `select`.
       figure: what becomes `explanation.png`.
-      label: the name of the explained class.
+      labels: the K class names.
       seed, compile_seconds, run_seconds: how the run went; the seconds are those of the whole batch.
       config: the resolved configuration, JSON values only.
 
@@ -111,7 +128,7 @@ def write_explanation(
       OutputError: if the folder cannot be written to.
     """
     folder = prepare_folder(folder)
-    record = summary(explanation, label) | {
+    record = summary(explanation, labels) | {
         "seed": seed,
         "compile_seconds": round(compile_seconds, 3),
         "run_seconds": round(run_seconds, 3),

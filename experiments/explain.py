@@ -23,6 +23,7 @@ from evomask import fills, images, plots, records, validate
 from evomask.classifiers.wrappers import check_classifier
 from evomask.config import Config
 from evomask.images import ImageError, Photo
+from evomask.reasons import fills_held, reasons
 from evomask.types import Classifier, Explanation, InputError, Status
 from experiments import _cli
 
@@ -49,7 +50,7 @@ def explain_photographs(config: DictConfig) -> int:
     shape = _image_shape(classifier)
     paths = images.expand(images.default_for(shape) if config.image is None else config.image)
     names = getattr(classifier, "labels", None) or tuple(map(str, range(check_classifier(classifier, shape))))
-    label = class_index(config.label, names)
+    label, contrast = class_index(config.label, names), class_index(config.contrast, names, "contrast")
     validate.configuration(settings, shape[:2])
     plain = OmegaConf.to_container(config, resolve=True)
 
@@ -58,8 +59,8 @@ def explain_photographs(config: DictConfig) -> int:
     ends = np.cumsum([(stage.generations + 1) * settings.generation_cost(stage) for stage in settings.stages])
     found = []
     for photo in photos:
-        timed = explain_photo(classifier, photo, seed, label, settings)
-        blank = np.asarray(fills.blank(settings.fill, jax.random.key(seed), photo.image))
+        timed = explain_photo(classifier, photo, seed, label, contrast, settings)
+        blank = np.asarray(fills.blank(settings.fills[0], jax.random.key(seed), photo.image))
         figure = plots.explanation_figure(
             photo.image, timed.explanation, names, stages=stages, ends=ends, blank=blank, name=photo.name
         )
@@ -68,7 +69,7 @@ def explain_photographs(config: DictConfig) -> int:
             photo.image,
             timed.explanation,
             figure,
-            label=names[int(timed.explanation.label)],
+            labels=names,
             seed=seed,
             compile_seconds=timed.compile_seconds,
             run_seconds=timed.run_seconds,
@@ -77,6 +78,9 @@ def explain_photographs(config: DictConfig) -> int:
         found.append(timed.explanation)
     if found:
         Console().print(summary(photos, found, names))
+        for photo, explanation in zip(photos, found):
+            for line in remarks(explanation, names):
+                print(f"{photo.name}: {line}")
         print(f"written to {out}{'/' + photos[0].name if len(photos) == 1 else '/<image>'}/explanation.png, .json, .npz")
     return 0 if len(photos) == len(paths) else 2
 
@@ -88,12 +92,17 @@ def build_config(config: DictConfig) -> Config:
     return _cli.instantiate(config.preset)
 
 
-def explain_photo(classifier: Classifier, photo: Photo, seed: int, label: int | None, settings: Config) -> Timed:
+def explain_photo(
+    classifier: Classifier, photo: Photo, seed: int, label: int | None, contrast: int | None, settings: Config
+) -> Timed:
     """Compiles (for the first image only) and explains, under a progress bar on stderr."""
-    image, labels = photo.image[None], None if label is None else [label]
+    image = photo.image[None]
+    labels, contrasts = ([index] if index is not None else None for index in (label, contrast))
     with _progress() as bar:
         task = bar.add_task(f"{photo.name}: compiling", total=None)
-        compile_seconds = evomask.precompile(classifier, image, config=settings, progress=True)
+        compile_seconds = evomask.precompile(
+            classifier, image, contrast=contrast is not None, config=settings, progress=True
+        )
         bar.update(task, description=f"{photo.name}: evolving", total=settings.evaluations, completed=0)
         start = time.perf_counter()
         explanation = evomask.explain(
@@ -101,6 +110,7 @@ def explain_photo(classifier: Classifier, photo: Photo, seed: int, label: int | 
             image,
             key=jax.random.key(seed),
             labels=labels,
+            contrast=contrasts,
             config=settings,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
@@ -123,7 +133,7 @@ def load_all(paths: Sequence[Path], shape: tuple[int, int, int], crop: float) ->
     return [dataclasses.replace(photo, name=name) for photo, name in zip(photos.values(), names)]
 
 
-def class_index(label: Any, names: Sequence[str]) -> int | None:
+def class_index(label: Any, names: Sequence[str], key: str = "label") -> int | None:
     """The class meant by an index, a name, or a part of a name that no other class has; capitals do not count.
 
     >>> class_index("TABBY", ["tabby", "Egyptian cat"]), class_index("egypt", ["tabby", "Egyptian cat"])
@@ -140,7 +150,7 @@ def class_index(label: Any, names: Sequence[str]) -> int | None:
     text, last = str(label).strip().lower(), len(names) - 1
     if text.lstrip("+-").isdigit():
         if not 0 <= int(text) <= last:
-            raise InputError(f"label {label} is out of range: give an index from 0 to {last}, or a name")
+            raise InputError(f"{key} {label} is out of range: give an index from 0 to {last}, or a name")
         return int(text)
     lower = [name.lower() for name in names]
     hits = [i for i, name in enumerate(lower) if name == text] or [i for i, name in enumerate(lower) if text in name]
@@ -148,7 +158,7 @@ def class_index(label: Any, names: Sequence[str]) -> int | None:
         return hits[0]
     listed = ", ".join(f"{i} {names[i]}" for i in hits[:10])
     if hits and text:
-        raise InputError(f"label {label!r} fits several classes: choose from {listed}{', ...' if hits[10:] else ''}")
+        raise InputError(f"{key} {label!r} fits several classes: choose from {listed}{', ...' if hits[10:] else ''}")
     near = ", ".join(f"{lower.index(name)} {names[lower.index(name)]}" for name in difflib.get_close_matches(text, lower))
     near = f"near: {near}; or " if near else ""
     raise InputError(f"no class is called {label!r}; {near}give an index from 0 to {last}")
@@ -193,6 +203,12 @@ def summary(photos: Sequence[Photo], found: Sequence[Explanation], names: Sequen
         status = Status(int(explanation.status)).name.lower().replace("_", " ")
         table.add_row(*map(Text, cells), status)
     return table
+
+
+def remarks(explanation: Explanation, names: Sequence[str]) -> list[str]:
+    """What the table has no room for: what is missing where the mask is not complete, and which fills it holds under."""
+    held = fills_held(explanation)
+    return [*reasons(explanation, names), f"complete under {', '.join(held) or 'none'} (of the fills {', '.join(fills.SHIPPED)})"]
 
 
 if __name__ == "__main__":

@@ -62,13 +62,17 @@ def test_fills_do_what_their_names_say():
     image = np.linspace(0, 1, 8 * 8 * 3, dtype=np.float32).reshape(8, 8, 3)
     blank = {
         name: np.asarray(fills.blank(build_config(_compose(f"fill={name}")).fill, jax.random.key(0), image))
-        for name in NAMES["fill"]
+        for name in fills.SHIPPED
     }
     for name, value in (("black", 0.0), ("grey", 0.5), ("white", 1.0)):
         np.testing.assert_array_equal(blank[name], value)
     np.testing.assert_allclose(blank["mean"], np.broadcast_to(image.mean((0, 1)), image.shape), rtol=1e-6)
     assert 0 < np.abs(blank["blur"] - image).max() < 0.2
     assert blank["noise"].std() == pytest.approx(12**-0.5, rel=0.15)
+    for name, fill in fills.SHIPPED.items():  # the library's own under that name
+        _same(fill, build_config(_compose(f"fill={name}")).fill)
+    assert {*fills.SHIPPED, "several"} == set(NAMES["fill"])
+    _same(build_config(_compose("fill=several")).fill, tuple(fills.SHIPPED[name] for name in ("black", "mean", "blur")))
 
 
 def test_help_names_every_option():

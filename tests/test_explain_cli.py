@@ -75,11 +75,13 @@ def test_explains_a_photograph_and_writes_three_files(tmp_path, photo, capsys):
 
     record = json.loads((folder / "explanation.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert list(record) == (
-        "class_index label confidence masked_confidence inverse_confidence blank_confidence area cp cp_floored sufficient "
-        "necessary complete status evaluations seed compile_seconds run_seconds config versions device"
+        "class_index label contrast confidence masked_confidence inverse_confidence blank_confidence area cp cp_floored "
+        "sufficient necessary complete status reasons missing_nats missing_probability complete_under evaluations seed compile_seconds run_seconds config versions device"
     ).split()
     assert (record["class_index"], record["label"], record["seed"]) == (1, "bright left", 3)
     assert record["complete"] and record["status"] == "complete"
+    assert record["contrast"] is None and record["reasons"] == [] and "black" in record["complete_under"]
+    assert record["missing_nats"] == {"keeps_class": 0, "keeps_confidence": 0, "loses_class": 0}
     assert record["evaluations"] == 384 and record["compile_seconds"] > 0 and record["run_seconds"] > 0
     assert record["config"]["preset"]["budget"] == 384 and record["config"]["image"] == str(photo)
     assert record["versions"]["evomask"] == "0.1.0" and record["device"] == "cpu"
@@ -139,6 +141,8 @@ BAD = {
     "label above": (["label=2"], "label 2 is out of range: give an index from 0 to 1, or a name"),
     "label below": (["label=-1"], "label -1 is out of range: give an index from 0 to 1, or a name"),
     "label unknown": (["label=brigt left"], "no class is called 'brigt left'; near: 1 bright left"),
+    "contrast unknown": (["contrast=dork left"], "no class is called 'dork left'; near: 0 dark left"),
+    "contrast with itself": (["label=1", "contrast=bright"], "image 0 is to explain class 1 against itself: give another"),
     "label ambiguous": (["label=left"], "fits several classes: choose from 0 dark left, 1 bright left"),
     "population zero": (["preset.stages.gross.population=0"], "'gross': population is 0"),
     "population negative": (["preset.stages.fine.population=-4"], "'fine': population is -4"),
@@ -158,9 +162,9 @@ BAD = {
     "classifier missing": (["model.network._target_=no.such.thing"], "no.such.thing"),
     "output under a file": (["out=/dev/null/out"], "cannot write in /dev/null/out"),
     "unknown preset": (["preset=nonsense"], "unknown preset 'nonsense': choose from dissertation, evomask"),
-    "unknown model": (["model=nonsense"], "unknown model 'nonsense': choose from cifar10, custom, efficientnet_lite0, imagenette, trained"),
-    "unknown fill": (["fill=nonsense"], "unknown fill 'nonsense': choose from black, blur, grey, mean, noise, white"),
-    "unknown key": (["imgae=a.jpg"], "unknown key 'imgae': choose from budget, crossover, fill, fitness, image, label"),
+    "unknown model": (["model=nonsense"], "unknown model 'nonsense': choose from blackbox, cifar10, custom, efficientnet_lite0, imagenette, trained"),
+    "unknown fill": (["fill=nonsense"], "unknown fill 'nonsense': choose from black, blur, grey, mean, noise, several, white"),
+    "unknown key": (["imgae=a.jpg"], "unknown key 'imgae': choose from budget, contrast, crossover, fill, fitness, image, label"),
     "unknown nested key": (["preset.budgt=3"], "unknown key 'preset.budgt': choose from preset.batch_size, preset.budget, "),
     "dashes": (["--image=a.jpg"], "no flag is called --image: write image=..., without dashes"),
     "no key at all": (["a.jpg"], "a.jpg"),
@@ -233,7 +237,7 @@ def test_class_index():
 
 def test_what_is_not_finite_becomes_null(tmp_path):
     found = dataclasses.replace(explanation(SIDE), cp=np.float32(np.inf), inverse_confidence=np.float32(np.nan))
-    records.write_explanation(tmp_path / "new", np.zeros((SIDE, SIDE, 3)), found, Figure(), label="café", seed=0,
+    records.write_explanation(tmp_path / "new", np.zeros((SIDE, SIDE, 3)), found, Figure(), labels=["", "café"], seed=0,
                               compile_seconds=1.23456, run_seconds=0.0, config={"image": None})
     text = (tmp_path / "new" / "explanation.json").read_text(encoding="utf-8")
     record = json.loads(text, parse_constant=lambda name: pytest.fail(name))
