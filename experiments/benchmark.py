@@ -1,0 +1,285 @@
+"""Methods on image sets, one run folder each; `python -m experiments.benchmark --help` says how, `_runs` what it leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
+
+import evomask
+from evomask import fills, records
+from evomask.types import Classifier, InputError
+from evomask.verify import Question
+from experiments import _cli, _imagesets, _measure, _runs
+from experiments.explain import _image_shape
+
+OURS = "evomask.explain"  # the target of conf/method/evomask.yaml and its like
+ASIDE = ("experiment", "out", "chunk", "wait", "again", "data.path")  # overrides that need no place in a title
+
+
+class Job(NamedTuple):
+    """One run, and what it works with."""
+
+    title: str  # what sets it apart from the other jobs of a sweep
+    method: str
+    folder: Path
+    classifier: Classifier
+    weights: str  # digest
+    images: _imagesets.ImageSet
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs with these overrides (default: the command line) and returns the exit code."""
+    return _cli.run(benchmark, "benchmark", argv)
+
+
+def benchmark(config: DictConfig) -> int:
+    """One job: finds out which run it is, and does what that has still to do. 0 done, 1 failed, 2 bad input."""
+    check(config)
+    job = prepare(config)
+    try:
+        with _runs.locked(job.folder, config.wait):
+            record = _runs.begin(job.folder, new_record(config, job), OmegaConf.to_yaml(config, resolve=True), config.again)
+            if record is None:
+                _cli.report(f"{job.title}: finished before, in {job.folder}")
+                return 0
+            return _kept(config, job, record)
+    except _runs.Busy:
+        _cli.report(f"{job.title}: another process is at it, in {job.folder}: left to that one (wait=true: waits for its end)")
+        return 0
+
+
+def check(config: DictConfig) -> None:
+    """Raises InputError for values that have no meaning, before anything is loaded."""
+    for name in ("budget", "chunk", "cut_steps", "auc_steps"):
+        if isinstance(config[name], bool) or not isinstance(config[name], int) or config[name] < 1:
+            raise InputError(f"{name} is {config[name]!r}: give a whole number of 1 or more")
+    seeds = list(config.seeds) if isinstance(config.seeds, ListConfig) else [None]
+    if not seeds or len(set(seeds)) < len(seeds) or not all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds):
+        raise InputError(f"seeds is {config.seeds}: give a list of different integers from 0 to {2**32 - 1}, such as [0,1,2]")
+    if not all(isinstance(area, float) and 0 < area <= 1 for area in config.cut_areas):
+        raise InputError(f"cut_areas is {config.cut_areas}: give fractions of the image, such as [0.05,0.1]")
+    if any(override.lstrip("+~").startswith("method.fill") for override in HydraConfig.get().overrides.task):
+        raise InputError("method.fill cannot be set here, for every method blanks pixels alike: set fill=...")
+
+
+def prepare(config: DictConfig) -> Job:
+    """Loads the network and the images, and derives from them and the configuration which run this is."""
+    network, source = _plain(config.model), _plain(config.data)
+    classifier, weights = _classifier(json.dumps(network))
+    images = _images(json.dumps(source), json.dumps(network), config.target)
+    hydra = HydraConfig.get()
+    name = _runs.digest(decisive(config, weights, images))
+    folder = records.prepare_folder(config.out) / hydra.runtime.choices.get("experiment", "benchmark") / name
+    method = hydra.runtime.choices["method"]
+    return Job(_title(method), method, folder, classifier, weights, images)
+
+
+def decisive(config: DictConfig, weights: str, images: _imagesets.ImageSet) -> dict[str, Any]:
+    """What decides the numbers of a run, and nothing else: its hash is the name of the run."""
+    method = {key: value for key, value in _plain(config.method).items() if key != "fill"}
+    if method["_target_"] == OURS:
+        method |= preset(config)
+    names = ("budget", "seeds", "cut_steps", "cut_areas", "auc_steps")
+    return {
+        "schema": _runs.SCHEMA,
+        "method": method,
+        "fill": _plain(config.preset.fill),
+        "confidence_ratio": config.preset.confidence_ratio,
+        "model": {key: value for key, value in _plain(config.model).items() if key != "path"},
+        "weights": weights,
+        "images": images.arrays(),
+        **{name: _plain(config[name]) for name in names},
+    }
+
+
+def preset(config: DictConfig) -> dict[str, Any]:
+    """The preset under the budget of the job; stages that were set to null are left out."""
+    node = _plain(config.preset)
+    return node | {"budget": config.budget, "stages": {name: stage for name, stage in node["stages"].items() if stage}}
+
+
+def new_record(config: DictConfig, job: Job) -> dict[str, Any]:
+    """record.json of a run that begins; the images are written beside it."""
+    overrides = dict(override.lstrip("+").split("=", 1) for override in HydraConfig.get().overrides.task if "=" in override)
+    overrides = {key: value for key, value in overrides.items() if key not in ASIDE}
+    return {
+        "schema": _runs.SCHEMA,
+        "status": "running",
+        "error": None,
+        "hash": job.folder.name,
+        "experiment": job.folder.parent.name,
+        "method": job.method,
+        "choices": {k: v for k, v in _plain(HydraConfig.get().runtime.choices).items() if "hydra" not in k},
+        "overrides": overrides,
+        "budget": config.budget,
+        "seeds": _plain(config.seeds),
+        "images": {
+            "file": _runs.write_images(job.folder.parent, job.images.arrays()),
+            "num": len(job.images.images),
+            "left_out": job.images.left_out,
+        },
+        "weights": job.weights,
+        "code": _runs.code_version(),
+        "versions": records.versions(),
+        "device": jax.devices()[0].device_kind,
+        "sittings": [],
+    }
+
+
+def _kept(config: DictConfig, job: Job, record: dict[str, Any]) -> int:
+    """`work`, with whatever happens noted in record.json; a failure is reported and does not stop the other jobs."""
+    try:
+        work(config, job, record)
+        return 0
+    except KeyboardInterrupt:
+        _runs.write_record(job.folder, record | {"status": "interrupted"})
+        raise
+    except Exception as error:
+        message = " ".join(str(error).split()) or type(error).__name__
+        error_record = {"type": type(error).__name__, "message": message, "traceback": traceback.format_exc()}
+        _runs.write_record(job.folder, record | {"status": "failed", "error": error_record})
+        if _cli.FULL_ERROR:
+            raise
+        _cli.report(f"error: {job.title}: {message}")
+        return 2 if isinstance(error, (*_cli.BAD_INPUT, ValueError, ImportError)) else 1
+
+
+def work(config: DictConfig, job: Job, record: dict[str, Any]) -> None:
+    """Makes the chunks that are missing, then the rows of them all, and finishes the record."""
+    sitting = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": 0.0, "compile_seconds": 0.0}
+    record["sittings"] = [*record["sittings"], sitting]
+    num, begun = len(job.images.images), time.perf_counter()
+    size = -(-num // -(-num // config.chunk))  # chunks as equal as can be, for the last one is filled up
+    todo = _runs.missing(job.folder, record["seeds"], num, size)
+    total = num * len(record["seeds"])
+    with _compile_seconds() as compiled, _progress() as bar:
+        explain_chunk = build(config, job, size)
+        before = total - sum(stop - start for _, start, stop in todo)
+        task = bar.add_task(job.title, total=total, completed=before, before=before)
+        for seed, start, stop in todo:
+            watch = time.perf_counter() - sum(compiled)
+            chunk = explain_chunk(seed, start, stop)
+            _runs.write_chunk(job.folder, seed, start, stop, chunk, time.perf_counter() - sum(compiled) - watch)
+            sitting |= {"seconds": round(time.perf_counter() - begun, 3), "compile_seconds": round(sum(compiled), 3)}
+            _runs.write_record(job.folder, record)
+            bar.advance(task, stop - start)
+    seconds = {"run_seconds": round(_runs.merge(job.folder), 3),
+               "compile_seconds": round(sum(each["compile_seconds"] for each in record["sittings"]), 3)}
+    _runs.write_record(job.folder, record | {"status": "finished"} | seconds)
+
+
+def build(config: DictConfig, job: Job, size: int) -> Callable[[int, int, int], _runs.Chunk]:
+    """The function (seed, start, stop) -> chunk, in which `size` images are always explained at once.
+
+    Raises:
+      InputError: a part of the method or its settings cannot be what they are.
+    """
+    fill = _cli.instantiate(config.preset.fill)
+    fill = fill if isinstance(fill, tuple) else (fill,)
+    if config.method["_target_"] == OURS:
+        method = functools.partial(_measure.evolve, _cli.instantiate(OmegaConf.create(preset(config))))
+    else:
+        baseline = _cli.instantiate(config.method)
+        if any(field.name == "fill" for field in dataclasses.fields(baseline)):
+            if len(fill) > 1:
+                raise InputError(f"{job.method} blanks pixels in one way only: give one fill=... to compare it")
+            baseline = dataclasses.replace(baseline, fill=fill[0])
+        method = functools.partial(_measure.attribute, baseline)
+    protocol = _measure.Protocol(config.preset.confidence_ratio, config.cut_steps, tuple(config.cut_areas), config.auc_steps)
+    pixels, labels, truth = job.images.pixels, job.images.labels, job.images.truth
+
+    def explain_chunk(seed: int, start: int, stop: int) -> _runs.Chunk:
+        rows = np.minimum(np.arange(start, start + size), stop - 1)
+        key, batch = jax.random.key(seed), pixels[rows]
+        found = method(job.classifier, batch, labels[rows], key, config.budget)
+        asked = [Question(image, np.asarray(fills.blanks(fill, key, image)), label, None)
+                 for image, label in zip(batch, labels[rows], strict=True)]
+        chunk = _measure.measure(found, job.classifier, asked, None if truth is None else truth[rows], protocol)
+        names = [job.images.names[row] for row in rows]
+        return _measure.identified(chunk, stop - start, names, rows, seed, job.method, job.images.classes)
+
+    return explain_chunk
+
+
+@functools.lru_cache(maxsize=1)
+def _classifier(network: str) -> tuple[Classifier, str]:
+    """The classifier that a configuration (JSON) stands for, and the digest of its arrays; kept for the next job."""
+    classifier = evomask.as_classifier(_cli.instantiate(OmegaConf.create(json.loads(network))))
+    return classifier, _runs.digest([np.asarray(leaf) for leaf in jax.tree.leaves(classifier)])
+
+
+@functools.lru_cache(maxsize=1)
+def _images(source: str, network: str, target: str) -> _imagesets.ImageSet:
+    """The images that a configuration (JSON) stands for, for that classifier; kept for the next job."""
+    classifier, _ = _classifier(network)
+    node = json.loads(source)
+    num, only_correct = node.pop("num"), node.pop("only_correct")
+    node |= {"shape": _image_shape(classifier), "crop": getattr(classifier, "crop", 1.0)}
+    found = _imagesets.select(_cli.instantiate(OmegaConf.create(node)), classifier, num, only_correct, target)
+    fewer = "" if num is None or num == len(found.images) else f" of {num}"
+    _cli.report(f"{len(found.images)}{fewer} images; {found.left_out} left out, of which the network gives another class")
+    return found
+
+
+def _plain(node: Any) -> Any:
+    """Resolved, and without types of OmegaConf."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def _title(method: str) -> str:
+    """The job's overrides, those aside that say nothing about what is compared; the method where there are none."""
+    overrides = [text.lstrip("+") for text in HydraConfig.get().overrides.task]
+    telling = [text.removeprefix("method=") for text in overrides if text.partition("=")[0] not in ASIDE]
+    return " ".join(telling) or method
+
+
+@contextlib.contextmanager
+def _compile_seconds() -> Iterator[list[float]]:
+    """Collects the seconds that XLA spends on compiling."""
+    seconds: list[float] = []
+
+    def listener(event: str, duration: float, **_) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            seconds.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        yield seconds
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)
+
+
+class _Rate(ProgressColumn):
+    """Images a second, or seconds an image."""
+
+    def render(self, task: Task) -> Text:
+        speed = (task.completed - task.fields["before"]) / (task.finished_time or task.elapsed or 1.0)
+        return Text("" if not speed else f"{speed:.1f} images/s" if speed >= 1 else f"{1 / speed:.0f} s/image")
+
+
+def _progress() -> Progress:
+    title = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
+    columns = (title, BarColumn(12), MofNCompleteColumn(), _Rate(table_column=Column(no_wrap=True)), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), expand=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
