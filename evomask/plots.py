@@ -55,6 +55,7 @@ def explanation_figure(
     ends: Sequence[int] = (),
     blank: np.ndarray | None = None,
     name: str = "",
+    minimal: bool | None = None,
 ) -> Figure:
     """Original | masked image of every stage | score matrix | overlay, what the network says of each, and convergence.
 
@@ -66,6 +67,7 @@ def explanation_figure(
       ends: evaluations spent when each stage was over, to mark them in the convergence plot.
       blank: f32[H, W, C], what a blanked pixel becomes; None is black.
       name: of the image, for the heading.
+      minimal: whether the mask has a certificate, see `evomask.certificate`; None: nobody asked.
 
     Under each panel stands the class that the network predicts for it and its confidence in the explained class; under
     the overlay, what it predicts once the outlined pixels are blanked. Where the mask is not complete, the second line of
@@ -77,12 +79,12 @@ def explanation_figure(
     count = len(stages) + 3
     tall = PANEL * min(image.shape[0] / image.shape[1], 2.0)
     wide = count * (PANEL + GAP) + GAP
-    failed = textwrap.wrap("; ".join(reasons(explanation, labels)), int(11 * wide))
+    failed = [line for reason in reasons(explanation, labels) for line in textwrap.wrap(reason, int(11 * wide))]
     figure = Figure(figsize=(wide, tall + 4.2 + 0.19 * len(failed)), dpi=110)
     panels = [_axes(figure, GAP + i * (PANEL + GAP), 3.45, PANEL, tall) for i in range(count)]
     explained = labels[int(explanation.label)]
-    against = f" and not “{labels[int(explanation.contrast)]}”" if explanation.contrast >= 0 else ""
-    heading = textwrap.shorten(f"{name}: " if name else "", 40, placeholder="…") + f" why “{explained}”{against}?"
+    against = f" and not “{_short(labels[int(explanation.contrast)])}”" if explanation.contrast >= 0 else ""
+    heading = textwrap.shorten(f"{name}: " if name else "", 40, placeholder="…") + f" why “{_short(explained)}”{against}?"
     figure.suptitle(heading.strip(), fontsize=13, y=1 - 0.1 / figure.get_figheight(), va="top", parse_math=False)
     if failed:
         place = {"x": 0.5, "y": 1 - 0.34 / figure.get_figheight(), "ha": "center", "va": "top"}
@@ -115,7 +117,7 @@ def explanation_figure(
     convergence(curve, explanation.history, dict(zip(stages, ends)))
     notes = _axes(figure, figure.get_figwidth() - notes_width, 0.3, notes_width, 1.9)
     notes.axis("off")
-    notes.text(0, 1, _notes(explanation, explained), va="top", fontsize=10, linespacing=1.5, parse_math=False)
+    notes.text(0, 1, _notes(explanation, explained, minimal), va="top", fontsize=10, linespacing=1.4, parse_math=False)
     return figure
 
 
@@ -193,16 +195,22 @@ def _grey(image: np.ndarray) -> np.ndarray:
     return np.repeat(0.25 + 0.75 * image.mean(-1, keepdims=True), 3, -1)
 
 
-def _notes(explanation: Explanation, explained: str) -> str:
+def _short(label: str) -> str:
+    return textwrap.shorten(label, 40, placeholder="…")
+
+
+def _notes(explanation: Explanation, explained: str, minimal: bool | None) -> str:
     held = fills_held(explanation)
-    named = ", ".join(held) if 0 < len(held) < len(fills.SHIPPED) else ("all six" if held else "none")
+    named = ", ".join(held) if 0 < len(held) < len(fills.SHIPPED) else ("all six fills" if held else "no fill")
     lines = [
         f"explained class   {textwrap.shorten(explained, 34, placeholder='…')}",
         f"area kept   {explanation.area:.1%} of the pixels",
         f"CP   {explanation.cp:.2f} (masked confidence / area)",
         f"confidence of the blank image   {explanation.blank_confidence:.2f}",
         f"evaluations   {int(explanation.evaluations):,}",
-        f"complete under   {named} (fills)",
+        f"complete under   {named}",
         textwrap.fill(STATUS[Status(int(explanation.status))], 44),
     ]
+    if minimal is not None:
+        lines.insert(2, f"1-minimal   {'yes' if minimal else 'not certified'}")
     return "\n".join(lines)

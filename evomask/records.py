@@ -109,6 +109,7 @@ def write_explanation(
     compile_seconds: float,
     run_seconds: float,
     config: Mapping[str, Any],
+    certificate: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `explanation.png`, `.json` and `.npz` into `folder`, which is made if missing and returned.
 
@@ -120,6 +121,7 @@ def write_explanation(
       labels: the K class names.
       seed, compile_seconds, run_seconds: how the run went; the seconds are those of the whole batch.
       config: the resolved configuration, JSON values only.
+      certificate: see `certificate.report`; None: nobody asked for one.
 
     The arrays in the .npz file: `image` f32[H, W, C], `mask` bool[H, W], `stage_masks` bool[S, H, W],
     `score` f32[H, W] in [0, 1], `genome` int32[G, 3].
@@ -129,6 +131,7 @@ def write_explanation(
     """
     folder = prepare_folder(folder)
     record = summary(explanation, labels) | {
+        "certificate": certificate,
         "seed": seed,
         "compile_seconds": round(compile_seconds, 3),
         "run_seconds": round(run_seconds, 3),

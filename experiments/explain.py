@@ -19,7 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 import evomask
+from evomask import certificate as certificates
 from evomask import fills, images, plots, records, validate
+from evomask.certificate import Certificate
 from evomask.classifiers.wrappers import check_classifier
 from evomask.config import Config
 from evomask.images import ImageError, Photo
@@ -28,10 +30,21 @@ from evomask.types import Classifier, Explanation, InputError, Status
 from experiments import _cli
 
 
+class Asked(NamedTuple):
+    """What is asked about every photograph."""
+
+    seed: int
+    label: int | None
+    contrast: int | None
+    certify: bool
+    prune: int | None  # evaluations
+
+
 class Timed(NamedTuple):
-    """The explanation of one image (no leading axis), and how long it took."""
+    """The explanation of one image and its certificate (no leading axes), and how long they took."""
 
     explanation: Explanation
+    certificate: Certificate | None
     compile_seconds: float
     run_seconds: float
 
@@ -51,6 +64,7 @@ def explain_photographs(config: DictConfig) -> int:
     paths = images.expand(images.default_for(shape) if config.image is None else config.image)
     names = getattr(classifier, "labels", None) or tuple(map(str, range(check_classifier(classifier, shape))))
     label, contrast = class_index(config.label, names), class_index(config.contrast, names, "contrast")
+    asked = Asked(seed, label, contrast, config.certify, config.prune)
     validate.configuration(settings, shape[:2])
     plain = OmegaConf.to_container(config, resolve=True)
 
@@ -59,10 +73,18 @@ def explain_photographs(config: DictConfig) -> int:
     ends = np.cumsum([(stage.generations + 1) * settings.generation_cost(stage) for stage in settings.stages])
     found = []
     for photo in photos:
-        timed = explain_photo(classifier, photo, seed, label, contrast, settings)
+        timed = explain_photo(classifier, photo, asked, settings)
         blank = np.asarray(fills.blank(settings.fills[0], jax.random.key(seed), photo.image))
+        certificate = timed.certificate
         figure = plots.explanation_figure(
-            photo.image, timed.explanation, names, stages=stages, ends=ends, blank=blank, name=photo.name
+            photo.image,
+            timed.explanation,
+            names,
+            stages=stages,
+            ends=ends,
+            blank=blank,
+            name=photo.name,
+            minimal=None if certificate is None else bool(certificate.minimal),
         )
         records.write_explanation(
             out / photo.name,
@@ -74,12 +96,13 @@ def explain_photographs(config: DictConfig) -> int:
             compile_seconds=timed.compile_seconds,
             run_seconds=timed.run_seconds,
             config=plain,
+            certificate=None if certificate is None else certificates.report(certificate, timed.explanation.genome),
         )
-        found.append(timed.explanation)
+        found.append(timed)
     if found:
-        Console().print(summary(photos, found, names))
-        for photo, explanation in zip(photos, found):
-            for line in remarks(explanation, names):
+        Console().print(summary(photos, [timed.explanation for timed in found], names))
+        for photo, timed in zip(photos, found):
+            for line in remarks(timed, names):
                 print(f"{photo.name}: {line}")
         print(f"written to {out}{'/' + photos[0].name if len(photos) == 1 else '/<image>'}/explanation.png, .json, .npz")
     return 0 if len(photos) == len(paths) else 2
@@ -92,12 +115,10 @@ def build_config(config: DictConfig) -> Config:
     return _cli.instantiate(config.preset)
 
 
-def explain_photo(
-    classifier: Classifier, photo: Photo, seed: int, label: int | None, contrast: int | None, settings: Config
-) -> Timed:
-    """Compiles (for the first image only) and explains, under a progress bar on stderr."""
-    image = photo.image[None]
-    labels, contrasts = ([index] if index is not None else None for index in (label, contrast))
+def explain_photo(classifier: Classifier, photo: Photo, asked: Asked, settings: Config) -> Timed:
+    """Compiles (for the first image only) and explains, under a progress bar on stderr; prunes or certifies if asked."""
+    image, key = photo.image[None], jax.random.key(asked.seed)
+    labels, contrast = ([index] if index is not None else None for index in (asked.label, asked.contrast))
     with _progress() as bar:
         task = bar.add_task(f"{photo.name}: compiling", total=None)
         compile_seconds = evomask.precompile(
@@ -105,16 +126,26 @@ def explain_photo(
         )
         bar.update(task, description=f"{photo.name}: evolving", total=settings.evaluations, completed=0)
         start = time.perf_counter()
-        explanation = evomask.explain(
+        found = evomask.explain(
             classifier,
             image,
-            key=jax.random.key(seed),
+            key=key,
             labels=labels,
-            contrast=contrasts,
+            contrast=contrast,
             config=settings,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-        return Timed(records.select(explanation, 0), compile_seconds, time.perf_counter() - start)
+        certificate = None
+        if asked.prune is not None:
+            bar.update(task, description=f"{photo.name}: pruning")
+            found, certificate = certificates.make_minimal(
+                classifier, image, found, key=key, config=settings, budget=asked.prune
+            )
+        elif asked.certify:
+            bar.update(task, description=f"{photo.name}: certifying")
+            certificate = certificates.certify(classifier, image, found, key=key, config=settings)
+        seconds = time.perf_counter() - start
+    return Timed(*(records.select(part, 0) if part else None for part in (found, certificate)), compile_seconds, seconds)
 
 
 def load_all(paths: Sequence[Path], shape: tuple[int, int, int], crop: float) -> list[Photo]:
@@ -205,10 +236,15 @@ def summary(photos: Sequence[Photo], found: Sequence[Explanation], names: Sequen
     return table
 
 
-def remarks(explanation: Explanation, names: Sequence[str]) -> list[str]:
-    """What the table has no room for: what is missing where the mask is not complete, and which fills it holds under."""
-    held = fills_held(explanation)
-    return [*reasons(explanation, names), f"complete under {', '.join(held) or 'none'} (of the fills {', '.join(fills.SHIPPED)})"]
+def remarks(timed: Timed, names: Sequence[str]) -> list[str]:
+    """What the table has no room for: what a mask lacks, which fills it is complete under, its certificate."""
+    explanation, certificate = timed.explanation, timed.certificate
+    held = ", ".join(fills_held(explanation)) or "none"
+    lines = [*reasons(explanation, names), f"complete under {held} (of the fills {', '.join(fills.SHIPPED)})"]
+    if certificate is not None:
+        cost = f"; {certificate.evaluations} evaluations apart from the search's" if certificate.evaluations else ""
+        lines.append(certificates.sentence(certificate, explanation.complete) + cost)
+    return lines
 
 
 if __name__ == "__main__":

@@ -76,7 +76,8 @@ def test_explains_a_photograph_and_writes_three_files(tmp_path, photo, capsys):
     record = json.loads((folder / "explanation.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert list(record) == (
         "class_index label contrast confidence masked_confidence inverse_confidence blank_confidence area cp cp_floored "
-        "sufficient necessary complete status reasons missing_nats missing_probability complete_under evaluations seed compile_seconds run_seconds config versions device"
+        "sufficient necessary complete status reasons missing_nats missing_probability complete_under evaluations "
+        "certificate seed compile_seconds run_seconds config versions device"
     ).split()
     assert (record["class_index"], record["label"], record["seed"]) == (1, "bright left", 3)
     assert record["complete"] and record["status"] == "complete"
@@ -108,6 +109,39 @@ def test_explains_a_photograph_and_writes_three_files(tmp_path, photo, capsys):
     shown = capsys.readouterr()
     assert "half (1)" in shown.out and "bright left" in shown.out and "complete" in shown.out
     assert "Traceback" not in shown.err and "384/384" in shown.err
+
+
+def test_contrast_pruning_and_several_fills_from_the_command_line(tmp_path, photo, capsys):
+    two = ",".join(f"{{_target_:evomask.fills.Constant,value:{value}}}" for value in (0.0, 0.2))
+    arguments = [*SMALL, f"image={photo}", "contrast=dark", "prune=4000", "fill=several", f"preset.fill._args_=[[{two}]]"]
+    assert main([*arguments, f"out={tmp_path}/out"]) == 0
+    record = json.loads((tmp_path / "out/half (1)/explanation.json").read_text())
+    assert (record["label"], record["contrast"], record["status"]) == ("bright left", "dark left", "complete")
+    assert record["complete_under"][0] == "black" and "white" not in record["complete_under"]  # white adds to the evidence
+    certificate = record["certificate"]
+    assert certificate["minimal"] and 0 < certificate["evaluations"] <= 4000 and certificate["evaluations"] % 4 == 0  # two fills
+    assert record["evaluations"] <= 384  # those of the search alone
+    patches = certificate["patches"]
+    assert all(patch["dropped"] and patch["shrunk"] for patch in patches)
+    arrays = _arrays(tmp_path / "out/half (1)")
+    assert [[p["row"], p["col"], p["radius"]] for p in patches] == [g for g in arrays["genome"].tolist() if g[2] >= 0]
+    shown = capsys.readouterr().out
+    assert "half (1): 1-minimal: each of " in shown and "half (1): complete under black" in shown
+
+
+def test_a_mask_that_is_not_complete_says_so_everywhere(tmp_path, photo, capsys):
+    """Class 0 is explained, which the picture does not have, and everything is kept."""
+    arguments = [*SMALL, f"image={photo}", "label=0", "certify=true", f"out={tmp_path}/out"]
+    assert main(arguments) == 0
+    record = json.loads((tmp_path / "out/half (1)/explanation.json").read_text())
+    shown = capsys.readouterr().out
+    assert not record["complete"] and record["reasons"] and record["status"] != "complete"
+    assert sum(record["missing_nats"].values()) > 0 and sum(record["missing_probability"].values()) > 0
+    for reason in record["reasons"]:
+        assert f"half (1): {reason}" in shown
+    assert record["certificate"] == {"minimal": False, "evaluations": 0, "steps": 0, "patches": record["certificate"]["patches"]}
+    assert all(patch["dropped"] is None for patch in record["certificate"]["patches"])
+    assert "no certificate: the mask is not complete" in shown
 
 
 def test_one_bad_image_does_not_stop_the_others(tmp_path, photo, capsys):
@@ -143,6 +177,7 @@ BAD = {
     "label unknown": (["label=brigt left"], "no class is called 'brigt left'; near: 1 bright left"),
     "contrast unknown": (["contrast=dork left"], "no class is called 'dork left'; near: 0 dark left"),
     "contrast with itself": (["label=1", "contrast=bright"], "image 0 is to explain class 1 against itself: give another"),
+    "prune nothing": (["prune=0"], "budget is 0: give a whole number of evaluations from 1"),
     "label ambiguous": (["label=left"], "fits several classes: choose from 0 dark left, 1 bright left"),
     "population zero": (["preset.stages.gross.population=0"], "'gross': population is 0"),
     "population negative": (["preset.stages.fine.population=-4"], "'fine': population is -4"),
@@ -164,7 +199,7 @@ BAD = {
     "unknown preset": (["preset=nonsense"], "unknown preset 'nonsense': choose from dissertation, evomask"),
     "unknown model": (["model=nonsense"], "unknown model 'nonsense': choose from blackbox, cifar10, custom, efficientnet_lite0, imagenette, trained"),
     "unknown fill": (["fill=nonsense"], "unknown fill 'nonsense': choose from black, blur, grey, mean, noise, several, white"),
-    "unknown key": (["imgae=a.jpg"], "unknown key 'imgae': choose from budget, contrast, crossover, fill, fitness, image, label"),
+    "unknown key": (["imgae=a.jpg"], "unknown key 'imgae': choose from budget, certify, contrast, crossover, fill, fitness, image, label"),
     "unknown nested key": (["preset.budgt=3"], "unknown key 'preset.budgt': choose from preset.batch_size, preset.budget, "),
     "dashes": (["--image=a.jpg"], "no flag is called --image: write image=..., without dashes"),
     "no key at all": (["a.jpg"], "a.jpg"),
