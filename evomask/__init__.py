@@ -6,10 +6,11 @@ from evomask.config import Config
 from evomask.evolve import Operators
 from evomask.explain import explain, precompile
 from evomask.refine import Stage
+from evomask.stream import explain_stream
 from evomask.types import Classifier, Evaluation, Explanation, History, InputError, Status, Target, record, static
 
 __all__ = [
     "BlackBox", "Classifier", "Config", "Evaluation", "Explanation", "History", "InputError", "Operators", "Stage",
     "Status", "Target",
-    "as_classifier", "explain", "load", "precompile", "presets", "record", "static",
+    "as_classifier", "explain", "explain_stream", "load", "precompile", "presets", "record", "static",
 ]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from evomask import fills, presets, refine, scoring, validate, verify
+from evomask.classifiers.blackbox import own_errors
 from evomask.config import Config
 from evomask.evaluate import cost, evaluate_fills, feature_maps
 from evomask.progress import Progress, reporting, tick
@@ -51,6 +52,7 @@ def explain(
 
     Raises:
       InputError: images, labels, configuration or the classifier's output are not what they must be.
+      Whatever a `BlackBox` raises comes out as it is.
 
     >>> import evomask
     >>> is_left_bright = lambda x: x[:, :, :4].mean((1, 2)) @ jnp.array([[20.0, -20.0]]) - jnp.array([[5.0, -5.0]])
@@ -68,7 +70,7 @@ def explain(
     confidences = np.array([seen.confidence for seen in whole], np.float32)
     blanks = np.stack([question.blanks for question in questions])
     found = []
-    with reporting(progress, config.evaluations * len(images)):
+    with own_errors(), reporting(progress, config.evaluations * len(images)):
         for rows in chunks:
             other = None if contrast is None else contrast[rows]
             batch = (images[rows], labels[rows], other, confidences[rows], blanks[rows])
@@ -102,14 +104,23 @@ def precompile(
     key = jax.random.key(0)
     images, *_ = validate.inputs(classifier, images, None, None, key, config)
     start = time.perf_counter()
+    lower(classifier, images, contrast=contrast, config=config, chunk=chunk, progress=progress).compile()
+    blank = np.asarray(fills.blanks(config.fills, key, images[0]))
+    verify.masked_logits(classifier, np.ones(images.shape[1:3], bool), images[0], blank[0])
+    fills.blanks(tuple(fills.SHIPPED.values()), key, images[0])
+    return time.perf_counter() - start
+
+
+def lower(
+    classifier: Classifier, images: np.ndarray, *, contrast: bool = False, config: Config, chunk: int, progress: bool = False
+) -> jax.stages.Lowered:
+    """The search of the first chunk of checked images, not compiled yet: what it will need can be asked of it."""
+    key = jax.random.key(0)
     rows = _chunks(len(images), chunk)[0]
     labels, blank = np.zeros(len(rows), np.int32), np.asarray(fills.blanks(config.fills, key, images[0]))
     confidences, blanks = np.ones(len(rows), np.float32), np.stack([blank] * len(rows))
     batch = (images[rows], labels, labels if contrast else None, confidences, blanks)
-    _search.lower(classifier, key, config, *batch, progress).compile()
-    verify.masked_logits(classifier, np.ones(images.shape[1:3], bool), images[0], blank[0])
-    fills.blanks(tuple(fills.SHIPPED.values()), key, images[0])
-    return time.perf_counter() - start
+    return _search.lower(classifier, key, config, *batch, progress)
 
 
 @functools.partial(jax.jit, static_argnames="report")

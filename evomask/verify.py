@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from evomask import fills
+from evomask.classifiers.blackbox import own_errors
 from evomask.classifiers.wrappers import check_logits
 from evomask.config import Config
 from evomask.refine import Refined
@@ -52,7 +53,8 @@ def logits(classifier: Classifier, image: Image) -> np.ndarray:
     Raises:
       InputError: the classifier returns NaN or an infinite logit.
     """
-    found = np.asarray(_logits(classifier, image))
+    with own_errors():
+        found = np.asarray(_logits(classifier, image))
     check_logits(found)
     return found[0]
 

@@ -37,6 +37,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -93,6 +94,8 @@ class BlackBox:
     retries: int = static(0)
     backoff: float = static(0.5)
     workers: int = static(1)
+
+    chunk: ClassVar[int] = 1  # images in a program of `explain_stream`: what is finished comes out before it can fail
 
     def __post_init__(self):
         if not isinstance(self.function, _Same):
