@@ -99,5 +99,25 @@ def test_every_image_is_sent_once_and_only_the_last_batch_is_filled_up(inverse, 
     assert ev.cost(NUM, inverse) <= sum(seen) < ev.cost(NUM, inverse) + 3
 
 
+def test_of_several_fills_the_worst_counts():
+    other = np.full_like(BLANK, 0.5)
+    options = {"inverse": True, "features": True, "batch_size": 5}
+    target = Target(jnp.asarray(IMAGE), jnp.int32(LABEL), jnp.float32(0.5), ev.feature_maps(CLASSIFIER, jnp.asarray(IMAGE)))
+    run = jax.jit(lambda c, blanks: ev.evaluate_fills(c, target, blanks, MASKS, **options))
+    both, first, second = (run(CLASSIFIER, np.stack(blanks)) for blanks in ([BLANK, other], [BLANK], [other]))
+    for name, worst in [("confidence", min), ("margin", min), ("inverse_confidence", max), ("inverse_margin", max),
+                        ("distance", max), ("area", max)]:
+        expected = list(map(worst, getattr(first, name), getattr(second, name)))
+        np.testing.assert_allclose(getattr(both, name), expected, atol=1e-6, err_msg=name)
+    assert {"first": int((both.margin == first.margin).sum())} != {"first": NUM}  # neither fill decides alone
+
+
+def test_under_a_contrast_two_classes_compete():
+    logits = np.array([[0.0, 2.0, -1.0], [50.0, -50.0, 0.0]])
+    log_prob, margin = ev.log_prob_and_margin(jnp.asarray(logits, jnp.float32), jnp.int32(2), jnp.int32(1))
+    np.testing.assert_allclose(margin, logits[:, 2] - logits[:, 1])
+    np.testing.assert_allclose(log_prob, -np.log1p(np.exp(logits[:, 1] - logits[:, 2])), atol=1e-6)
+
+
 def test_cost():
-    assert (ev.cost(40, inverse=False), ev.cost(40, inverse=True)) == (40, 80)
+    assert (ev.cost(40, inverse=False), ev.cost(40, inverse=True), ev.cost(40, True, fills=3)) == (40, 80, 240)

@@ -14,6 +14,7 @@ import evomask
 from evomask import fills, fitness, operators, presets, scoring
 from evomask.config import Config
 from evomask.explain import _search
+from evomask.reasons import reasons
 from evomask.types import InputError, Status, record, static
 
 KEY = jax.random.key(3)
@@ -257,6 +258,93 @@ def test_status(classifier, ratio, status):
     assert found.history.feasible[0, -1] == (status in (Status.COMPLETE, Status.BLANK_CLASS, Status.UNSTABLE))
 
 
+def test_what_is_missing_is_measured_against_the_verified_mask():
+    """By hand: the logit of class 1 is 2 (kept + 0.1), so its inverse has 2 (1 - kept + 0.1); all confidence is asked for."""
+    config = dataclasses.replace(CONFIG, fitness=fitness.smallest_complete(1.0), confidence_ratio=1.0)
+    found = explain(linear(np.full_like(LEFT, 1 / 64), 0.1, 2.0), WHITE, config, labels=[1])
+    assert found.status[0] == Status.NEITHER
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))
+    whole, kept, rest = 2.2, 2 * (found.mask.mean() + 0.1), 2 * (1 - found.mask.mean() + 0.1)
+    nats, probability = found.missing, found.missing_probability
+    np.testing.assert_array_equal([nats.keeps_class, probability.keeps_class], 0)
+    np.testing.assert_allclose(nats.keeps_confidence, np.log(sigmoid(whole) / sigmoid(kept)), atol=1e-5)
+    np.testing.assert_allclose(probability.keeps_confidence, sigmoid(whole) - sigmoid(kept), atol=1e-5)
+    np.testing.assert_allclose(nats.loses_class, rest, atol=1e-5)
+    np.testing.assert_allclose(probability.loses_class, 2 * sigmoid(rest) - 1, atol=1e-5)
+    first, second = reasons(jax.tree.map(lambda x: x[0], found), ("dark", "bright"))
+    assert first.startswith("the masked image has confidence 0.") and f"by {nats.keeps_confidence[0]:.3g} nats" in first
+    assert second.startswith(f"without the mask the image is still “bright”, ahead by {nats.loses_class[0]:.3g} nats (")
+
+
+def test_a_lost_class_is_missed_by_its_margin():
+    found = explain(linear(0 * LEFT, -0.5), WHITE, labels=[1])  # ten nats behind, whatever is kept
+    np.testing.assert_allclose(found.missing.keeps_class, 10, rtol=1e-5)
+    np.testing.assert_allclose(found.missing_probability.keeps_class, 1, atol=1e-4)
+    assert found.missing.keeps_confidence == found.missing.loses_class == 0
+    (only,) = reasons(jax.tree.map(lambda x: x[0], found), ("dark", "bright"))
+    assert only == "the masked image is “dark”: “bright” is behind by 10 nats (1 in probability)"
+
+
+def test_a_complete_mask_misses_nothing():
+    found = batch()
+    assert all((part == 0).all() for part in jax.tree.leaves((found.missing, found.missing_probability)))
+    assert reasons(jax.tree.map(lambda x: x[0], found), ("dark", "bright")) == ()
+
+
+# ------------------------------------------------------------------------------------------- two classes, several fills
+
+
+def test_a_contrast_explains_what_sets_two_classes_apart():
+    """Left is evidence for classes 0 and 1 alike, right for 0 alone, and class 2 is always predicted."""
+    columns = 8.0 * np.stack([LEFT + RIGHT, LEFT, 0 * LEFT], axis=-1).reshape(-1, 3)
+    oracle = oracles.LinearOracle(jnp.asarray(columns, jnp.float32), jnp.array([0.0, 4.0, 30.0], jnp.float32))
+    found = explain(oracle, WHITE, labels=[0], contrast=[1])
+    assert found.complete[0] and found.status[0] == Status.COMPLETE
+    share = (found.mask[0] * RIGHT).sum()  # the lead of 0 over 1 is 8 share - 4
+    assert (found.label[0], found.contrast[0], found.predicted[0]) == (0, 1, 0)
+    assert (found.masked_label[0], found.inverse_label[0], found.blank_label[0]) == (0, 1, 1)
+    np.testing.assert_allclose(found.confidence, 1 / (1 + np.exp(-4.0)), rtol=1e-5)  # shares between the two
+    np.testing.assert_allclose(found.masked_confidence, 1 / (1 + np.exp(4 - 8 * share)), rtol=1e-5)
+    np.testing.assert_allclose(found.inverse_confidence, 1 / (1 + np.exp(4 - 8 * (1 - share))), rtol=1e-5)
+    assert found.masked_confidence[0] >= 0.9 * found.confidence[0] and not (found.mask[0] & (LEFT > 0)).all()
+    assert (batch().contrast == -1).all()
+
+
+BOTH = (fills.Constant(0.0), fills.Constant(0.4))
+
+
+def test_a_mask_holds_under_all_the_fills_that_are_demanded():
+    """With share s of the box blanked to 0.4, 1 - 0.6 s of its brightness is left: below 0.5 it takes 7 pixels of 8."""
+    config = dataclasses.replace(CONFIG, fill=BOTH)
+    found = explain(images=WHITE, config=config)
+    assert config.evaluations == 2 * CONFIG.evaluations == found.evaluations[0] == found.history.evaluations[0, -1]
+    assert found.complete[0] and (found.mask[0] & (LEFT > 0)).sum() >= 7
+    black, brighter = (explain(images=WHITE, config=dataclasses.replace(CONFIG, fill=fill)) for fill in BOTH)
+    assert (black.mask[0] & (LEFT > 0)).sum() < 7 and black.complete[0] and brighter.complete[0]
+    # The worst of the fills is reported.
+    share = (found.mask[0] * LEFT).sum()
+    logit = lambda brightness: 1 / (1 + np.exp(10 - 20 * brightness))
+    np.testing.assert_allclose(found.masked_confidence, logit(share), rtol=1e-4)
+    np.testing.assert_allclose(found.inverse_confidence, logit(1 - 0.6 * share), rtol=1e-4)
+    np.testing.assert_allclose(found.blank_confidence, logit(0.0), rtol=1e-4)
+    np.testing.assert_allclose(found.history.confidence[:, -1], found.masked_confidence, atol=1e-5)
+
+
+def test_every_shipped_fill_is_reported():
+    """White, mean and blur leave a white image white, so nothing is lost there; grey, 0.5, takes all of the box."""
+    found = batch()
+    assert found.complete_under.shape == (8, len(fills.SHIPPED)) and found.complete_under[:, 0].all()
+    on_white = dict(zip(fills.SHIPPED, explain(images=WHITE).complete_under[0]))
+    assert {name for name, holds in on_white.items() if holds} <= {"black", "noise"} and on_white["black"]
+    for row, image, mask in zip(found.complete_under, IMAGES, found.mask):
+        for holds, fill in zip(row, fills.SHIPPED.values()):
+            blank = np.asarray(fills.blank(fill, KEY, image))
+            bright = lambda keep: (np.where(keep[..., None], image, blank)[..., 0] * LEFT).sum()
+            sigmoid = lambda x: 1 / (1 + np.exp(10 - 20 * x))
+            expected = sigmoid(bright(mask)) >= 0.9 * sigmoid((image[..., 0] * LEFT).sum()) and bright(~mask) < 0.5
+            assert holds == expected, fill
+
+
 def test_any_class_can_be_explained():
     """Class 0 speaks against the right box, so its evidence is there, although class 1 is predicted."""
     found = explain(linear(LEFT - RIGHT, 0.25), WHITE, labels=np.array([0]))
@@ -307,6 +395,8 @@ BAD = {
         r"must return logits\[3, K\] of two or more classes",
     ),
     "wrong image shape": (dict(images=np.ones((1, 9, 8, 1), np.float32)), "fails on a batch of images"),
+    "two contrasts": (dict(contrast=[1, 1]), r"contrasts are int64\[2\]: give 1 integers, one per image"),
+    "contrast too large": (dict(contrast=[2]), "contrast 2 is out of range: give classes from 0 to 1"),
     "chunk": (dict(chunk=0), "chunk is 0: give 1 or more"),
     "key": (dict(key=0), r"key must be one key of jax.random.key\(seed\), not an integer"),
     "raw key": (dict(key=np.zeros(2, np.uint32)), "key must be one key of .*, not .* a raw key"),
@@ -320,6 +410,11 @@ def test_bad_input_is_refused_before_anything_is_compiled(bad):
     with compilations() as compiled, pytest.raises(InputError, match=message) as caught:
         explain(**{"classifier": LINEAR, "images": WHITE} | options)
     assert not compiled and "\n" not in str(caught.value)
+
+
+def test_a_class_against_itself_is_refused():
+    with pytest.raises(InputError, match="image 1 is to explain class 0 against itself: give another contrast"):
+        explain(images=IMAGES[:2], labels=[1, 0], contrast=[0, 0])
 
 
 def test_a_classifier_that_returns_nan_is_refused():
