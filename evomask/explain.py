@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,8 +18,8 @@ from evomask.config import Config
 from evomask.evaluate import cost, evaluate_fills, feature_maps
 from evomask.progress import Progress, reporting, tick
 from evomask.refine import Refined
-from evomask.types import Array, Classifier, Explanation, InputError, Key, Target
-from evomask.verify import Question
+from evomask.types import Array, Classifier, Evaluation, Explanation, InputError, Key, Mask, Target, record
+from evomask.verify import Question, Seen
 
 
 def explain(
@@ -63,20 +65,48 @@ def explain(
     config = presets.evomask() if config is None else config
     images, labels, contrast = validate.inputs(classifier, images, labels, contrast, key, config)
     chunks = _chunks(len(images), chunk)
+    questions, whole = ask(classifier, images, labels, contrast, key, config)
+    with reporting(progress, config.evaluations * len(images)):
+        refined, scores = search(classifier, key, config, questions, whole, chunks, progress is not None)
+    return verify.explanation(classifier, questions, whole, refined, scores, key, config)
+
+
+def ask(
+    classifier: Classifier, images: np.ndarray, labels: np.ndarray | None, contrast: np.ndarray | None, key: Key, config: Config
+) -> tuple[list[Question], list[Seen]]:
+    """What is asked about each of the (checked) images, and what the classifier says of it as a whole."""
     whole = [verify.logits(classifier, image) for image in images]
     labels = np.array([np.argmax(logits) for logits in whole] if labels is None else labels, np.int32)
     questions = pose(images, labels, contrast, key, config)
-    whole = [verify.read(logits, *question[2:]) for logits, question in zip(whole, questions)]
-    confidences = np.array([seen.confidence for seen in whole], np.float32)
-    blanks = np.stack([question.blanks for question in questions])
+    return questions, [verify.read(logits, *question[2:]) for logits, question in zip(whole, questions)]
+
+
+def search(
+    classifier: Classifier,
+    key: Key,
+    config: Config,
+    questions: Sequence[Question],
+    whole: Sequence[Seen],
+    chunks: Sequence[np.ndarray],
+    report: bool,
+    niche: Niche | None = None,
+) -> tuple[Refined, np.ndarray]:
+    """Runs the compiled program for every chunk of rows: what the stages found and the scores, leading axis B."""
+    contrast = None if questions[0].contrast is None else np.array([q.contrast for q in questions], np.int32)
+    batch = (
+        np.stack([q.image for q in questions]),
+        np.array([q.label for q in questions], np.int32),
+        contrast,
+        np.array([seen.confidence for seen in whole], np.float32),
+        np.stack([q.blanks for q in questions]),
+        niche,
+    )
     found = []
-    with own_errors(), reporting(progress, config.evaluations * len(images)):
+    with own_errors():
         for rows in chunks:
-            other = None if contrast is None else contrast[rows]
-            batch = (images[rows], labels[rows], other, confidences[rows], blanks[rows])
-            found.append(jax.device_get(_search(classifier, key, config, *batch, progress is not None)))
-    refined, scores = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(images)], *found)
-    return verify.explanation(classifier, questions, whole, refined, scores, key, config)
+            part = jax.tree.map(lambda x, rows=rows: x[rows], batch)
+            found.append(jax.device_get(_search(classifier, key, config, *part, report)))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(questions)], *found)
 
 
 def pose(images: np.ndarray, labels: np.ndarray, contrast: np.ndarray | None, key: Key, config: Config) -> list[Question]:
@@ -119,8 +149,22 @@ def lower(
     rows = _chunks(len(images), chunk)[0]
     labels, blank = np.zeros(len(rows), np.int32), np.asarray(fills.blanks(config.fills, key, images[0]))
     confidences, blanks = np.ones(len(rows), np.float32), np.stack([blank] * len(rows))
-    batch = (images[rows], labels, labels if contrast else None, confidences, blanks)
+    batch = (images[rows], labels, labels if contrast else None, confidences, blanks, None)
     return _search.lower(classifier, key, config, *batch, progress)
+
+
+@record
+class Niche:
+    """What the next of several masks of the same image may do with the pixels of the earlier ones."""
+
+    region: Mask  # bool[H, W], pixels that may be kept
+    taken: Mask  # bool[H, W], pixels of earlier masks
+    weight: Array  # f32[], how much more than another a taken pixel counts
+
+    def price(self, evaluation: Evaluation, masks: Mask) -> Evaluation:
+        """The evaluation of bool[P, H, W], whose area counts taken pixels 1 + weight times."""
+        shared = jnp.mean(masks & self.taken[None], axis=(1, 2), dtype=jnp.float32)
+        return dataclasses.replace(evaluation, area=evaluation.area + self.weight * shared)
 
 
 @functools.partial(jax.jit, static_argnames="report")
@@ -133,6 +177,7 @@ def _search(
     contrasts: Array | None,
     confidences: Array,
     blanks: Array,
+    niche: Niche | None,
     report: bool,
 ) -> tuple[Refined, Array]:
     """The compiled program: the whole evolution for a chunk of images, one image after the other.
@@ -143,7 +188,7 @@ def _search(
     needs = {"inverse": config.fitness.needs_inverse, "features": config.fitness.needs_features}
 
     def search_one(args: tuple[Array, ...]) -> tuple[Refined, Array]:
-        image, label, contrast, confidence, blanks = args
+        image, label, contrast, confidence, blanks, niche = args
         features = feature_maps(classifier, image) if needs["features"] else ()
         target = Target(image, label, confidence, features, contrast)
 
@@ -151,14 +196,14 @@ def _search(
             if report:
                 jax.debug.callback(functools.partial(tick, cost(len(masks), needs["inverse"], len(blanks))))
             size = config.batch_size_for(classifier)
-            return evaluate_fills(classifier, target, blanks, masks, **needs, batch_size=size)
+            seen = evaluate_fills(classifier, target, blanks, masks, **needs, batch_size=size)
+            return seen if niche is None else niche.price(seen, masks)
 
-        refined = refine.run(
-            key, config.stages, target, config.fitness, config.operators, evaluate_masks, config.scoring
-        )
+        parts = (config.fitness, config.operators, evaluate_masks, config.scoring)
+        refined = refine.run(key, config.stages, target, *parts, region=None if niche is None else niche.region)
         return refined, scoring.normalize(refined.score, refined.masks[-1], config.score_inside_only)
 
-    return jax.lax.map(search_one, (images, labels, contrasts, confidences, blanks))
+    return jax.lax.map(search_one, (images, labels, contrasts, confidences, blanks, niche))
 
 
 def _chunks(num: int, most: int) -> list[np.ndarray]:

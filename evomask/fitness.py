@@ -104,6 +104,24 @@ class LosesClass(_WithInverse):
 
 
 @record
+class Wish:
+    """A constraint as a term: minus what is missing of it. It is met where that costs the rest of the objective little."""
+
+    constraint: Term
+
+    @property
+    def needs_inverse(self) -> bool:
+        return self.constraint.needs_inverse
+
+    @property
+    def needs_features(self) -> bool:
+        return self.constraint.needs_features
+
+    def __call__(self, evaluation: Evaluation, target: Target) -> Array:
+        return -self.constraint(evaluation, target)
+
+
+@record
 class Fitness:
     """The weighted sum of `terms`, subject to `constraints`.
 
@@ -164,6 +182,19 @@ def penalized(objective: Array, violation: Array, penalty: Array | float) -> Arr
 def smallest_complete(ratio: float = 0.9) -> Fitness:
     """The smallest mask that keeps class and confidence and whose inverse loses the class: the default of evomask."""
     return Fitness((Area(),), (1.0,), (KeepsClass(), KeepsConfidence(ratio), LosesClass()))
+
+
+def sufficient_first(fitness: Fitness, weight: float) -> Fitness:
+    """The same fitness, where constraints on the inverse-masked image are only wished for, at `weight` per unit missing;
+    at weight 0 they are left out, and the inverse is not evaluated.
+
+    >>> fitness = sufficient_first(smallest_complete(), 0.02)
+    >>> fitness.terms, len(fitness.constraints)
+    ((Area(), Wish(constraint=LosesClass())), 2)
+    """
+    wishes = tuple(Wish(part) for part in fitness.constraints if part.needs_inverse and weight)
+    constraints = tuple(part for part in fitness.constraints if not part.needs_inverse)
+    return Fitness(fitness.terms + wishes, fitness.weights + (weight,) * len(wishes), constraints)
 
 
 def published() -> Fitness:

@@ -74,10 +74,11 @@ def run(
     operators: Operators,
     evaluate: Callable[[Mask], Evaluation],
     scoring: Callable[..., Array],
+    region: Mask | None = None,
 ) -> Refined:
-    """Runs the stages in order, each inside the mask that the one before it found."""
+    """Runs the stages in order, each inside the mask that the one before it found, the first in `region` if there is one."""
     shape = target.image.shape[:2]
-    region, score = jnp.ones(shape, bool), jnp.zeros(shape)
+    region, score = jnp.ones(shape, bool) if region is None else region, jnp.zeros(shape)
     best = jnp.full((1, 3), genome.OFF, jnp.int32)
     masks, violations, infos = [], [], []
     for number, stage in enumerate(stages):

@@ -130,8 +130,8 @@ def test_contrast_pruning_and_several_fills_from_the_command_line(tmp_path, phot
 
 
 def test_a_mask_that_is_not_complete_says_so_everywhere(tmp_path, photo, capsys):
-    """Class 0 is explained, which the picture does not have, and everything is kept."""
-    arguments = [*SMALL, f"image={photo}", "label=0", "certify=true", f"out={tmp_path}/out"]
+    """Class 0, dark left, is explained, but with a white fill the left stays white whatever is kept."""
+    arguments = [*SMALL, f"image={photo}", "label=0", "fill=white", "certify=true", f"out={tmp_path}/out"]
     assert main(arguments) == 0
     record = json.loads((tmp_path / "out/half (1)/explanation.json").read_text())
     shown = capsys.readouterr().out
