@@ -1,0 +1,99 @@
+"""How far an explanation depends on the seed: the masks, areas and scores of several searches for the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from evomask import metrics
+from evomask.explain import explain
+from evomask.types import Classifier, Explanation, InputError, Key, record
+
+
+@record
+class Stability:
+    """B images, each explained from N seeds; NumPy arrays."""
+
+    iou: np.ndarray  # f32[B, N, N], intersection over union of every two masks
+    mean_iou: np.ndarray  # f32[B], over all pairs of seeds
+    area: np.ndarray  # f32[B, N]
+    cp: np.ndarray  # f32[B, N]
+    complete: np.ndarray  # bool[B, N]
+    kept: np.ndarray  # f32[B, H, W], share of the seeds whose mask keeps the pixel
+    score: np.ndarray  # f32[B, H, W], mean of the score matrices
+    score_std: np.ndarray  # f32[B, H, W], their standard deviation (of the sample, N - 1)
+
+
+def stability(explanations: Sequence[Explanation]) -> Stability:
+    """What N explanations of the same B images have in common.
+
+    Raises:
+      InputError: there are fewer than two, or they are of different images or classes.
+    """
+    if len(explanations) < 2:
+        raise InputError(f"stability needs the explanations of two seeds or more, got {len(explanations)}: give more")
+    first = explanations[0]
+    for one in explanations[1:]:
+        if one.mask.shape != first.mask.shape or (one.label != first.label).any() or (one.contrast != first.contrast).any():
+            raise InputError("the explanations are of different images or classes: give those of one set of images")
+    masks, scores, areas, cps, complete = (
+        np.stack([getattr(one, name) for one in explanations], axis=1)
+        for name in ("mask", "score", "area", "cp", "complete")
+    )
+    return Stability(
+        iou=np.asarray(metrics.iou(masks[:, :, None], masks[:, None]), np.float32),
+        mean_iou=np.asarray(metrics.mask_stability(np.moveaxis(masks, 1, 0)), np.float32),
+        area=areas,
+        cp=cps,
+        complete=complete,
+        kept=masks.mean(1, dtype=np.float32),
+        score=scores.mean(1, dtype=np.float32),
+        score_std=scores.std(1, dtype=np.float32, ddof=1),
+    )
+
+
+def across_seeds(
+    classifier: Classifier, images: Any, num: int, *, key: Key, **options: Any
+) -> tuple[Stability, tuple[Explanation, ...]]:
+    """Explains the images `num` times, from keys `fold_in(key, 0)`, `fold_in(key, 1)` ...; compiled once.
+
+    Args:
+      classifier, images, options: as for `explain`.
+
+    >>> import jax.numpy as jnp
+    >>> import evomask
+    >>> is_left_bright = lambda x: x[:, :, :4].mean((1, 2)) @ jnp.array([[20.0, -20.0]]) - jnp.array([[5.0, -5.0]])
+    >>> classifier, config = evomask.as_classifier(is_left_bright), evomask.presets.evomask(500)
+    >>> found, _ = across_seeds(classifier, np.ones((1, 8, 8, 1)), 3, key=jax.random.key(0), config=config)
+    >>> found.iou.shape, bool(found.complete.all()), bool((found.kept[0, :, 4:] < 1).all())
+    ((1, 3, 3), True, True)
+    """
+    if isinstance(num, bool) or not isinstance(num, int) or num < 2:
+        raise InputError(f"num is {num!r}: give a whole number of seeds from 2")
+    keys = [jax.random.fold_in(key, index) for index in range(num)]
+    found = tuple(explain(classifier, images, key=key, **options) for key in keys)
+    return stability(found), found
+
+
+def summary(found: Stability) -> dict[str, Any]:
+    """The figures of one image (no batch axis) as plain Python values; the spread of area and CP over the seeds."""
+    return {
+        "seeds": len(found.area),
+        "complete": int(found.complete.sum()),
+        "mean_iou": float(found.mean_iou),
+        "least_iou": float(found.iou.min()),
+        "area": _spread(found.area),
+        "cp": _spread(found.cp),
+        "mean_score_std": float(found.score_std.mean()),
+    }
+
+
+def _spread(values: np.ndarray) -> dict[str, float | None]:
+    """None where a value is infinite, as CP is for an empty mask."""
+    if not np.isfinite(values).all():
+        return dict.fromkeys(("mean", "std", "least", "greatest"))
+    named = {"mean": values.mean(), "std": values.std(ddof=1), "least": values.min(), "greatest": values.max()}
+    return {name: float(value) for name, value in named.items()}
