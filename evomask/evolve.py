@@ -6,6 +6,7 @@ and knows nothing of classifiers.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,7 +17,10 @@ from evomask import genome as genes
 from evomask.fitness import Fitness, penalized, ranks
 from evomask.genome import Space
 from evomask.operators import plus
+from evomask.surrogate import Model, Screening, improvement
 from evomask.types import Array, Evaluation, Genome, Key, Mask, Target, record
+
+STRICT_PRICE = 50.0  # of a nat of violation, where a screening must weigh what the feasibility rule only compares
 
 
 @record
@@ -27,6 +31,7 @@ class Operators:
     crossover: Callable[[Key, Genome, Genome], Genome]
     mutation: Callable[[Key, Genome, Space], Genome]
     survival: Callable[[Array, int], Array]
+    screening: Screening | None = None  # None: every child that is bred is evaluated
 
 
 class Problem(NamedTuple):
@@ -49,6 +54,7 @@ class State:
     champion: Genome  # int32[G, 3], the best so far: feasible before infeasible, whatever selection prefers
     champion_evaluation: Evaluation  # of one individual, fields f32[1]
     score: Array  # f32[H, W], running sum of the scoring rule
+    model: Model | None  # what the screening has learnt
 
 
 @record
@@ -60,7 +66,7 @@ class Info:
     evaluation: Evaluation  # fields f32[]
 
 
-def init(problem: Problem, population: int, num_genes: int) -> State:
+def init(problem: Problem, population: int, num_genes: int, model: Model | None = None) -> State:
     """A state whose places are still to be filled by the first `step`."""
     return State(
         genomes=jnp.full((population, num_genes, 3), genes.OFF, jnp.int32),
@@ -68,6 +74,7 @@ def init(problem: Problem, population: int, num_genes: int) -> State:
         champion=jnp.full((num_genes, 3), genes.OFF, jnp.int32),
         champion_evaluation=Evaluation(*[jnp.full(1, jnp.nan)] * 6),
         score=jnp.zeros(problem.space.shape),
+        model=model,
     )
 
 
@@ -80,8 +87,7 @@ def standing(evaluation: Evaluation, problem: Problem, progress: Array) -> Array
     objective, violation = problem.fitness.judge(evaluation, problem.target)
     if problem.penalty is None:
         return ranks(objective, violation)
-    first, last = problem.penalty
-    return penalized(objective, violation, first * (last / first) ** progress)
+    return penalized(objective, violation, _price(problem.penalty, progress))
 
 
 def breed(key: Key, state: State, problem: Problem, operators: Operators, num: int, progress: Array) -> Genome:
@@ -100,14 +106,38 @@ def breed(key: Key, state: State, problem: Problem, operators: Operators, num: i
     return mutate(jax.random.split(key_mutation, num), children, problem.space)
 
 
-def step(
-    state: State, children: Genome, problem: Problem, survival: Callable[[Array, int], Array], progress: Array
-) -> tuple[State, Info]:
+def screen(
+    key: Key, state: State, children: Genome, problem: Problem, screening: Screening, num: int, progress: Array
+) -> Genome:
+    """The `num` children that promise the largest improvement over the best of the population: int32[num, G, 3]."""
+    price = STRICT_PRICE if problem.penalty is None else _price(problem.penalty, progress)
+
+    def value(evaluation: Evaluation) -> Array:
+        objective, violation = problem.fitness.judge(evaluation, problem.target)
+        return objective - price * violation
+
+    masks = screening.rasterize(children, problem.space.region)
+    best = jnp.nanmax(value(state.evaluation))
+    promise = improvement(value(screening.predict(key, state.model, masks)), best)
+    return children[jax.lax.top_k(promise, num)[1]]
+
+
+def offspring(key: Key, state: State, problem: Problem, operators: Operators, num: int, progress: Array) -> Genome:
+    """The children to evaluate: all that are bred, or with a screening the most promising ones. int32[num, G, 3]."""
+    screening = operators.screening
+    if screening is None:
+        return breed(key, state, problem, operators, num, progress)
+    key_breed, key_screen = jax.random.split(key)
+    bred = breed(key_breed, state, problem, operators, num * screening.candidates, progress)
+    return screen(key_screen, state, bred, problem, screening, num, progress)
+
+
+def step(state: State, children: Genome, problem: Problem, operators: Operators, progress: Array) -> tuple[State, Info]:
     """Evaluates the children, lets them compete with their parents, and adds the champion to the score."""
     masks = problem.space.region[None] & genes.rasterize(children, problem.space.shape)
     evaluated = problem.evaluate(masks)
     genomes, evaluation = _join((state.genomes, state.evaluation), (children, evaluated))
-    keep = survival(standing(evaluation, problem, progress), state.genomes.shape[0])
+    keep = operators.survival(standing(evaluation, problem, progress), state.genomes.shape[0])
 
     rivals = _join((state.champion[None], state.champion_evaluation), (children, evaluated))
     objective, violation = problem.fitness.judge(rivals[1], problem.target)
@@ -117,7 +147,9 @@ def step(
 
     info = Info(objective[best], violation[best], champion_evaluation)
     champion_evaluation = jax.tree.map(lambda x: x[None], champion_evaluation)
-    return State(genomes[keep], _at(evaluation, keep), champion, champion_evaluation, state.score + score), info
+    model = None if operators.screening is None else operators.screening.learn(state.model, masks, evaluated)
+    score = state.score + score
+    return State(genomes[keep], _at(evaluation, keep), champion, champion_evaluation, score, model), info
 
 
 def run(
@@ -128,28 +160,36 @@ def run(
     *,
     population: int,
     generations: int,
+    model: Model | None = None,
 ) -> tuple[State, Info]:
     """Evolves `founders` (int32[O, G, 3]) for `generations` generations of O children each.
 
     Generation 0 evaluates the founders, and the best `population` of them survive, so the classifier is asked
     (generations + 1) * O times. The loop is one scan with a single call of the classifier, which keeps the compiled
-    program small.
+    program small. With a screening, `model` is what it knows already.
 
     Returns:
       The last state, and the `Info` of generations 0 .. T stacked along a leading axis.
     """
     num, num_genes, _ = founders.shape
+    if operators.screening is not None and model is None:
+        model = operators.screening.init()
 
     def body(state: State, generation: Array) -> tuple[State, Info]:
         is_first = generation == 0
         progress = generation / max(generations, 1)
-        bred = breed(jax.random.fold_in(key, generation), state, problem, operators, num, progress)
+        bred = offspring(jax.random.fold_in(key, generation), state, problem, operators, num, progress)
         children = jnp.where(is_first, founders, bred)
         # In generation 0 there are no parents that a survival rule might want to keep.
         survival = lambda fitness, size: jnp.where(is_first, plus(fitness, size), operators.survival(fitness, size))
-        return step(state, children, problem, survival, progress)
+        return step(state, children, problem, dataclasses.replace(operators, survival=survival), progress)
 
-    return jax.lax.scan(body, init(problem, population, num_genes), jnp.arange(generations + 1))
+    return jax.lax.scan(body, init(problem, population, num_genes, model), jnp.arange(generations + 1))
+
+
+def _price(penalty: tuple[Array | float, Array | float], progress: Array) -> Array:
+    first, last = penalty
+    return first * (last / first) ** progress
 
 
 def _join(first: Any, second: Any) -> Any:

@@ -80,15 +80,15 @@ def run(
     shape = target.image.shape[:2]
     region, score = jnp.ones(shape, bool) if region is None else region, jnp.zeros(shape)
     best = jnp.full((1, 3), genome.OFF, jnp.int32)
-    masks, violations, infos = [], [], []
+    masks, violations, infos, model = [], [], [], None
     for number, stage in enumerate(stages):
         key_found, key_run = jax.random.split(jax.random.fold_in(key, number))
         space = genome.space(region, genome.scale_radii(stage.radii, shape))
         problem = Problem(target, space, fitness, stage.penalty, evaluate, scoring)
         founders = stage.founders(key_found, space, stage.num_offspring, stage.genes, best)
         sizes = {"population": stage.population, "generations": stage.generations}
-        state, info = evolve.run(key_run, founders, problem, operators, **sizes)
-        best = state.champion
+        state, info = evolve.run(key_run, founders, problem, operators, **sizes, model=model)
+        best, model = state.champion, state.model
         score = score + state.score
         mask = space.region & genome.rasterize(best, shape)
         # Inside a mask that does not hold there is none that does, as a rule: such a stage leaves the region as it was.

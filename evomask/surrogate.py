@@ -1,0 +1,125 @@
+"""A surrogate of the classifier, learnt as the search goes: it says which children are worth an evaluation.
+
+Every evaluated mask is a sample of a linear model: the share of each cell of a grid that it keeps -> what the evaluation
+said. More children are bred than evaluated, and those that promise the largest improvement go to the classifier.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from evomask import genome as genes
+from evomask.types import Array, Evaluation, Genome, Key, Mask, record, static
+
+MOST_NATS = 8.0  # beyond it a margin is as good as certain, and would only bend the line
+
+
+@record
+class Model:
+    """Sums of a ridge regression over the samples so far, the weight of older ones fading."""
+
+    gram: Array  # f32[F, F], products of features
+    moments: Array  # f32[F, M], products of features and targets
+    squares: Array  # f32[M], squared errors of the predictions that were made before each sample was seen
+    count: Array  # f32[], samples
+
+
+@record
+class Screening:
+    """Surrogate-assisted breeding (Jin 2011): choose children by expected improvement (Jones et al. 1998).
+
+    A child's figures are predicted by the linear model, with Gaussian errors as large as those of its predictions so
+    far. What counts is by how much the child is expected to pass the best of the population: a small mask that might
+    hold promises more than a large one that will.
+    """
+
+    candidates: int = static(8)  # children bred for each one that is evaluated
+    grid: int = static(8)  # cells to a side
+    samples: int = static(112)  # the most rows and columns at which the mask of a candidate is looked at
+    draws: int = static(16)  # of the prediction error
+    memory: float = 0.95  # what is left of a sample's weight after each generation
+    ridge: float = 1.0
+
+    def init(self) -> Model:
+        """A model that knows nothing."""
+        size, targets = self.grid**2 + 1, 5
+        return Model(jnp.zeros((size, size)), jnp.zeros((size, targets)), jnp.zeros(targets), jnp.zeros(()))
+
+    def learn(self, model: Model, masks: Mask, evaluation: Evaluation) -> Model:
+        """The model with a generation of P evaluated masks, bool[P, H, W], added to its samples."""
+        features, targets = self.features(masks), encode(evaluation)
+        errors = targets - features @ self.weights(model)
+        fade = lambda total, new: self.memory * total + new
+        return Model(
+            fade(model.gram, features.T @ features),
+            fade(model.moments, features.T @ targets),
+            fade(model.squares, jnp.square(errors).sum(0)),
+            fade(model.count, jnp.float32(len(masks))),
+        )
+
+    def weights(self, model: Model) -> Array:
+        """f32[F, M], the coefficients; the last row is the constant, which is not shrunk."""
+        size = model.gram.shape[0]
+        shrink = jnp.full(size, self.ridge).at[-1].set(1e-3)
+        return jax.scipy.linalg.solve(model.gram + jnp.diag(shrink), model.moments, assume_a="pos")
+
+    def features(self, masks: Mask) -> Array:
+        """Share of each cell that is kept, and a one: bool[P, H, W] -> f32[P, grid^2 + 1].
+
+        >>> Screening(grid=2).features(jnp.eye(4, dtype=bool)[None])
+        Array([[0.5, 0. , 0. , 0.5, 1. ]], dtype=float32)
+        """
+        rows, cols = (_cells(self.grid, length) for length in masks.shape[1:])
+        shares = jnp.einsum("gh,phw,kw->pgk", rows, masks.astype(jnp.float32), cols).reshape(len(masks), -1)
+        return jnp.concatenate([shares, jnp.ones((len(masks), 1))], axis=1)
+
+    def predict(self, key: Key, model: Model, masks: Mask) -> Evaluation:
+        """Draws from what the model makes of P masks: an `Evaluation` with fields f32[draws, P]."""
+        spread = jnp.sqrt(model.squares / jnp.maximum(model.count, 1.0))
+        mean = self.features(masks) @ self.weights(model)
+        noise = jax.random.normal(key, (self.draws, 1, mean.shape[1]))
+        return decode(mean[None] + spread[None, None] * noise, genes.area(masks))
+
+    def rasterize(self, genomes: Genome, region: Mask) -> Mask:
+        """Masks at some rows and columns only, which is enough to choose by: bool[P, h, w], h and w at most `samples`."""
+        step = -(-max(region.shape) // self.samples)
+        return region[None, step // 2 :: step, step // 2 :: step] & genes.rasterize(genomes, region.shape, step)
+
+
+def encode(evaluation: Evaluation) -> Array:
+    """What the model predicts, f32[P, 5]: confidences as logarithms; a field that was not asked for is zero."""
+    log = lambda probability: jnp.log(probability + 1e-9)
+    nats = [log(evaluation.confidence), evaluation.margin, log(evaluation.inverse_confidence), evaluation.inverse_margin]
+    targets = [*(jnp.clip(x, -MOST_NATS, MOST_NATS) for x in nats), evaluation.distance]
+    return jnp.nan_to_num(jnp.stack(targets, axis=-1))
+
+
+def decode(targets: Array, area: Array) -> Evaluation:
+    """The inverse of `encode`: f32[..., P, 5] and f32[P] -> fields f32[..., P]."""
+    log_confidence, margin, log_inverse, inverse_margin, distance = jnp.moveaxis(targets, -1, 0)
+    probability = lambda log: jnp.exp(jnp.minimum(log, 0.0))
+    return Evaluation(
+        area=jnp.broadcast_to(area[(None,) * (margin.ndim - 1)], margin.shape),
+        confidence=probability(log_confidence),
+        margin=margin,
+        inverse_confidence=probability(log_inverse),
+        inverse_margin=inverse_margin,
+        distance=distance,
+    )
+
+
+def improvement(values: Array, best: Array) -> Array:
+    """Expected improvement over `best`, f32[]: f32[draws, P] -> f32[P]. Where nothing improves, the mean value decides.
+
+    >>> improvement(jnp.array([[1.0, 3.0], [1.0, 1.0]]), jnp.array(2.0)).round(2)
+    Array([0. , 0.5], dtype=float32)
+    """
+    return jnp.maximum(values - best, 0.0).mean(0) + 1e-6 * values.mean(0)
+
+
+def _cells(grid: int, length: int) -> np.ndarray:
+    """f32[grid, length]: averages over `grid` cells of nearly equal length."""
+    member = np.arange(length) * grid // length == np.arange(grid)[:, None]
+    return (member / np.maximum(member.sum(1, keepdims=True), 1)).astype(np.float32)
