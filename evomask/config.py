@@ -9,6 +9,7 @@ from evomask.evaluate import cost
 from evomask.evolve import Operators
 from evomask.fills import Fill
 from evomask.fitness import Fitness
+from evomask.front import Collect
 from evomask.refine import Stage
 from evomask.types import Array, Classifier, record, static
 
@@ -26,6 +27,7 @@ class Config:
     fill: Fill | tuple[Fill, ...] = fills.Constant()  # several: a mask must hold under each of them
     scoring: Callable[..., Array] = scoring.BestOfGeneration()
     confidence_ratio: float = 0.9  # of the whole image's confidence, that a sufficient mask keeps
+    front: Collect | None = None  # collects the area-confidence front; None: no
     score_inside_only: bool = static(False)  # see `scoring.normalize`
     batch_size: int | None = static(None)  # images in one call of the classifier; None: what the classifier prefers
 

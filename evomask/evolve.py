@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from evomask import genome as genes
 from evomask.fitness import Fitness, penalized, ranks
+from evomask.front import Archive, Collect
 from evomask.genome import Space
 from evomask.operators import plus
 from evomask.surrogate import Model, Screening, improvement
@@ -43,6 +44,7 @@ class Problem(NamedTuple):
     penalty: tuple[float, float] | None  # first and last; see `standing`
     evaluate: Callable[[Mask], Evaluation]  # bool[P, H, W] -> evaluation of P masks
     scoring: Callable[..., Array]  # see `evomask.scoring`
+    collect: Collect | None = None  # see `evomask.front`
 
 
 @record
@@ -55,6 +57,7 @@ class State:
     champion_evaluation: Evaluation  # of one individual, fields f32[1]
     score: Array  # f32[H, W], running sum of the scoring rule
     model: Model | None  # what the screening has learnt
+    archive: Archive | None = None  # of all masks evaluated
 
 
 @record
@@ -75,6 +78,7 @@ def init(problem: Problem, population: int, num_genes: int, model: Model | None 
         champion_evaluation=Evaluation(*[jnp.full(1, jnp.nan)] * 6),
         score=jnp.zeros(problem.space.shape),
         model=model,
+        archive=None if problem.collect is None else problem.collect.init(problem.space.shape),
     )
 
 
@@ -149,7 +153,8 @@ def step(state: State, children: Genome, problem: Problem, operators: Operators,
     champion_evaluation = jax.tree.map(lambda x: x[None], champion_evaluation)
     model = None if operators.screening is None else operators.screening.learn(state.model, masks, evaluated)
     score = state.score + score
-    return State(genomes[keep], _at(evaluation, keep), champion, champion_evaluation, score, model), info
+    archive = None if problem.collect is None else problem.collect.add(state.archive, masks, evaluated)
+    return State(genomes[keep], _at(evaluation, keep), champion, champion_evaluation, score, model, archive), info
 
 
 def run(

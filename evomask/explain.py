@@ -200,7 +200,8 @@ def _search(
             return seen if niche is None else niche.price(seen, masks)
 
         parts = (config.fitness, config.operators, evaluate_masks, config.scoring)
-        refined = refine.run(key, config.stages, target, *parts, region=None if niche is None else niche.region)
+        region = None if niche is None else niche.region
+        refined = refine.run(key, config.stages, target, *parts, region=region, collect=config.front)
         return refined, scoring.normalize(refined.score, refined.masks[-1], config.score_inside_only)
 
     return jax.lax.map(search_one, (images, labels, contrasts, confidences, blanks, niche))

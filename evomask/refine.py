@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from evomask import evolve, genome
 from evomask.evolve import Info, Operators, Problem
 from evomask.fitness import Fitness
+from evomask.front import Archive, Collect
 from evomask.operators import Scatter
 from evomask.types import Array, Evaluation, Genome, InputError, Key, Mask, Target, record, static
 
@@ -64,6 +65,7 @@ class Refined:
     violation: Array  # f32[S]
     score: Array  # f32[H, W], running sum of the scoring rule over all stages
     infos: tuple[Info, ...]  # one per stage, each with leading axis T_s + 1
+    archives: tuple[Archive | None, ...]  # one per stage
 
 
 def run(
@@ -75,16 +77,17 @@ def run(
     evaluate: Callable[[Mask], Evaluation],
     scoring: Callable[..., Array],
     region: Mask | None = None,
+    collect: Collect | None = None,
 ) -> Refined:
     """Runs the stages in order, each inside the mask that the one before it found, the first in `region` if there is one."""
     shape = target.image.shape[:2]
     region, score = jnp.ones(shape, bool) if region is None else region, jnp.zeros(shape)
     best = jnp.full((1, 3), genome.OFF, jnp.int32)
-    masks, violations, infos, model = [], [], [], None
+    masks, violations, infos, archives, model = [], [], [], [], None
     for number, stage in enumerate(stages):
         key_found, key_run = jax.random.split(jax.random.fold_in(key, number))
         space = genome.space(region, genome.scale_radii(stage.radii, shape))
-        problem = Problem(target, space, fitness, stage.penalty, evaluate, scoring)
+        problem = Problem(target, space, fitness, stage.penalty, evaluate, scoring, collect)
         founders = stage.founders(key_found, space, stage.num_offspring, stage.genes, best)
         sizes = {"population": stage.population, "generations": stage.generations}
         state, info = evolve.run(key_run, founders, problem, operators, **sizes, model=model)
@@ -96,5 +99,6 @@ def run(
         masks.append(mask)
         violations.append(info.violation[-1])
         infos.append(info)
-    return Refined(jnp.stack(masks), best, jnp.stack(violations), score, tuple(infos))
+        archives.append(state.archive)
+    return Refined(jnp.stack(masks), best, jnp.stack(violations), score, tuple(infos), tuple(archives))
 

@@ -122,6 +122,17 @@ class History:
 
 
 @record
+class Front:
+    """The masks that no smaller one equals in confidence, as the search saw them; NaN and empty where a bin has none."""
+
+    area: np.ndarray  # f32[B, N], rising
+    confidence: np.ndarray  # f32[B, N], rising
+    inverse_confidence: np.ndarray  # f32[B, N]
+    necessary: np.ndarray  # bool[B, N], the inverse loses the class
+    mask: np.ndarray  # bool[B, N, H, W]
+
+
+@record
 class Missing:
     """What a mask lacks of being complete: one number for each condition, zero where it holds."""
 
@@ -166,3 +177,4 @@ class Explanation:
     status: np.ndarray  # int32[B], a `Status`
     evaluations: np.ndarray  # int32[B], images sent through the classifier by the search
     history: History
+    front: Front | None = None  # where the configuration asks for it

@@ -12,6 +12,7 @@ from evomask import fills
 from evomask.classifiers.blackbox import own_errors
 from evomask.classifiers.wrappers import check_logits
 from evomask.config import Config
+from evomask.front import front
 from evomask.refine import Refined
 from evomask.types import Array, Classifier, Explanation, History, Image, Key, Missing, Status
 
@@ -121,6 +122,7 @@ def explanation(
         genome=refined.genome,
         evaluations=np.full(len(questions), config.evaluations, np.int32),
         history=history(refined, config),
+        front=None if config.front is None else front(refined.archives),
         **verdicts(classifier, questions, whole, refined.masks, held, key, config),
     )
 
