@@ -19,6 +19,7 @@ from evomask.config import Config
 from evomask.thresholding import Reason
 from evomask.types import Classifier, Key, Status
 from evomask.verify import Question, Seen
+from experiments._imagesets import ImageSet
 from experiments._runs import CUTS, ROWS, Chunk
 
 # Where a mask comes from; area_5 is the best 5 % of the pixels. The headline is `own` where there is one, else `complete`.
@@ -199,19 +200,13 @@ def heat_map(
     return {name: np.asarray(value) for name, value in values.items()}
 
 
-def identified(
-    chunk: Chunk, num: int, names: list[str], indices: np.ndarray, seed: int, method: str, classes: tuple[str, ...]
-) -> Chunk:
-    """The first `num` images of a chunk (the others only filled it up), with the columns that say what they are."""
-    rules = len(chunk.cuts["rule"]) // len(chunk.rows["rule"])
-    which = {"image": np.array(names[:num]), "index": indices[:num], "seed": np.full(num, seed)}
-    rows = {name: values[:num] for name, values in chunk.rows.items()} | which
-    rows |= {"method": np.full(num, method)}
-    rows |= {f"{name}_name": np.array([classes[i] for i in rows[name]]) for name in ("label", "predicted")}
-    cuts = {name: values[: num * rules] for name, values in chunk.cuts.items()}
-    cuts |= {name: np.repeat(values, rules) for name, values in which.items()}
-    arrays = {name: values[:num] for name, values in chunk.arrays.items()}
-    return Chunk({name: rows[name] for name in ROWS}, {name: cuts[name] for name in CUTS}, arrays)
+def identified(chunk: Chunk, images: ImageSet, index: int, seed: int, method: str) -> Chunk:
+    """The results of one image, with the columns that say what they are."""
+    which = {"image": images.names[index], "index": index, "seed": seed}
+    rows = chunk.rows | {name: np.array([value]) for name, value in (which | {"method": method}).items()}
+    rows |= {f"{name}_name": np.array([images.classes[int(rows[name][0])]]) for name in ("label", "predicted")}
+    cuts = chunk.cuts | {name: np.full(len(chunk.cuts["rule"]), value) for name, value in which.items()}
+    return Chunk({name: rows[name] for name in ROWS}, {name: cuts[name] for name in CUTS}, chunk.arrays)
 
 
 def _labels(seen: list[Seen]) -> np.ndarray:

@@ -9,7 +9,8 @@
                               lock            held by the process that works here; the system frees it when that is killed
 
 The hash is that of everything that decides the numbers (method, model and its weights, images, fill, budget, seeds,
-steps), and of nothing else: neither the folder, nor how many images make a chunk, nor how a choice is called. Rows are
+steps), and of nothing else: neither the folder, nor how many images make a chunk, nor how a choice is called. Every image
+is explained alone, so that its numbers depend on no other. Rows are
 ordered by seed, then image, then rule, hold no times, and are the same bytes however often a run was killed and resumed;
 both .parquet files appear when all of them are there.
 
@@ -147,6 +148,12 @@ class Chunk(NamedTuple):
     rows: dict[str, np.ndarray]
     cuts: dict[str, np.ndarray]
     arrays: dict[str, np.ndarray]
+
+
+def join(chunks: Sequence[Chunk]) -> Chunk:
+    """One after the other."""
+    parts = zip(*chunks, strict=True)
+    return Chunk(*({name: np.concatenate([each[name] for each in part]) for name in part[0]} for part in parts))
 
 
 class Busy(Exception):

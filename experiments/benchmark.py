@@ -166,57 +166,62 @@ def work(config: DictConfig, job: Job, record: dict[str, Any]) -> None:
     """Makes the chunks that are missing, then the rows of them all, and finishes the record."""
     sitting = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": 0.0, "compile_seconds": 0.0}
     record["sittings"] = [*record["sittings"], sitting]
-    num, begun = len(job.images.images), time.perf_counter()
-    size = -(-num // -(-num // config.chunk))  # chunks as equal as can be, for the last one is filled up
-    todo = _runs.missing(job.folder, record["seeds"], num, size)
-    total = num * len(record["seeds"])
+    todo = _runs.missing(job.folder, record["seeds"], len(job.images.names), config.chunk)
+    total = len(job.images.names) * len(record["seeds"])
+    before = total - sum(stop - start for _, start, stop in todo)
+    begun = time.perf_counter()
     with _compile_seconds() as compiled, _progress() as bar:
-        explain_chunk = build(config, job, size)
-        before = total - sum(stop - start for _, start, stop in todo)
+        explain = build(config, job)
         task = bar.add_task(job.title, total=total, completed=before, before=before)
         for seed, start, stop in todo:
-            watch = time.perf_counter() - sum(compiled)
-            chunk = explain_chunk(seed, start, stop)
-            _runs.write_chunk(job.folder, seed, start, stop, chunk, time.perf_counter() - sum(compiled) - watch)
+            watch, found = time.perf_counter() - sum(compiled), []
+            for index in range(start, stop):
+                found.append(explain(seed, index))
+                bar.advance(task)
+            seconds = time.perf_counter() - sum(compiled) - watch
+            _runs.write_chunk(job.folder, seed, start, stop, _runs.join(found), seconds)
             sitting |= {"seconds": round(time.perf_counter() - begun, 3), "compile_seconds": round(sum(compiled), 3)}
             _runs.write_record(job.folder, record)
-            bar.advance(task, stop - start)
     seconds = {"run_seconds": round(_runs.merge(job.folder), 3),
                "compile_seconds": round(sum(each["compile_seconds"] for each in record["sittings"]), 3)}
     _runs.write_record(job.folder, record | {"status": "finished"} | seconds)
 
 
-def build(config: DictConfig, job: Job, size: int) -> Callable[[int, int, int], _runs.Chunk]:
-    """The function (seed, start, stop) -> chunk, in which `size` images are always explained at once.
+def build(config: DictConfig, job: Job) -> Callable[[int, int], _runs.Chunk]:
+    """The function (seed, index of an image) -> its results.
+
+    Images go through it one by one: the last bits of a compiled program's results can depend on how many images it was
+    compiled for, and a run has the same bits however it is divided.
 
     Raises:
       InputError: a part of the method or its settings cannot be what they are.
     """
     fill = _cli.instantiate(config.preset.fill)
     fill = fill if isinstance(fill, tuple) else (fill,)
-    if config.method["_target_"] == OURS:
-        method = functools.partial(_measure.evolve, _cli.instantiate(OmegaConf.create(preset(config))))
-    else:
-        baseline = _cli.instantiate(config.method)
-        if any(field.name == "fill" for field in dataclasses.fields(baseline)):
-            if len(fill) > 1:
-                raise InputError(f"{job.method} blanks pixels in one way only: give one fill=... to compare it")
-            baseline = dataclasses.replace(baseline, fill=fill[0])
-        method = functools.partial(_measure.attribute, baseline)
+    method = build_method(config, job.method, fill)
     protocol = _measure.Protocol(config.preset.confidence_ratio, config.cut_steps, tuple(config.cut_areas), config.auc_steps)
     pixels, labels, truth = job.images.pixels, job.images.labels, job.images.truth
 
-    def explain_chunk(seed: int, start: int, stop: int) -> _runs.Chunk:
-        rows = np.minimum(np.arange(start, start + size), stop - 1)
-        key, batch = jax.random.key(seed), pixels[rows]
-        found = method(job.classifier, batch, labels[rows], key, config.budget)
-        asked = [Question(image, np.asarray(fills.blanks(fill, key, image)), label, None)
-                 for image, label in zip(batch, labels[rows], strict=True)]
-        chunk = _measure.measure(found, job.classifier, asked, None if truth is None else truth[rows], protocol)
-        names = [job.images.names[row] for row in rows]
-        return _measure.identified(chunk, stop - start, names, rows, seed, job.method, job.images.classes)
+    def explain(seed: int, index: int) -> _runs.Chunk:
+        key, one = jax.random.key(seed), slice(index, index + 1)
+        found = method(job.classifier, pixels[one], labels[one], key, config.budget)
+        asked = Question(pixels[index], np.asarray(fills.blanks(fill, key, pixels[index])), labels[index], None)
+        chunk = _measure.measure(found, job.classifier, [asked], None if truth is None else truth[one], protocol)
+        return _measure.identified(chunk, job.images, index, seed, job.method)
 
-    return explain_chunk
+    return explain
+
+
+def build_method(config: DictConfig, name: str, fill: tuple[fills.Fill, ...]) -> Callable[..., _measure.Found]:
+    """The function (classifier, images, labels, key, budget) -> found."""
+    if config.method["_target_"] == OURS:
+        return functools.partial(_measure.evolve, _cli.instantiate(OmegaConf.create(preset(config))))
+    baseline = _cli.instantiate(config.method)
+    if any(field.name == "fill" for field in dataclasses.fields(baseline)):
+        if len(fill) > 1:
+            raise InputError(f"{name} blanks pixels in one way only: give one fill=... to compare it")
+        baseline = dataclasses.replace(baseline, fill=fill[0])
+    return functools.partial(_measure.attribute, baseline)
 
 
 @functools.lru_cache(maxsize=1)
@@ -234,8 +239,9 @@ def _images(source: str, network: str, target: str) -> _imagesets.ImageSet:
     num, only_correct = node.pop("num"), node.pop("only_correct")
     node |= {"shape": _image_shape(classifier), "crop": getattr(classifier, "crop", 1.0)}
     found = _imagesets.select(_cli.instantiate(OmegaConf.create(node)), classifier, num, only_correct, target)
-    fewer = "" if num is None or num == len(found.images) else f" of {num}"
-    _cli.report(f"{len(found.images)}{fewer} images; {found.left_out} left out, of which the network gives another class")
+    fewer = "" if num is None or num == len(found.images) else f", fewer than data.num={num}"
+    left_out = f"; {found.left_out} left out, which the network takes for something else" if found.left_out else ""
+    _cli.report(f"{len(found.images)} images{fewer}{left_out}")
     return found
 
 
@@ -245,10 +251,11 @@ def _plain(node: Any) -> Any:
 
 
 def _title(method: str) -> str:
-    """The job's overrides, those aside that say nothing about what is compared; the method where there are none."""
+    """What the sweep of an experiment varies; without one, what was overridden."""
     overrides = [text.lstrip("+") for text in HydraConfig.get().overrides.task]
-    telling = [text.removeprefix("method=") for text in overrides if text.partition("=")[0] not in ASIDE]
-    return " ".join(telling) or method
+    varied = [text for text in overrides if text.partition("=")[0] in (HydraConfig.get().sweeper.params or ())]
+    telling = varied or [text for text in overrides if text.partition("=")[0] not in ASIDE]
+    return " ".join(text.removeprefix("method=") for text in telling) or method
 
 
 @contextlib.contextmanager

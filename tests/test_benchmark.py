@@ -1,0 +1,452 @@
+"""Benchmarks: what is measured, what a run leaves on disk, how it is resumed, and that every experiment runs."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import kill_sweep
+import numpy as np
+import oracles
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+from PIL import Image
+from pyarrow import parquet
+
+import evomask
+from evomask import baselines, metrics, thresholding
+from evomask.budget import UnequalBudgets
+from evomask.types import Status, record, static
+from experiments import _cli, _imagesets, _measure, _runs, benchmark
+
+SIDE = 16
+NETWORK = ["model=custom", "model.network._target_=test_benchmark.tiny"]
+TINY = [*NETWORK, "data=samples", "data.num=2", "target=predicted", "cut_steps=8", "auc_steps=8"]
+# A search that compiles fast, and is one program for all of the tests that do not vary it.
+SEARCH = ["budget=96", "stages=flat", "crossover=one_point", "mutation=replace", "preset.stages.gross.genes=8"]
+EXPERIMENTS = sorted(path.stem for path in (_cli.CONF / "experiment").glob("*.yaml"))
+
+
+@record
+class Tiny(oracles.ConvOracle):
+    """A convolutional network of three classes that says what it takes."""
+
+    image_shape: tuple[int, int, int] = static((SIDE, SIDE, 3))
+
+
+def tiny():
+    network = oracles.conv()
+    return Tiny(8.0 * network.first, network.second, network.head)
+
+
+def blind():
+    """A network without feature maps: a plain function."""
+    return evomask.as_classifier(lambda images: images.mean((1, 2)), image_shape=(SIDE, SIDE, 3))
+
+
+def run(out, *overrides):
+    return benchmark.main([*overrides, f"out={out}"])
+
+
+def runs(out, experiment="benchmark"):
+    return [_runs.load(folder) for folder in _runs.find(out, experiment)]
+
+
+def composed(*overrides, **options):
+    with initialize_config_dir(str(_cli.CONF), version_base="1.3"):
+        return compose("benchmark", list(overrides), **options)
+
+
+def jobs(experiment):
+    """The overrides of every job of an experiment's own sweep."""
+    params = composed(f"+experiment={experiment}", return_hydra_config=True).hydra.sweeper.params
+    given = OverridesParser.create().parse_overrides([f"{key}={values}" for key, values in params.items()])
+    return BasicSweeper.split_arguments(given, None)[0]
+
+
+# ------------------------------------------------------------------------------------------------------- experiments
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_job_of_an_experiment_can_be_built(name):
+    found = []
+    for overrides in jobs(name):
+        config = composed(f"+experiment={name}", *overrides)
+        if config.method["_target_"] == benchmark.OURS:
+            built = _cli.instantiate(OmegaConf.create(benchmark.preset(config)))
+            assert 0.9 * config.budget <= built.evaluations <= config.budget, overrides
+            found.append(f"{jax.tree.structure(built)} {jax.tree.leaves(built)}")
+        else:
+            found.append(f"{_cli.instantiate(config.method)} {config.budget} {config.preset.fill}")
+    assert len(set(found)) == len(found) > 1, "two jobs are the same"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_file_says_how_it_is_run(name):
+    text = (_cli.CONF / "experiment" / f"{name}.yaml").read_text()
+    assert text.startswith("# @package _global_\n# ")
+    assert f"#   python -m experiments.benchmark -m +experiment={name}" in text
+    assert "params:" in text
+
+
+# What is run here of a sweep: jobs that share a program. The test above builds all of them.
+SWEPT = {
+    "budget": ["budget=96", "method=evomask,random_patches"],
+    "chromosome": ["chromosome=cells", "preset.stages.gross.genes=64"],
+    "crossover": ["crossover=one_point"],
+    "fill": ["fill=grey,white", "method=evomask"],
+    "fitness": ["fitness=smallest_complete"],
+    "hierarchy": ["stages=flat"],
+    "mutation": ["mutation=replace"],
+    "negative_reinforcement": ["reinforcement=evomask_with"],
+    "patches": ["genes=8", "stages=as_preset"],
+    "population_generations": ["population=12", "stages=as_preset", "preset.stages.fine.genes=8"],
+    "radii": ["preset.stages.gross.radii=[0.03,0.06,0.12]"],
+    "scoring": ["preset.scoring.strict=false", "preset.score_inside_only=false"],
+    "selection": ["selection=binary_tournament"],
+    "survival": ["survival=plus"],
+}
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if not name.startswith("complete_area")])
+def test_every_experiment_runs(name, tmp_path):
+    some = SWEPT.get(name, ["method=evomask,centred_square"]) + ["data=planted", "data.candidates=8"] * (name == "planted")
+    given = {text.partition("=")[0] for text in some} | ({"mutation"} if name == "chromosome" else set())
+    given |= {"preset.stages.gross.genes"} if name == "patches" else set()
+    small = [text for text in TINY + SEARCH if text.partition("=")[0] not in given]
+    assert run(tmp_path, "-m", f"+experiment={name}", *small, *some) == 0
+    found = runs(tmp_path, name)
+    assert found and all(len(one.rows) == 2 for one in found)
+    for one in found:
+        assert one.record["experiment"] == name
+        assert (one.rows["evaluations"] <= one.record["budget"]).all()
+        ours = one.record["choices"]["method"] == "evomask"
+        assert one.rows["rule"].tolist() == 2 * ["own" if ours or one.record["method"] == "random_patches" else "complete"]
+    if name == "planted":
+        assert found[0].rows["iou"].between(0, 1).all() and _runs.images(found[0].folder)["truth"].sum() == 2 * 36
+
+
+def test_all_methods_on_one_footing(tmp_path):
+    sweep = [text for text in SEARCH if not text.startswith("budget")]
+    assert run(tmp_path, "-m", "+experiment=complete_area_cifar10", *TINY, *sweep, "budget=400") == 0
+    found = runs(tmp_path, "complete_area_cifar10")
+    assert {one.record["method"] for one in found} == {*baselines.BASELINES, "evomask", "dissertation", "random_search"}
+    assert _runs.common_budget(found) == 400
+    assert len({tuple(one.rows["image"]) for one in found}) == len({one.record["images"]["file"] for one in found}) == 1
+    for one in found:
+        rows, cuts = one.rows, one.cuts
+        assert list(rows) == list(_runs.ROWS) and list(cuts) == list(_runs.CUTS)
+        assert (rows["method"] == one.record["method"]).all() and (rows["label"] == rows["predicted"]).all()
+        assert (rows["complete"] == (rows["sufficient"] & rows["necessary"])).all()
+        assert (rows["complete_area"].isna() == ~rows["complete"]).all()
+        assert set(rows["status"]) <= {status.name.lower() for status in Status}
+        assert (rows["evaluations"] == rows["forward"] + rows["backward"]).all()
+        own = rows["rule"][0] == "own"
+        assert (rows["cut_evaluations"] == (0 if own else 16)).all()
+        rules = ["own"] * own + ["complete", "keep_class", "best_cp", "area_5", "area_10", "area_20"]
+        assert cuts["rule"].tolist() == 2 * rules
+        assert cuts.loc[cuts["rule"] == "area_20", "area"].tolist() == pytest.approx(2 * [51 / 256])
+        headline = cuts[cuts["rule"] == rules[0]].reset_index(drop=True)
+        assert headline.equals(rows[list(cuts)])
+        arrays = _runs.arrays(one.folder)
+        assert arrays["mask"].mean((1, 2)) == pytest.approx(rows["area"])
+        assert ("stage_masks" in arrays) == (one.config["method"]["_target_"] == benchmark.OURS)
+
+
+# -------------------------------------------------------------------------------------------------- what is measured
+
+
+def explained(seed=0):
+    """The two sample images of `TINY`, their labels, and what explain makes of them under `SEARCH`."""
+    config = composed(*SEARCH)
+    source = _imagesets.samples((SIDE, SIDE, 3), 1.0)
+    found = _imagesets.select(source, tiny(), 2, False, "predicted")
+    settings = _cli.instantiate(OmegaConf.create(benchmark.preset(config)))
+    return found, evomask.explain(tiny(), found.pixels, key=jax.random.key(seed), labels=found.labels, config=settings)
+
+
+def test_ours_is_what_explain_says(tmp_path):
+    assert run(tmp_path, *TINY, *SEARCH, "seeds=[0,3]", "chunk=1") == 0
+    (one,) = runs(tmp_path)
+    arrays = _runs.arrays(one.folder)
+    assert one.rows[["seed", "index"]].to_numpy().tolist() == [[0, 0], [0, 1], [3, 0], [3, 1]]
+    for seed in (0, 3):
+        images, found = explained(seed)
+        rows, these = one.rows[one.rows["seed"] == seed], (one.rows["seed"] == seed).to_numpy()
+        for name in ("area", "masked_confidence", "inverse_confidence", "blank_confidence", "masked_label", "inverse_label",
+                     "cp", "cp_floored", "sufficient", "necessary", "complete", "predicted", "evaluations", "label"):
+            np.testing.assert_array_equal(rows[name], getattr(found, name), err_msg=name)
+        assert rows["status"].tolist() == [Status(int(status)).name.lower() for status in found.status]
+        assert rows["image"].tolist() == list(images.names)
+        np.testing.assert_array_equal(arrays["mask"][these], found.mask)
+        np.testing.assert_array_equal(arrays["stage_masks"][these], found.stage_masks)
+        np.testing.assert_array_equal(arrays["score"][these], found.score.astype(np.float16))
+        np.testing.assert_array_equal(arrays["history_area"][these], found.history.area)
+
+
+def test_a_baseline_is_cut_and_measured_as_the_library_does(tmp_path):
+    assert run(tmp_path, *TINY, "method=rise", "budget=40", "fill=grey") == 0
+    (one,) = runs(tmp_path)
+    images, labels = (_runs.images(one.folder)[name] for name in ("images", "labels"))
+    images = images.astype(np.float32) / np.float32(255)
+    blanks = np.full_like(images, 0.5)
+    grey = evomask.fills.Constant(0.5)
+    score = baselines.RISE(fill=grey)(tiny(), images, labels, key=jax.random.key(0), budget=40)
+    np.testing.assert_array_equal(_runs.arrays(one.folder, "score")["score"], np.asarray(score).astype(np.float16))
+    sweep = thresholding.sweep(tiny(), images, labels, score, blanks, steps=8)
+    for rule, cut in (("complete", thresholding.smallest_complete(sweep)), ("best_cp", thresholding.best_cp(sweep)),
+                      ("area_10", thresholding.fixed_area(score, 0.1))):
+        rows = one.cuts[one.cuts["rule"] == rule]
+        verdict = metrics.judge(tiny(), images, labels, cut.mask, blanks)
+        np.testing.assert_array_equal(rows["area"], cut.area)
+        np.testing.assert_allclose(rows["masked_confidence"], verdict.confidence, rtol=1e-5)
+        np.testing.assert_allclose(rows["inverse_confidence"], verdict.inverse_confidence, rtol=1e-5)
+        np.testing.assert_array_equal(rows["complete"], metrics.complete(verdict))
+    auc = metrics.insertion_auc(tiny(), images, labels, score, blanks, steps=8)
+    np.testing.assert_allclose(one.rows["insertion_auc"], auc, rtol=1e-6)
+    assert one.rows["evaluations"].tolist() == [40, 40] and one.rows["backward"].tolist() == [0, 0]
+
+
+def test_a_heat_map_that_is_not_finite_is_a_failure():
+    found = _measure.Found(np.full((1, 8, 8), np.nan, np.float32), None, [evomask.budget.Spent(1)])
+    classifier = evomask.as_classifier(lambda images: 9.0 * images.mean((1, 2)))
+    red = np.broadcast_to(np.eye(3, dtype=np.float32)[0], (8, 8, 3))
+    asked = [_measure.Question(red, np.zeros((1, 8, 8, 3), np.float32), 0, None)]
+    chunk = _measure.measure(found, classifier, asked, None, _measure.Protocol(0.9, 4, (0.25,), 4))
+    assert chunk.rows["reason"].tolist() == ["not_finite"] and chunk.rows["area"].tolist() == [1.0]
+    assert np.isnan(chunk.rows["insertion_auc"]).all() and np.isnan(chunk.rows["iou"]).all()
+
+
+def test_jobs_that_differ_in_floats_compile_once(tmp_path):
+    sweep = ["-m", "preset.fitness.ratio=0.9,0.5", "preset.operators.survival._target_=evomask.operators.Plus"]
+    assert run(tmp_path, *sweep, *TINY, *SEARCH) == 0
+    first, second = sorted((one.record for one in runs(tmp_path)), key=lambda record: record["sittings"][0]["started"])
+    assert {first["overrides"]["preset.fitness.ratio"], second["overrides"]["preset.fitness.ratio"]} == {"0.9", "0.5"}
+    assert min(first["compile_seconds"], second["compile_seconds"]) == 0.0
+
+
+# ----------------------------------------------------------------------------------------------------------- images
+
+
+def tree(folder: Path, **classes: int) -> Path:
+    """<folder>/<class>/<number>.png, in one shade for each class."""
+    for shade, (name, num) in enumerate(classes.items()):
+        (folder / name).mkdir(parents=True)
+        for number in range(num):
+            pixels = np.full((20, 24, 3), 40 * (shade + 1) + number, np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+SHADE = evomask.as_classifier(  # knows three shades, and takes the second for the third
+    lambda images: jnp.stack([0.25 - images.mean((1, 2, 3)), jnp.full(len(images), -9.0), images.mean((1, 2, 3)) - 0.25], 1),
+    labels=("dark", "Mid grey", "bright"), image_shape=(8, 8, 3),
+)  # fmt: skip
+
+
+def test_images_are_taken_evenly_and_errors_of_the_network_are_left_out(tmp_path):
+    tree(tmp_path / "val", dark=3, mid_grey=2, bright=5)
+    source = _imagesets.tree((8, 8, 3), 1.0, str(tmp_path))
+    assert source.classes == ("bright", "dark", "mid_grey")
+    found = _imagesets.select(source, SHADE, 4, False, "label")
+    assert found.names == ("bright/0", "dark/0", "mid_grey/0", "bright/1") and found.labels.tolist() == [2, 0, 1, 2]
+    assert found.left_out == 0 and found.images.shape == (4, 8, 8, 3) and found.classes == ("dark", "Mid grey", "bright")
+    right = _imagesets.select(source, SHADE, None, True, "label")
+    assert right.left_out == 2 and right.names == (
+        "bright/0", "dark/0", "bright/1", "dark/1", "bright/2", "dark/2", "bright/3", "bright/4")  # fmt: skip
+    predicted = _imagesets.select(source, SHADE, None, True, "predicted")
+    assert len(predicted.names) == 10 and predicted.left_out == 0
+    assert _imagesets.tree((8, 8, 3), 1.0, str(tmp_path), skip=["dark"]).classes == ("bright", "mid_grey")
+
+
+def test_shipped_and_generated_images():
+    small, large = _imagesets.samples((32, 32, 3), 1.0), _imagesets.samples((224, 224, 3), 0.875)
+    assert len(small.names) == 10 and small.labels.tolist() == [8, 1, 6, 3, 1, 0, 7, 9, 5, 7]
+    assert large.labels is None and tuple(large.names) == ("cat", "coffee", "rocket") and large.read(0).shape == (224, 224, 3)
+    made = _imagesets.planted((SIDE, SIDE, 3), 1.0, candidates=8, seed=0)
+    again = _imagesets.planted((SIDE, SIDE, 3), 1.0, candidates=8, seed=0)
+    np.testing.assert_array_equal(made.read(3), again.read(3))
+    assert made.truth.sum((1, 2)).tolist() == [36] * 8
+    assert _imagesets.packaged((224, 224, 3), 1.0, "foolbox_imagenet").read(0).shape == (224, 224, 3)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data=cifar10"], "no image set at 'data/cifar-10-python.tar.gz'"),
+        (["data=folder", "data.path=nowhere"], "no folder of images at 'nowhere'"),
+        (["data=samples", "target=label"], "the images have 10 classes and the classifier 3: set target=predicted"),
+        (["data=foolbox_imagenet"], "the network takes [16, 16, 3]: choose another model"),
+        (["data.num=0"], "data.num is 0: give a whole number"),
+        (["budget=0"], "budget is 0: give a whole number"),
+        (["seeds=[1,1]"], "seeds is [1, 1]: give a list of different integers"),
+        (["seeds=3"], "seeds is 3: give a list"),
+        (["target=other"], "target is 'other'"),
+        (["method=rise", "method.fill.value=1"], "method.fill cannot be set here"),
+        (["method=nothing"], "unknown method 'nothing': choose from"),
+    ],
+)
+def test_bad_input_gets_one_line_and_no_run(overrides, message, tmp_path, capsys):
+    given = {text.partition("=")[0] for text in overrides}
+    base = [text for text in TINY if text.partition("=")[0] not in given]
+    assert run(tmp_path, *base, *overrides) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert len(errors) == 1 and message in errors[0]
+    assert _runs.find(tmp_path, "benchmark") == []
+
+
+# ------------------------------------------------------------------------------------------------------- run folders
+
+
+def test_the_folder_says_everything_and_a_finished_run_is_skipped(tmp_path, capsys):
+    assert run(tmp_path, *TINY, "method=random_pixels", "chunk=1") == 0
+    (one,) = runs(tmp_path)
+    record = one.record
+    assert (record["schema"], record["status"], record["hash"], record["method"]) == (1, "finished", one.folder.name, "random_pixels")
+    assert record["images"]["num"] == 2 and record["images"]["left_out"] == 0 and record["budget"] == 2000
+    assert record["overrides"]["method"] == "random_pixels" and "out" not in record["overrides"]
+    assert record["choices"]["data"] == "samples" and record["versions"]["evomask"] and record["device"]
+    assert record["code"].keys() == {"commit", "dirty", "digest"} and record["run_seconds"] > 0
+    assert one.config["method"]["_target_"] == "evomask.baselines.RandomPixels" and one.config["out"] == str(tmp_path)
+    assert _runs.done(one.folder) == (2, 2) and _runs.status(one.folder) == "finished"
+    written = (one.folder / "rows.parquet").stat().st_mtime_ns
+    schema = parquet.read_schema(one.folder / "rows.parquet")
+    assert schema.names == list(_runs.ROWS) and str(schema.field("area").type) == "float"
+    assert run(tmp_path, *TINY, "method=random_pixels", "chunk=2") == 0
+    assert "finished before" in capsys.readouterr().err
+    assert (one.folder / "rows.parquet").stat().st_mtime_ns == written
+    before = (one.folder / "rows.parquet").read_bytes()
+    assert run(tmp_path, *TINY, "method=random_pixels", "again=true", "chunk=2") == 0
+    assert (one.folder / "rows.parquet").stat().st_mtime_ns > written
+    assert (one.folder / "rows.parquet").read_bytes() == before  # other chunks, the same rows
+    assert len(list(one.folder.glob("chunks/*"))) == 1
+
+
+def hashes(tmp_path, *overrides):
+    """The names of the runs that a command line stands for."""
+    names = []
+    keep = benchmark._kept
+    benchmark._kept = lambda config, job, record: names.append(job.folder.name) or 0
+    try:
+        assert run(tmp_path / "hashes", *overrides) == 0
+    finally:
+        benchmark._kept = keep
+    return names
+
+
+def test_the_hash_covers_what_decides_the_numbers_and_nothing_else(tmp_path):
+    base = [*TINY, "budget=96"]
+    (name,) = hashes(tmp_path, *base)
+    for same in (["chunk=3"], ["wait=true"], ["selection=binary_tournament"], ["stages=as_preset"], ["data.only_correct=false"]):
+        assert hashes(tmp_path, *base, *same) == [name], same
+    different = [["budget=97"], ["seeds=[1]"], ["seeds=[0,1]"], ["fill=grey"], ["data.num=3"], ["cut_steps=9"], ["auc_steps=9"],
+                 ["cut_areas=[0.1]"], ["selection=rank"], ["preset.confidence_ratio=0.8"], ["stages=flat"], ["method=rise"],
+                 ["model.network._target_=test_benchmark.blind"]]  # fmt: skip
+    found = [hashes(tmp_path, *[t for t in base if t.partition("=")[0] != d[0].partition("=")[0]], *d)[0] for d in different]
+    assert len({name, *found}) == len(different) + 1
+    rise = hashes(tmp_path, *base, "method=rise")
+    assert hashes(tmp_path, *base, "method=rise", "mutation=move", "stages=flat") == rise  # not its business
+    assert hashes(tmp_path, *base, "method=rise", "method.keep=0.4") != rise
+    assert _runs.digest({"b": [1, 0.5], "a": np.arange(3, dtype=np.int32)}) == "59023dea0c913a88"
+
+
+def test_a_failed_job_is_recorded_and_the_others_go_on(tmp_path, capsys):
+    network = ["model=custom", "model.network._target_=test_benchmark.blind"]
+    sweep = ["-m", "method=gradcam,occlusion,centred_square", "budget=1"]
+    assert run(tmp_path, *sweep, *[text for text in TINY if text not in NETWORK], *network) == 2
+    found = {_runs.read_record(folder)["method"]: folder for folder in _runs.find(tmp_path, "benchmark")}
+    assert {method: _runs.status(folder) for method, folder in found.items()} == {
+        "gradcam": "failed", "occlusion": "failed", "centred_square": "finished"}  # fmt: skip
+    error = _runs.read_record(found["gradcam"])["error"]
+    assert "no features" in error["message"] and "Traceback" in error["traceback"]
+    assert _runs.read_record(found["occlusion"])["error"]["type"] == "BudgetExceeded"
+    assert len([line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]) == 2
+    with pytest.raises(evomask.types.InputError, match="is failed .BudgetExceeded"):
+        _runs.load(found["occlusion"])
+
+
+def test_unequal_budgets_cannot_be_compared(tmp_path):
+    assert run(tmp_path, "-m", *TINY, "method=centred_square", "budget=10,20") == 0
+    found = runs(tmp_path)
+    with pytest.raises(UnequalBudgets, match="centred_square 10"):
+        _runs.common_budget(sorted(found, key=lambda one: one.record["budget"]))
+    assert _runs.common_budget(found[:1]) in (10, 20)
+    spent = found[0].rows.assign(forward=100)
+    with pytest.raises(UnequalBudgets, match="spent 100"):
+        _runs.common_budget([found[0]._replace(rows=spent)])
+
+
+def test_a_run_of_another_process_is_left_to_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(_runs, "PATIENCE", 0.1)
+    (name,) = hashes(tmp_path, *TINY, "method=centred_square")
+    folder = tmp_path / "benchmark" / name
+    with _runs.locked(folder, wait=False):
+        assert run(tmp_path, *TINY, "method=centred_square") == 0
+        assert "another process is at it" in capsys.readouterr().err
+        assert not (folder / "record.json").exists()
+        _runs.begin(folder, {"schema": 1, "status": "running", "seeds": [0]}, "", again=False)
+        assert _runs.status(folder) == "running"
+    assert _runs.status(folder) == "killed"
+
+
+def test_chunks_of_other_code_are_not_mixed(tmp_path, monkeypatch):
+    base = [*TINY, "method=centred_square", "chunk=1"]
+    assert run(tmp_path, *base) == 0
+    (one,) = runs(tmp_path)
+    record = one.record | {"status": "running"}
+    first, second = sorted(one.folder.glob("chunks/*"))
+    second.unlink()
+    _runs.write_record(one.folder, record)
+    kept = first.stat().st_mtime_ns
+    assert run(tmp_path, *base) == 0 and first.stat().st_mtime_ns == kept
+    second.unlink()
+    _runs.write_record(one.folder, record | {"code": {"commit": None, "dirty": None, "digest": "other"}})
+    assert run(tmp_path, *base) == 0 and first.stat().st_mtime_ns > kept
+
+
+def test_interruption_is_recorded_and_resumed(tmp_path, monkeypatch, capsys):
+    base = [*TINY, "method=random_pixels", "chunk=1"]
+    whole, halved = tmp_path / "whole", tmp_path / "halved"
+    assert run(whole, *base) == 0
+    measure, calls = _measure.measure, []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return measure(*args)
+
+    monkeypatch.setattr(_measure, "measure", interrupted)
+    assert run(halved, *base) == 130
+    (folder,) = _runs.find(halved, "benchmark")
+    assert _runs.status(folder) == "interrupted" and _runs.done(folder) == (1, 2)
+    assert len(_runs.arrays(folder, "mask")["mask"]) == 1
+    assert run(halved, *base) == 0 and len(calls) == 3
+    assert len(_runs.read_record(folder)["sittings"]) == 2
+    for name in ("rows.parquet", "cuts.parquet"):
+        assert (folder / name).read_bytes() == (whole / "benchmark" / folder.name / name).read_bytes()
+
+
+def test_a_sweep_that_is_killed_and_one_of_two_processes_give_the_same_bytes(tmp_path):
+    quiet, killed, shared = (tmp_path / name for name in ("quiet", "killed", "shared"))
+    kill_sweep.finish(kill_sweep.start(quiet))
+    expected = kill_sweep.tables(quiet)
+    assert len(expected) == 2 * kill_sweep.RUNS
+    found = kill_sweep.kill_and_resume(killed, kills=3, seed=0)
+    assert found["killed"] >= 1 and kill_sweep.tables(killed) == expected
+    pair = [kill_sweep.start(shared) for _ in range(2)]
+    said = [kill_sweep.finish(process) for process in pair]
+    assert kill_sweep.tables(shared) == expected
+    skipped = sum(text.count("another process") + text.count("finished before") for text in said)
+    assert skipped == kill_sweep.RUNS  # each run was worked on once
+    assert all(len(_runs.read_record(folder)["sittings"]) == 1 for folder in _runs.find(shared, "benchmark"))
+
+
+def test_help_names_every_choice():
+    config = OmegaConf.load(_cli.CONF / "benchmark.yaml")
+    words = config.hydra.help.template.replace(",", " ").replace("(", " ").replace(")", " ").replace(";", " ").split()
+    for group in ("method", "data", "stages"):
+        for path in (_cli.CONF / group).glob("*.yaml"):
+            assert path.stem in words, (group, path.stem)
