@@ -1,29 +1,56 @@
-"""How much of the time is the network? `python -m experiments.speed` compares `explain` with forward passes alone.
+"""What does an explanation cost? `python -m experiments.speed` times it beside its rivals, in turns in one run.
 
-Both send the same number of images, in batches of the same size, through the same network inside one compiled program, and
-take turns, so that a machine whose speed drifts treats them alike. What is printed is the ratio of each pair.
+    forward        its forward passes alone: as many images, in batches as large, in one compiled program
+    explain        the configured preset, as users call it
+    dissertation   the published algorithm, compiled, at the same budget
+    sequential     the same as a plain loop, one image at a time (experiments/sequential.py); same masks, same evaluations
+    rise           RISE with the settings of its paper
+    frameworks     the forward passes in PyTorch and ONNX Runtime with the same weights, where these are installed
+
+A machine whose speed drifts treats all of them alike, since every round runs each once, and a ratio is taken round by round.
+`stream=[100,1000]` reports the peak memory of processes that explain so many images instead.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
+import functools
+import multiprocessing
+import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 import evomask
-from evomask import images
+from evomask import images, presets, stream
+from evomask.baselines import RISE
+from evomask.classifiers.wrappers import check_classifier
 from evomask.config import Config
 from evomask.evaluate import batches
-from evomask.types import Classifier, InputError
-from experiments import _cli
+from evomask.types import Classifier, Explanation, InputError
+from experiments import _cli, rivals, sequential
 from experiments.explain import build_config
+
+RUNS = ("forward", "explain", "dissertation", "sequential", "rise", "frameworks")
+KEY = 0  # the seed of everything that draws
+
+
+class Contestant(NamedTuple):
+    """Something that can be timed."""
+
+    name: str
+    run: Callable[[], Any]
+    images: int  # sent through the network by one run
+    compile_seconds: float
+    program_bytes: int | None = None  # of its compiled program, where it is one
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,25 +59,101 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure(config: DictConfig) -> int:
-    """Times pairs of runs on the shipped photograph and prints their ratio."""
-    if not isinstance(config.pairs, int) or config.pairs < 1:
-        raise InputError(f"pairs is {config.pairs!r}: give a whole number of 1 or more")
+    """Times everybody on the shipped photograph and prints what they took, and the ratios that matter."""
+    for name in ("pairs", "rise"):
+        if not isinstance(config[name], int) or config[name] < 1:
+            raise InputError(f"{name} is {config[name]!r}: give a whole number of 1 or more")
+    unknown = set(config.runs) - set(RUNS)
+    if unknown:
+        raise InputError(f"runs has {', '.join(sorted(map(str, unknown)))}: choose from {', '.join(RUNS)}")
+    if config.stream is not None:
+        return measure_stream(config)
     settings = build_config(config)
     classifier = evomask.as_classifier(_cli.instantiate(config.model))
     photo = images.load(images.sample(), classifier.image_shape, getattr(classifier, "crop", 1.0))
-    image = photo.image[None]
-    start = time.perf_counter()
-    forward = compile_forward(classifier, image, settings)
-    compile_forward_seconds = time.perf_counter() - start
-    compile_seconds = evomask.precompile(classifier, image, config=settings)
-    explain = lambda: evomask.explain(classifier, image, key=jax.random.key(0), config=settings)
-    seconds(forward), seconds(explain)  # the first run of each also touches its memory for the first time
-    pairs = np.array([(seconds(forward), seconds(explain)) for _ in range(config.pairs)])
-    Console().print(table(pairs, settings.evaluations, (compile_forward_seconds, compile_seconds)))
+    taking_part = list(contestants(classifier, photo.image, settings, config))
+    results, times = take_turns(taking_part, config.pairs)
+    console = Console()
+    console.print(table(taking_part, times))
+    console.print(ratios(taking_part, times, results))
+    console.print(f"peak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
     return 0
 
 
-def compile_forward(classifier: Classifier, image: np.ndarray, settings: Config) -> Callable[[], jax.Array]:
+def contestants(classifier: Classifier, image: np.ndarray, settings: Config, config: DictConfig) -> Iterator[Contestant]:
+    """Everybody in `config.runs`, compiled; who cannot take part is named on stderr."""
+    key, published = jax.random.key(KEY), presets.dissertation(config.budget)
+    label = int(np.argmax(jax.jit(lambda c, x: c(x))(classifier, image[None])[0]))
+    explained = {"explain": settings, "dissertation": published}
+    for name in config.runs:
+        start = time.perf_counter()
+        since = lambda: time.perf_counter() - start
+        if name in ("dissertation", "sequential") and not hasattr(classifier, "features"):
+            _cli.report(f"{name}: left out, the published fitness needs a classifier with features")
+        elif name == "forward":
+            compiled = compile_forward(classifier, image[None], settings)
+            yield Contestant(name, functools.partial(compiled, classifier, image[None]), settings.evaluations, since(),
+                             used_bytes(compiled))
+        elif name in explained:
+            options = {"config": explained[name]}
+            evomask.precompile(classifier, image[None], **options)
+            seconds = since()
+            program = stream.program_bytes(classifier, image, explained[name], 1)
+            run = functools.partial(evomask.explain, classifier, image[None], key=key, labels=[label], **options)
+            yield Contestant(name, run, explained[name].evaluations, seconds, program)
+        elif name == "sequential":
+            sequential.precompile(classifier, image, published)
+            run = functools.partial(sequential.explain, classifier, image, label, key=key, config=published)
+            yield Contestant(name, run, published.evaluations, since())
+        elif name == "rise":
+            method = functools.partial(RISE().explain, budget=config.rise)
+            compiled = jax.jit(method).lower(classifier, image, label, key).compile()
+            yield Contestant(name, functools.partial(compiled, classifier, image, label, key), config.rise, since(),
+                             used_bytes(compiled))
+        elif name == "frameworks":
+            yield from frameworks(classifier, image, settings.evaluations, config.batches)
+
+
+def frameworks(classifier: Classifier, image: np.ndarray, num: int, sizes: Sequence[int]) -> Iterator[Contestant]:
+    """The forward passes of `num` images in other frameworks, each at its fastest batch size of those given."""
+    for name, build in rivals.RIVALS.items():
+        start = time.perf_counter()
+        try:
+            forward = build(classifier)
+        except ModuleNotFoundError as error:
+            _cli.report(f"{name}: not installed ({error.name})")
+            continue
+        except InputError as error:
+            _cli.report(f"{name}: left out, {error}")
+            continue
+        check_same(forward, classifier, image, name)
+        build_seconds = time.perf_counter() - start
+        pace = {}
+        for size in sizes:
+            batch = np.repeat(image[None], size, axis=0)
+            forward(batch)
+            pace[size] = min(seconds(lambda: forward(batch))[0] for _ in range(3)) / size
+        best = min(pace, key=pace.get)
+        run = functools.partial(in_batches, forward, image, num, best)
+        yield Contestant(f"{name}, batch {best}", run, num, build_seconds)
+
+
+def in_batches(forward: rivals.Forward, image: np.ndarray, num: int, size: int) -> None:
+    """Sends `num` images through, `size` at a time, the last batch smaller."""
+    batch = np.repeat(image[None], size, axis=0)
+    for done in range(0, num, size):
+        forward(batch[: num - done])
+
+
+def check_same(forward: rivals.Forward, classifier: Classifier, image: np.ndarray, name: str) -> None:
+    """InputError unless another framework gives the same logits: a comparison of different networks means nothing."""
+    batch = np.stack([image, 0.5 * image])
+    apart = float(np.abs(forward(batch) - np.asarray(jax.jit(lambda c, x: c(x))(classifier, batch))).max())
+    if not apart < 1e-2:
+        raise InputError(f"{name} gives logits that are {apart:.3g} away from those of JAX: its description is wrong")
+
+
+def compile_forward(classifier: Classifier, image: np.ndarray, settings: Config) -> jax.stages.Compiled:
     """The forward passes of one explanation and nothing else: as many images, in batches as large, in one program."""
     sizes = [(stage.generations + 1, *batches(settings.generation_cost(stage), settings.batch_size_for(classifier)))
              for stage in settings.stages]
@@ -64,26 +167,117 @@ def compile_forward(classifier: Classifier, image: np.ndarray, settings: Config)
         passes = [(jnp.linspace(0.5, 1.0, rounds * calls), size) for rounds, calls, size in sizes]
         return [jax.lax.scan(lambda t, d, s=size: look(t, d, s), jnp.float32(0), dims)[0] for dims, size in passes]
 
-    compiled = jax.jit(run).lower(classifier, image).compile()
-    return lambda: compiled(classifier, image)
+    return jax.jit(run).lower(classifier, image).compile()
 
 
-def seconds(function: Callable) -> float:
-    """Wall-clock seconds of one call, to the end of its computation."""
+def used_bytes(compiled: jax.stages.Compiled) -> int | None:
+    """Arguments, results and temporaries of a compiled program, where the backend says."""
+    used = compiled.memory_analysis()
+    return used and used.argument_size_in_bytes + used.output_size_in_bytes + used.temp_size_in_bytes
+
+
+def take_turns(taking_part: Sequence[Contestant], rounds: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The result of everybody's last run, and their seconds in each round, after a first one that is not counted."""
+    times = {contestant.name: [] for contestant in taking_part}
+    results = {}
+    for turn in range(rounds + 1):
+        for contestant in taking_part:
+            if turn == 0 and contestant.name == "sequential":
+                continue  # by far the longest, and its memory has been touched when it was compiled
+            taken, results[contestant.name] = seconds(contestant.run)
+            if turn > 0:
+                times[contestant.name].append(taken)
+    return results, {name: np.array(taken) for name, taken in times.items()}
+
+
+def seconds(function: Callable) -> tuple[float, Any]:
+    """Wall-clock seconds of one call, to the end of its computation, and its result."""
     start = time.perf_counter()
-    jax.block_until_ready(function())
-    return time.perf_counter() - start
+    result = jax.block_until_ready(function())
+    return time.perf_counter() - start, result
 
 
-def table(pairs: np.ndarray, evaluations: int, compiling: tuple[float, float]) -> Table:
-    """Medians, and the ratio pair by pair with its spread."""
-    ratios = pairs[:, 1] / pairs[:, 0]
-    out = Table("", "compiling, s", "running, s", "ms per image", title=f"{evaluations} images, {len(pairs)} pairs")
-    for name, compiled, times in zip(("forward passes alone", "explain"), compiling, pairs.T):
-        median = np.median(times)
-        out.add_row(name, f"{compiled:.1f}", f"{median:.2f}", f"{1000 * median / evaluations:.2f}")
-    out.caption = f"explain / forward: median {np.median(ratios):.3f}, from {ratios.min():.3f} to {ratios.max():.3f}"
+def table(taking_part: Sequence[Contestant], times: dict[str, np.ndarray]) -> Table:
+    """Everybody's median and fastest round in seconds, compilation apart, and the MiB of the compiled program."""
+    out = Table(title=f"seconds, medians of {len(next(iter(times.values())))} rounds")
+    out.add_column("", overflow="fold")
+    for heading in ("compiling", "images", "running", "fastest", "ms/image", "MiB"):
+        out.add_column(heading, no_wrap=True, justify="right")
+    for who in taking_part:
+        median, fastest = np.median(times[who.name]), times[who.name].min()
+        used = "" if who.program_bytes is None else f"{who.program_bytes / 2**20:.0f}"
+        figures = (f"{x:.3g}" for x in (median, fastest, 1000 * median / who.images))
+        out.add_row(who.name, f"{who.compile_seconds:.1f}", str(who.images), *figures, used)
     return out
+
+
+def ratios(taking_part: Sequence[Contestant], times: dict[str, np.ndarray], results: dict[str, Any]) -> Table:
+    """The ratios that matter among those who took part, round by round."""
+    each = {who.name: times[who.name] / who.images for who in taking_part}
+    out = Table(title="ratios of times")
+    out.add_column("", overflow="fold")
+    for heading in ("median", "from", "to"):
+        out.add_column(heading, no_wrap=True, justify="right")
+
+    def add(name: str, values: np.ndarray) -> None:
+        out.add_row(name, *(f"{x:.4g}" for x in (np.median(values), values.min(), values.max())))
+
+    if {"explain", "forward"} <= each.keys():
+        add("explain / forward, per image", each["explain"] / each["forward"])
+        out.add_row("share of the network in explain", f"{np.median(each['forward'] / each['explain']):.1%}", "", "")
+    if {"sequential", "dissertation"} <= each.keys():
+        add("sequential / dissertation, same evaluations", each["sequential"] / each["dissertation"])
+    if {"sequential", "explain"} <= each.keys():
+        add("sequential / explain, per image", each["sequential"] / each["explain"])
+        share = share_to_match(results["explain"], results["sequential"])
+        if share is None:
+            out.add_row("sequential / explain, to an equal mask", "never", "", "")
+        else:
+            add("sequential / explain, to an equal mask", times["sequential"] / (share * times["explain"]))
+    if {"rise", "explain"} <= each.keys():
+        add("rise / explain, one explanation", times["rise"] / times["explain"])
+    for name in each.keys() - set(RUNS):
+        if "forward" in each:
+            add(f"{name} / forward, per image", each[name] / each["forward"])
+    return out
+
+
+def share_to_match(found: Explanation, plain: sequential.Found) -> float | None:
+    """How much of its evaluations `explain` needed for a feasible mask no larger and no less confident than the loop's last.
+
+    None where it never had one.
+    """
+    last, history = plain.history[-1], found.history
+    matches = history.feasible[0] & (history.area[0] <= last.area) & (history.confidence[0] >= last.confidence)
+    return float(history.evaluations[0][matches.argmax()] / found.evaluations[0]) if matches.any() else None
+
+
+def measure_stream(config: DictConfig) -> int:
+    """Prints the peak memory of one process for each number of images in `config.stream`."""
+    plain = OmegaConf.to_container(config)
+    out = Table("images", "peak memory, MiB", "s per image")
+    for num in config.stream:
+        if not isinstance(num, int) or num < 1:
+            raise InputError(f"stream has {num!r}: give whole numbers of images")
+        # A process of its own, because a peak is never forgotten, and a spawned one, which starts with nothing.
+        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            peak, taken = pool.submit(explain_many, plain, num).result()
+        out.add_row(str(num), f"{peak:.0f}", f"{taken / num:.3f}")
+    Console().print(out)
+    return 0
+
+
+def explain_many(plain: dict, num: int) -> tuple[float, float]:
+    """Peak memory of this process in MiB, and seconds, for explaining `num` different images."""
+    config = OmegaConf.create(plain)
+    classifier = evomask.as_classifier(_cli.instantiate(config.model))
+    check_classifier(classifier, classifier.image_shape)
+    draw = np.random.default_rng(KEY)
+    noise = (draw.uniform(size=classifier.image_shape).astype(np.float32) for _ in range(num))
+    start = time.perf_counter()
+    for _ in evomask.explain_stream(classifier, noise, key=jax.random.key(KEY), config=build_config(config)):
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.perf_counter() - start
 
 
 if __name__ == "__main__":

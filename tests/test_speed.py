@@ -1,10 +1,34 @@
-"""The benchmark of `explain` against forward passes alone, at a tiny size: it runs, and counts the same images."""
+"""The benchmark, at a tiny size: everybody runs, the same images are counted, and the ratios are those of the rounds."""
 
+import dataclasses
+
+import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import evomask
-from evomask import presets
-from experiments import speed
+from evomask import classifiers, presets
+from evomask.classifiers import cnn
+from evomask.types import InputError
+from experiments import rivals, sequential, speed
+from experiments.speed import Contestant
+
+
+def tiny(seed=0):
+    """A random network of the form of the shipped CIFAR-10 network, for 12 x 12 pixels."""
+    module = cnn.ResidualCNN(num_classes=3, widths=(4, 6), depth=2, directions=2)
+    images = jax.random.uniform(jax.random.key(seed), (4, 12, 12, 3))
+    variables = module.init(jax.random.key(seed + 1), images)
+    folded = cnn.fold(module, variables, ("a", "b", "c"), (12, 12, 3))
+    head = jax.random.normal(jax.random.key(seed + 2), (6, 3)), jnp.arange(3.0)
+    return cnn.CNN(folded.stem, folded.stages, head, folded.labels, folded.image_shape)
+
+
+def write_tiny(folder):
+    path = folder / "tiny.safetensors"
+    cnn.save(tiny(), path)
+    return path
 
 
 def test_forward_passes_are_those_of_the_search():
@@ -15,18 +39,157 @@ def test_forward_passes_are_those_of_the_search():
         seen.append(images.shape[0])
         return images.mean((1, 2))[:, :2]
 
-    forward = speed.compile_forward(evomask.as_classifier(count), np.ones((1, 8, 8, 3), np.float32), settings)
-    forward()
+    classifier, image = evomask.as_classifier(count), np.ones((1, 8, 8, 3), np.float32)
+    speed.compile_forward(classifier, image, settings)(classifier, image)
     assert set(seen) == {24}
     assert sum((stage.generations + 1) * settings.generation_cost(stage) for stage in settings.stages) == 96
 
 
-def test_table_gives_the_ratio_of_pairs():
-    table = speed.table(np.array([[1.0, 1.1], [2.0, 2.1], [1.0, 1.3]]), 100, (3.0, 4.0))
-    assert table.caption == "explain / forward: median 1.100, from 1.050 to 1.300"
-    assert list(table.columns[2].cells) == ["1.00", "1.30"]
+def test_everybody_takes_part(tmp_path, capsys):
+    """One round with a network of 12 x 12 pixels, by the command line."""
+    command = ["model=trained", f"model.path={write_tiny(tmp_path)}", "preset=dissertation", "budget=320"]
+    command += ["pairs=1", "rise=20"]
+    assert speed.main([*command, "runs=[forward,explain,dissertation,sequential,rise]"]) == 0
+    out = capsys.readouterr().out
+    rows = {line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:-1]] for line in out.splitlines()
+            if line.startswith("│")}
+    assert {name: rows[name][1] for name in speed.RUNS[:-1]} == {
+        "forward": "320", "explain": "320", "dissertation": "320", "sequential": "320", "rise": "20",
+    }
+    assert all(float(rows[name][2]) > 0 for name in speed.RUNS[:-1])
+    quotient = float(rows["sequential"][4]) / float(rows["dissertation"][4])
+    assert float(rows["sequential / dissertation, same evaluations"][0]) == pytest.approx(quotient, rel=0.2)
+    assert "sequential / explain, to an equal mask" in rows and "rise / explain, one explanation" in rows
+    assert "peak memory of this process" in out
 
 
-def test_bad_pairs_are_refused(capsys):
-    assert speed.main(["pairs=0"]) == 2
-    assert capsys.readouterr().err == "error: pairs is 0: give a whole number of 1 or more\n"
+def test_turns_are_taken_round_by_round():
+    order = []
+    who = [Contestant(name, lambda name=name: order.append(name) or name, 10, 1.5, 2**20) for name in "ab"]
+    results, times = speed.take_turns(who, 2)
+    assert order == list("ababab") and results == {"a": "a", "b": "b"}
+    assert [len(taken) for taken in times.values()] == [2, 2]
+    cells = [list(column.cells) for column in speed.table(who, {"a": np.array([1.0, 3.0]), "b": np.ones(2)}).columns]
+    assert [column[0] for column in cells] == ["a", "1.5", "10", "2", "1", "200", "1"]
+
+
+def test_ratios_are_those_of_the_rounds():
+    who = [Contestant(name, None, images, 0.0) for name, images in (("forward", 100), ("explain", 100), ("Other", 50))]
+    times = {"forward": np.array([1.0, 2.0, 1.0]), "explain": np.array([1.1, 2.1, 1.3]), "Other": np.array([1.0, 1.0, 1.0])}
+    cells = [list(column.cells) for column in speed.ratios(who, times, {}).columns]
+    assert cells[0] == ["explain / forward, per image", "share of the network in explain", "Other / forward, per image"]
+    assert [column[0] for column in cells[1:]] == ["1.1", "1.05", "1.3"]
+    assert cells[1][1:] == ["90.9%", "2"]
+
+
+def test_share_to_match():
+    """The fifth of ten generations is the first that is feasible, small enough and confident enough."""
+    area = np.array([0.1, 0.5, 0.3, 0.3, 0.2, 0.2, 0.1, 0.1, 0.1, 0.1])
+    history = evomask.History(
+        fitness=-area[None], confidence=np.array([[0.9, 0.9, 0.9, 0.5] + [0.9] * 6]), area=area[None],
+        feasible=np.array([[False] + [True] * 9]), evaluations=np.arange(10, 101, 10)[None],
+    )
+    found = type("Found", (), {"history": history, "evaluations": np.array([100])})
+    loop = lambda area, confidence: sequential.Found(None, None, None, [sequential.Seen(0, 0, confidence, area)], 100)
+    assert speed.share_to_match(found, loop(0.25, 0.8)) == 0.5
+    assert speed.share_to_match(found, loop(0.6, 0.8)) == 0.2
+    assert speed.share_to_match(found, loop(0.05, 0.8)) is None
+    assert speed.share_to_match(found, loop(0.5, 0.95)) is None
+
+
+class Lax:
+    """The operations in JAX, to check the descriptions where no other framework is installed."""
+
+    def scale(self, x, factor, offset):
+        return x * factor + offset
+
+    def conv(self, x, kernel, bias, stride, pads, groups):
+        layout, pads = ("NCHW", "HWIO", "NCHW"), (pads, pads)
+        x = jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), pads, dimension_numbers=layout, feature_group_count=groups
+        )
+        return x + bias[None, :, None, None]
+
+    def clip(self, x, high):
+        return jnp.clip(x, 0.0, high)
+
+    def add(self, x, y):
+        return x + y
+
+    def halve(self, x):
+        n, c, height, width = x.shape
+        return x[:, :, : height // 2 * 2, : width // 2 * 2].reshape(n, c, height // 2, 2, width // 2, 2).max((3, 5))
+
+    def mean(self, x):
+        return x.mean((2, 3))
+
+    def dense(self, x, kernel, bias):
+        return x @ kernel + bias[None]
+
+
+@pytest.mark.parametrize("name", ["tiny", "imagenette"])
+def test_descriptions_for_other_frameworks(name):
+    classifier = tiny() if name == "tiny" else dataclasses.replace(classifiers.load(name), image_shape=(64, 64, 3))
+    images = jax.random.uniform(jax.random.key(0), (2, *classifier.image_shape))
+    described = jax.jit(lambda x: rivals.describe(jax.device_get(classifier), Lax(), x.transpose(0, 3, 1, 2)))
+    np.testing.assert_allclose(described(images), jax.jit(lambda c, x: c(x))(classifier, images), atol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "packages"), [("PyTorch", ["torch"]), ("ONNX Runtime", ["onnx", "onnxruntime"])])
+def test_other_frameworks_give_the_same_logits(name, packages):
+    for package in packages:
+        pytest.importorskip(package)
+    classifier = tiny()
+    forward = rivals.RIVALS[name](classifier)
+    images = np.asarray(jax.random.uniform(jax.random.key(0), (3, *classifier.image_shape)))
+    np.testing.assert_allclose(forward(images.copy()), classifier(images), atol=1e-4)
+    np.testing.assert_allclose(forward(images[1:2].copy()), classifier(images[1:2]), atol=1e-4)
+
+
+def test_who_cannot_take_part_is_named(monkeypatch, capsys):
+    def missing(classifier):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(rivals, "RIVALS", {"PyTorch": missing, "Other": lambda c: rivals.describe(c, None, None)})
+    plain = evomask.as_classifier(lambda images: images.mean((1, 2)))
+    assert list(speed.frameworks(plain, np.ones((4, 4, 3), np.float32), 8, [1])) == []
+    err = capsys.readouterr().err
+    assert "PyTorch: not installed (torch)" in err and "Other: left out, no description of a FunctionClassifier" in err
+    with pytest.raises(InputError, match="wrong gives logits that are 1 away"):
+        speed.check_same(lambda x: x.mean((1, 2)) + 1, plain, np.ones((4, 4, 3), np.float32), "wrong")
+
+
+def test_frameworks_run_at_their_best_batch(monkeypatch):
+    sizes = []
+    function = lambda x: sizes.append(len(x)) or x.mean((1, 2))
+    paces = iter([3.0] * 3 + [2.0] * 3)  # of one image, then of two
+    monkeypatch.setattr(speed, "seconds", lambda f: (next(paces), f()))
+    monkeypatch.setattr(rivals, "RIVALS", {"Other": lambda c: function})
+    plain = evomask.as_classifier(lambda images: images.mean((1, 2)))
+    (who,) = speed.frameworks(plain, np.ones((4, 4, 3), np.float32), 5, [1, 2])
+    assert who.name == "Other, batch 2" and who.images == 5
+    sizes.clear()
+    who.run()
+    assert sizes == [2, 2, 1]
+
+
+def test_the_memory_of_a_stream(tmp_path, capfd):
+    """In a process of its own, which knows nothing of the settings of these tests."""
+    command = ["model=trained", f"model.path={write_tiny(tmp_path)}", "preset=dissertation", "budget=320"]
+    assert speed.main([*command, "stream=[2]"]) == 0
+    cells = [cell.strip() for cell in capfd.readouterr().out.splitlines()[-2].split("│")[1:-1]]
+    assert cells[0] == "2" and 100 < float(cells[1]) < 5000 and float(cells[2]) > 0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("pairs=0", "pairs is 0: give a whole number of 1 or more"),
+        ("rise=0", "rise is 0: give a whole number of 1 or more"),
+        ("runs=[walk]", "runs has walk: choose from forward, explain, dissertation, sequential, rise, frameworks"),
+        ("stream=[0]", "stream has 0: give whole numbers of images"),
+    ],
+)
+def test_bad_settings_are_refused(capsys, override, message):
+    assert speed.main([override]) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
