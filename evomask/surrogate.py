@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from evomask import genome as genes
-from evomask.types import Array, Evaluation, Genome, Key, Mask, record, static
+from evomask.types import Array, Evaluation, Genome, InputError, Key, Mask, record, static
 
 MOST_NATS = 8.0  # beyond it a margin is as good as certain, and would only bend the line
 
@@ -86,6 +86,20 @@ class Screening:
         """Masks at some rows and columns only, which is enough to choose by: bool[P, h, w], h and w at most `samples`."""
         step = -(-max(region.shape) // self.samples)
         return region[None, step // 2 :: step, step // 2 :: step] & genes.rasterize(genomes, region.shape, step)
+
+
+def check_screening(screening: Screening | None) -> None:
+    """Raises InputError unless the sizes are whole numbers of 1 or more and the rates make sense."""
+    if screening is None:
+        return
+    for name in ("candidates", "grid", "samples", "draws"):
+        value = getattr(screening, name)
+        if not isinstance(value, int) or value < 1:
+            raise InputError(f"screening: {name} is {value!r}: give a whole number of 1 or more")
+    if not 0 < screening.memory <= 1:
+        raise InputError(f"screening: memory is {screening.memory}: give a number above 0, and at most 1")
+    if not screening.ridge > 0:
+        raise InputError(f"screening: ridge is {screening.ridge}: give a positive number")
 
 
 def encode(evaluation: Evaluation) -> Array:

@@ -11,6 +11,7 @@ from evomask import genome
 from evomask.classifiers.wrappers import check_classifier
 from evomask.config import Config
 from evomask.refine import check_stages
+from evomask.surrogate import check_screening
 from evomask.types import Classifier, InputError
 
 
@@ -36,6 +37,7 @@ def configuration(config: Config, shape: tuple[int, int]) -> None:
     check_stages(config.stages)
     for stage in config.stages:
         genome.scale_radii(stage.radii, shape)
+    check_screening(config.operators.screening)
     if not 0 <= config.confidence_ratio <= 1:
         raise InputError(f"confidence_ratio is {config.confidence_ratio}: give a fraction from 0 to 1, such as 0.9")
     if config.batch_size is not None and config.batch_size < 1:

@@ -1,0 +1,167 @@
+"""The linear model learns what is linear, and the screening sends the right children to the classifier."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from evomask import evolve, fitness, genome, presets, validate
+from evomask import operators as ops
+from evomask.evolve import Operators, Problem
+from evomask.surrogate import Screening, check_screening, decode, encode, improvement
+from evomask.types import Evaluation, InputError, Target
+
+SHAPE, GRID = (12, 20), 4
+KEY = jax.random.key(0)
+SCREENING = Screening(grid=GRID, memory=1.0, ridge=1e-4)
+TARGET = Target(jnp.zeros((*SHAPE, 1)), jnp.int32(0), jnp.float32(0.9))
+GAIN = np.linspace(-1.5, 2.0, GRID * GRID, dtype=np.float32)  # nats that each cell is worth
+
+
+def random_masks(key, num):
+    return jax.random.bernoulli(key, 0.5, (num, *SHAPE))
+
+
+def linear_evaluation(masks):
+    """A classifier whose margin is linear in the cells that are kept; the inverse-masked image sees the other cells."""
+    kept = SCREENING.features(masks)[:, :-1]
+    margin, inverse = kept @ GAIN - 1.0, (1.0 - kept) @ GAIN - 3.0
+    return Evaluation(
+        genome.area(masks), jax.nn.sigmoid(margin), margin, jax.nn.sigmoid(inverse), inverse, jnp.full(len(masks), jnp.nan)
+    )
+
+
+def learnt(generations, screening=SCREENING):
+    model = screening.init()
+    for key in jax.random.split(KEY, generations):
+        masks = random_masks(key, 20)
+        model = screening.learn(model, masks, linear_evaluation(masks))
+    return model
+
+
+def test_a_linear_classifier_is_learnt():
+    model = learnt(10)
+    weights = SCREENING.weights(model)
+    np.testing.assert_allclose(weights[:-1, 1], GAIN, atol=1e-2)
+    np.testing.assert_allclose(weights[-1, 1], -1.0, atol=1e-2)
+    np.testing.assert_allclose(weights[:-1, 3], -GAIN, atol=1e-2)  # what is kept is taken from the inverse
+    np.testing.assert_array_equal(weights[:, 4], 0.0)  # the distance that nobody asked for
+
+
+def test_predictions_are_as_uncertain_as_they_were_wrong():
+    """Errors are counted before a sample is seen: all of them at first, next to none later."""
+    nothing = SCREENING.init()
+    masks = random_masks(KEY, 20)
+    once = SCREENING.learn(nothing, masks, linear_evaluation(masks))
+    np.testing.assert_allclose(once.squares, jnp.square(encode(linear_evaluation(masks))).sum(0), rtol=1e-5)
+    assert once.count == 20
+    forgetful = dataclasses.replace(SCREENING, memory=0.5)
+    spread = lambda model: float(jnp.sqrt(model.squares[1] / model.count))
+    assert spread(learnt(20, forgetful)) < 0.05 * spread(once)
+
+    fresh = random_masks(jax.random.key(1), 3)
+    drawn = dataclasses.replace(forgetful, draws=4000).predict(KEY, once, fresh).margin
+    np.testing.assert_allclose(drawn.std(0), spread(once), rtol=5 * (2 * 4000) ** -0.5)
+    mean = (SCREENING.features(fresh) @ SCREENING.weights(once))[:, 1]
+    np.testing.assert_allclose(drawn.mean(0), mean, atol=5 * spread(once) / 4000**0.5)
+
+
+def test_encoded_and_decoded_is_the_same():
+    evaluation = linear_evaluation(random_masks(KEY, 6))
+    again = decode(encode(evaluation), evaluation.area)
+    for name in ("area", "confidence", "margin", "inverse_confidence", "inverse_margin"):
+        np.testing.assert_allclose(getattr(again, name), getattr(evaluation, name), rtol=1e-4, err_msg=name)
+    assert np.isfinite(jax.tree.leaves(again)).all()
+
+
+def test_what_was_not_asked_for_and_what_is_certain_stay_finite():
+    wild = Evaluation(*(jnp.array([x]) for x in (0.5, 0.0, jnp.inf, jnp.nan, -jnp.inf, jnp.nan)))
+    assert encode(wild).tolist() == [[-8.0, 8.0, 0.0, -8.0, 0.0]]
+
+
+def test_expected_improvement_prefers_a_chance_to_a_certainty():
+    values = jnp.array([[0.5, 2.0, 0.9], [0.5, -9.0, 0.9]])  # draws of three children
+    assert jnp.argmax(improvement(values, jnp.float32(1.0))) == 1
+    assert jnp.argmax(improvement(values, jnp.float32(5.0))) == 2  # nothing can improve: the best mean
+
+
+@pytest.mark.parametrize("shape", [(12, 20), (13, 17)])
+@pytest.mark.parametrize("samples", [6, 100])
+def test_candidates_are_looked_at_on_a_coarse_raster(shape, samples):
+    screening = dataclasses.replace(SCREENING, samples=samples)
+    region = jnp.zeros(shape, bool).at[:9].set(True)
+    genomes = jnp.array([[[3, 4, 2], [8, 11, 3]], [[1, 1, 1], [0, 0, -1]]])
+    coarse = screening.rasterize(genomes, region)
+    assert max(coarse.shape[1:]) <= samples
+    step = -(-max(shape) // samples)
+    whole = region[None] & genome.rasterize(genomes, shape)
+    np.testing.assert_array_equal(coarse, whole[:, step // 2 :: step, step // 2 :: step])
+
+
+def problem(penalty=(0.5, 0.5)):
+    space = genome.space(jnp.ones(SHAPE, bool), jnp.array([1, 2, 3]))
+    evaluate = lambda masks: linear_evaluation(masks)
+    return Problem(TARGET, space, fitness.smallest_complete(), penalty, evaluate, lambda *_: jnp.zeros(SHAPE))
+
+
+@pytest.mark.parametrize("penalty", [(0.5, 0.5), None])
+def test_the_most_promising_children_are_chosen(penalty):
+    """Where the model is certain, those are the children of the largest value."""
+    task, certain = problem(penalty), dataclasses.replace(learnt(20), squares=jnp.zeros(5))
+    state = evolve.init(task, 2, 6, certain)
+    masks = random_masks(KEY, 2)
+    state = dataclasses.replace(state, evaluation=linear_evaluation(masks))
+    children = genome.sample(KEY, task.space, 30 * 6).reshape(30, 6, 3)
+    chosen = evolve.screen(KEY, state, children, task, SCREENING, 5, jnp.float32(0.5))
+    objective, violation = task.fitness.judge(linear_evaluation(genome.rasterize(children, SHAPE)), TARGET)
+    value = objective - (evolve.STRICT_PRICE if penalty is None else 0.5) * violation
+    where = [int(np.flatnonzero((np.asarray(children) == np.asarray(child)).all((1, 2)))[0]) for child in chosen]
+    best = np.sort(np.asarray(value))[-5:]
+    np.testing.assert_allclose(np.sort(np.asarray(value)[where]), best, atol=0.02)
+
+
+def test_screening_pays_at_the_same_number_of_evaluations():
+    """On average over eight keys, by a margin of several standard errors; and it never evaluates more masks."""
+    task, seen = problem((0.1, 5.0)), []
+
+    def evaluate(masks):
+        seen.append(len(masks))
+        return linear_evaluation(masks)
+
+    task = task._replace(evaluate=evaluate)
+    parts = (ops.Tournament(2), ops.Uniform(0.5), ops.Mixture((ops.Move(), ops.Resize(), ops.Drop()), (1.0, 1.0, 1.0)), ops.Plus())
+
+    @jax.jit
+    def best(operators, keys):
+        def one(key):
+            founders = genome.sample(key, task.space, 8 * 6).reshape(8, 6, 3)
+            state, info = evolve.run(key, founders, task, operators, population=8, generations=15)
+            return info.objective[-1] - 10.0 * info.violation[-1]
+
+        return jax.lax.map(one, keys)
+
+    keys = jax.random.split(KEY, 8)
+    gain = best(Operators(*parts, SCREENING), keys) - best(Operators(*parts), keys)
+    assert gain.mean() > 3 * gain.std() / len(keys) ** 0.5
+    assert seen == [8, 8]  # one trace of each program, of eight masks a generation
+
+
+def test_without_a_screening_nothing_is_learnt():
+    assert presets.dissertation().operators.screening is None
+    state = evolve.init(problem(), 2, 6)
+    assert state.model is None
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"candidates": 0}, {"grid": 2.5}, {"draws": -1}, {"samples": 0}, {"memory": 0.0}, {"memory": 1.1}, {"ridge": 0.0}]
+)
+def test_bad_values_are_named(wrong):
+    (name,) = wrong
+    with pytest.raises(InputError, match=f"screening: {name} is"):
+        check_screening(Screening(**wrong))
+    config = presets.evomask()
+    config = dataclasses.replace(config, operators=dataclasses.replace(config.operators, screening=Screening(**wrong)))
+    with pytest.raises(InputError, match=name):
+        validate.configuration(config, (32, 32))
