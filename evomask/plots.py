@@ -17,9 +17,12 @@ from matplotlib.patheffects import Normal, Stroke
 
 from evomask import fills
 from evomask.reasons import fills_held, reasons
+from evomask.several import Several
+from evomask.stability import Stability
 from evomask.types import Explanation, History, Status
 
 COLORMAP = "viridis"  # lightness rises evenly, the same to colour-blind readers and in grey
+COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00")  # Okabe and Ito 2008: told apart by all readers
 PANEL = 2.3  # width in inches
 GAP = 0.3
 STATUS = {
@@ -121,6 +124,109 @@ def explanation_figure(
     return figure
 
 
+def front_figure(
+    image: np.ndarray, explanation: Explanation, labels: Sequence[str], *, blank: np.ndarray | None = None, name: str = ""
+) -> Figure:
+    """The area-confidence front of one image, and the image under some of its masks.
+
+    Args:
+      image, explanation, labels, blank, name: as for `explanation_figure`; the explanation has a front.
+    """
+    blank = np.zeros_like(image) if blank is None else np.broadcast_to(blank, image.shape)
+    front, tall = explanation.front, PANEL * min(image.shape[0] / image.shape[1], 2.0)
+    slots = np.flatnonzero(np.isfinite(front.area))
+    shown = slots[np.unique(np.linspace(0, len(slots) - 1, 5).round().astype(int))] if len(slots) else slots
+    wide = 5 * (PANEL + GAP) + GAP
+    figure = Figure(figsize=(wide, tall + 4.6), dpi=110)
+    figure.suptitle(f"{name}: area against confidence in “{_short(labels[int(explanation.label)])}”".removeprefix(": "),
+                    fontsize=13, y=1 - 0.1 / figure.get_figheight(), va="top", parse_math=False)
+    axes = _axes(figure, 0.75, tall + 1.35, wide - 1.1, 2.6)
+    area, confidence, necessary = front.area[slots], front.confidence[slots], front.necessary[slots]
+    axes.step(area, confidence, where="post", color="#31688e", linewidth=1.4)
+    axes.plot(area[necessary], confidence[necessary], "o", color="#31688e", markersize=5, label="the inverse loses the class")
+    axes.plot(area[~necessary], confidence[~necessary], "o", color="#31688e", markerfacecolor="white", markersize=5,
+              label="the inverse keeps it")
+    axes.plot(explanation.area, explanation.masked_confidence, "*", color="#b5651d", markersize=13, label="the final mask")
+    axes.axhline(explanation.confidence, color="0.5", linewidth=0.9, linestyle=":", label="the whole image")
+    for number, slot in enumerate(shown):
+        axes.annotate("ABCDE"[number], (front.area[slot], front.confidence[slot]), (4, -11), textcoords="offset points", fontsize=9)
+        panel = _axes(figure, GAP + number * (PANEL + GAP), 0.45, PANEL, tall)
+        _show(panel, np.where(front.mask[slot][..., None], image, blank), "ABCDE"[number])
+        panel.set_xlabel(f"{front.area[slot]:.1%} kept, confidence {front.confidence[slot]:.2f}", fontsize=9.5)
+    axes.set(xlabel="area kept (fraction of the pixels)", ylabel="confidence", xlim=(0, None), ylim=(-0.03, 1.03))
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8.5, frameon=False, loc="lower right")
+    return figure
+
+
+def several_figure(
+    image: np.ndarray,
+    found: Several,
+    labels: Sequence[str],
+    *,
+    blank: np.ndarray | None = None,
+    name: str = "",
+) -> Figure:
+    """The masks of one image side by side, each with what it keeps and how much of it lies in earlier ones.
+
+    Args:
+      image, labels, blank, name: as for `explanation_figure`.
+      found: of this image alone (no batch axis).
+    """
+    blank = np.zeros_like(image) if blank is None else np.broadcast_to(blank, image.shape)
+    count, tall = len(found.explanations) + 1, PANEL * min(image.shape[0] / image.shape[1], 2.0)
+    wide = max(count, 3) * (PANEL + GAP) + GAP
+    figure = Figure(figsize=(wide, tall + 2.1), dpi=110)
+    explained = _short(labels[int(found.explanations[0].label)])
+    figure.suptitle(f"{name}: {count - 1} masks for “{explained}”".removeprefix(": "), fontsize=13,
+                    y=1 - 0.1 / figure.get_figheight(), va="top", parse_math=False)
+    panels = [_axes(figure, GAP + i * (PANEL + GAP), 1.35, PANEL, tall) for i in range(count)]
+    _show(panels[0], image, "all together")
+    for index, (axes, one) in enumerate(zip(panels[1:], found.explanations)):
+        colour = COLOURS[index % len(COLOURS)]
+        panels[0].add_collection(outline(one.mask, colour))
+        _show(axes, np.where(one.mask[..., None], image, blank), f"mask {index + 1}")
+        axes.spines[:].set(color=colour, linewidth=3)
+        lines = [
+            shorten(labels[int(one.masked_label)]),
+            f"confidence {one.masked_confidence:.2f}, area {one.area:.1%}",
+            Status(int(one.status)).name.lower().replace("_", " "),
+        ]
+        lines += [f"{found.shared[index]:.0%} lies in earlier masks"] if index else []
+        axes.set_xlabel("\n".join(lines), fontsize=9.5, parse_math=False)
+    return figure
+
+
+def stability_figure(image: np.ndarray, found: Stability, *, name: str = "") -> Figure:
+    """What N seeds have in common: which pixels their masks keep, the mean score matrix and its standard deviation.
+
+    Args:
+      image: f32[H, W, C] in [0, 1].
+      found: of this image alone (no batch axis).
+      name: of the image, for the heading.
+    """
+    tall, seeds = PANEL * min(image.shape[0] / image.shape[1], 2.0), len(found.area)
+    figure = Figure(figsize=(4 * (PANEL + GAP) + GAP, tall + 2.0), dpi=110)
+    area = f"area {found.area.mean():.1%} ± {found.area.std(ddof=1):.1%}"
+    heading = f"{name}: {seeds} seeds, {found.complete.sum()} complete, {area}, mean IoU {found.mean_iou:.2f}"
+    figure.suptitle(heading.removeprefix(": "), fontsize=12, y=1 - 0.1 / figure.get_figheight(), va="top", parse_math=False)
+    panels = [_axes(figure, GAP + i * (PANEL + GAP), 1.1, PANEL, tall) for i in range(4)]
+    _show(panels[0], image, "original")
+    for axes, values, title, unit in (
+        (panels[1], found.kept, "kept", "share of the seeds"),
+        (panels[2], found.score, "score", "mean over the seeds"),
+        (panels[3], found.score_std, "score", "standard deviation over the seeds"),
+    ):
+        drawn = _show(axes, values, title, cmap=COLORMAP, vmin=0, vmax=1 if axes is not panels[3] else max(values.max(), 1e-6))
+        left, bottom, width, _ = axes.get_position().bounds
+        bar = figure.add_axes((left, bottom - 0.25 / figure.get_figheight(), width, 0.12 / figure.get_figheight()))
+        figure.colorbar(drawn, cax=bar, orientation="horizontal")
+        bar.tick_params(labelsize=8)
+        bar.set_xlabel(unit, fontsize=9.5)
+    return figure
+
+
 def convergence(axes: Axes, history: History, ends: Mapping[str, int] = types.MappingProxyType({})) -> None:
     """Draw confidence and area of the best individual against evaluations; hollow where a constraint is not met.
 
@@ -154,7 +260,7 @@ def convergence(axes: Axes, history: History, ends: Mapping[str, int] = types.Ma
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def outline(mask: np.ndarray) -> LineCollection:
+def outline(mask: np.ndarray, colour: str = "white") -> LineCollection:
     """The border of a mask bool[H, W] along the edges of its pixels: white inside black, seen on any ground.
 
     >>> len(outline(np.eye(2, dtype=bool)).get_segments())  # two pixels of four edges each, the border included
@@ -167,7 +273,7 @@ def outline(mask: np.ndarray) -> LineCollection:
     down = np.stack([np.stack([cols - 0.5, rows - 1.5], -1), np.stack([cols - 0.5, rows - 0.5], -1)], 1)
     halo = [Stroke(linewidth=2.6, foreground="black"), Normal()]
     segments = np.concatenate([across, down])
-    return LineCollection(segments, colors="white", linewidths=1.1, capstyle="round", path_effects=halo, clip_on=False)
+    return LineCollection(segments, colors=colour, linewidths=1.1, capstyle="round", path_effects=halo, clip_on=False)
 
 
 def _show(axes: Axes, picture: np.ndarray, title: str, **kwargs):

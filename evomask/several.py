@@ -1,12 +1,13 @@
 """Several explanations of one decision: masks that stay clear of each other, found one after the other (niching).
 
 What can be demanded of the later ones depends on how strictly they are kept apart. Where overlap only costs, each mask
-is to be complete like the first. Where it is forbidden, that is too much to ask: the inverse of a second mask still shows
-all of the first, which is sufficient by itself, so that as a rule the class stays. Disjoint later masks are therefore to be
-sufficient, and being necessary is a wish with a weight; status and verdicts say which of them are necessary all the same.
+is to be complete like the first. Where it is forbidden, that may be too much to ask: the inverse of a second mask still
+shows all of the first, which is sufficient by itself. Disjoint later masks are therefore to be sufficient, and being
+necessary is a wish with a weight; status and verdicts say which of them are necessary all the same.
 
-And where the first mask is necessary, what it leaves is no longer the class, so that a part of the rest seldom is: a
-decision with several sufficient reasons has no small necessary one. `demand="sufficient"` asks for such reasons.
+And where the first mask is necessary, what it leaves is no longer the class, so that for a classifier whose evidence adds
+up no part of the rest is: a decision with several such reasons has no small necessary one. (Networks do not add up, and
+often have disjoint complete masks.) `demand="sufficient"` asks for reasons that suffice.
 """
 
 from __future__ import annotations

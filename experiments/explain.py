@@ -24,10 +24,12 @@ from evomask import fills, images, plots, records, validate
 from evomask.certificate import Certificate
 from evomask.classifiers.wrappers import check_classifier
 from evomask.config import Config
+from evomask.front import Collect
 from evomask.images import ImageError, Photo
 from evomask.reasons import fills_held, reasons
 from evomask.types import Classifier, Explanation, InputError, Status
-from experiments import _cli
+from experiments import _cli, _further
+from experiments._further import Further
 
 
 class Asked(NamedTuple):
@@ -65,6 +67,9 @@ def explain_photographs(config: DictConfig) -> int:
     names = getattr(classifier, "labels", None) or tuple(map(str, range(check_classifier(classifier, shape))))
     label, contrast = class_index(config.label, names), class_index(config.contrast, names, "contrast")
     asked = Asked(seed, label, contrast, config.certify, config.prune)
+    further = _further.check(Further(config.front, config.several, config.demand, config.disjoint, config.seeds))
+    if further.front is not None:
+        settings = dataclasses.replace(settings, front=Collect(further.front))
     validate.configuration(settings, shape[:2])
     plain = OmegaConf.to_container(config, resolve=True)
 
@@ -86,7 +91,7 @@ def explain_photographs(config: DictConfig) -> int:
             name=photo.name,
             minimal=None if certificate is None else bool(certificate.minimal),
         )
-        records.write_explanation(
+        folder = records.write_explanation(
             out / photo.name,
             photo.image,
             timed.explanation,
@@ -98,11 +103,13 @@ def explain_photographs(config: DictConfig) -> int:
             config=plain,
             certificate=None if certificate is None else certificates.report(certificate, timed.explanation.genome),
         )
-        found.append(timed)
+        context = {"key": jax.random.key(seed), "config": dataclasses.replace(settings, front=None), "blank": blank}
+        lines = _further.write(folder, further, classifier, photo, timed.explanation, names, **context)
+        found.append((timed, lines))
     if found:
-        Console().print(summary(photos, [timed.explanation for timed in found], names))
-        for photo, timed in zip(photos, found):
-            for line in remarks(timed, names):
+        Console().print(summary(photos, [timed.explanation for timed, _ in found], names))
+        for photo, (timed, lines) in zip(photos, found):
+            for line in (*remarks(timed, names), *lines):
                 print(f"{photo.name}: {line}")
         print(f"written to {out}{'/' + photos[0].name if len(photos) == 1 else '/<image>'}/explanation.png, .json, .npz")
     return 0 if len(photos) == len(paths) else 2

@@ -144,6 +144,31 @@ def test_a_mask_that_is_not_complete_says_so_everywhere(tmp_path, photo, capsys)
     assert "no certificate: the mask is not complete" in shown
 
 
+def test_front_several_masks_and_seeds_from_the_command_line(tmp_path, photo, capsys):
+    arguments = [*SMALL, f"image={photo}", "front=20", "several=2", "demand=sufficient", "seeds=2", f"out={tmp_path}/out"]
+    assert main(arguments) == 0
+    folder = tmp_path / "out" / "half (1)"
+    names = ("explanation", "front", "several", "stability")
+    assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for name in names for kind in ("json", "npz", "png")}
+    read = {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
+    arrays = {name: dict(np.load(folder / f"{name}.npz")) for name in names}
+
+    front, masks = read["front"], arrays["front"]["masks"]
+    assert front["area"] == sorted(front["area"]) and front["confidence"] == sorted(front["confidence"]) and len(masks) > 0
+    np.testing.assert_allclose(masks.mean((1, 2)), front["area"], rtol=1e-6)
+    assert front["confidence"][-1] >= read["explanation"]["masked_confidence"] - 1e-5
+    several, masks = read["several"], arrays["several"]["masks"]
+    assert several["demanded"] == ["sufficient"] * 2 and all(mask["sufficient"] for mask in several["masks"])
+    assert several["shared"][1] == pytest.approx((masks[0] & masks[1]).sum() / masks[1].sum())
+    stable = read["stability"]
+    assert stable["seeds"] == 2 and stable["area"]["mean"] == pytest.approx(arrays["stability"]["area"].mean())
+    for name in names:
+        with Image.open(folder / f"{name}.png") as picture:
+            assert min(picture.size) > 300
+    shown = capsys.readouterr().out
+    assert "half (1): front of " in shown and "half (1): 2 seeds, " in shown and "of 2 masks complete" in shown
+
+
 def test_one_bad_image_does_not_stop_the_others(tmp_path, photo, capsys):
     bad = tmp_path / "broken.jpg"
     bad.write_text("no picture")
@@ -178,6 +203,10 @@ BAD = {
     "contrast unknown": (["contrast=dork left"], "no class is called 'dork left'; near: 0 dark left"),
     "contrast with itself": (["label=1", "contrast=bright"], "image 0 is to explain class 1 against itself: give another"),
     "prune nothing": (["prune=0"], "budget is 0: give a whole number of evaluations from 1"),
+    "no bins": (["front=0"], "front is 0: give a whole number from 1, or null"),
+    "one of several": (["several=1"], "several is 1: give a whole number from 2"),
+    "one seed": (["seeds=1"], "seeds is 1: give a whole number from 2"),
+    "demand unknown": (["demand=small"], "demand is 'small': give complete or sufficient"),
     "label ambiguous": (["label=left"], "fits several classes: choose from 0 dark left, 1 bright left"),
     "population zero": (["preset.stages.gross.population=0"], "'gross': population is 0"),
     "population negative": (["preset.stages.fine.population=-4"], "'fine': population is -4"),
@@ -199,7 +228,7 @@ BAD = {
     "unknown preset": (["preset=nonsense"], "unknown preset 'nonsense': choose from dissertation, evomask"),
     "unknown model": (["model=nonsense"], "unknown model 'nonsense': choose from blackbox, cifar10, custom, efficientnet_lite0, imagenette, trained"),
     "unknown fill": (["fill=nonsense"], "unknown fill 'nonsense': choose from black, blur, grey, mean, noise, several, white"),
-    "unknown key": (["imgae=a.jpg"], "unknown key 'imgae': choose from budget, certify, contrast, crossover, fill, fitness, image, label"),
+    "unknown key": (["imgae=a.jpg"], "unknown key 'imgae': choose from budget, certify, contrast, crossover, demand, disjoint, fill, fitness, front, image, label"),
     "unknown nested key": (["preset.budgt=3"], "unknown key 'preset.budgt': choose from preset.batch_size, preset.budget, "),
     "dashes": (["--image=a.jpg"], "no flag is called --image: write image=..., without dashes"),
     "no key at all": (["a.jpg"], "a.jpg"),
