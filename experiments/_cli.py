@@ -25,8 +25,8 @@ FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"  # the user wants tr
 BAD_INPUT = (InputError, OSError, HydraException, OmegaConfBaseException)
 
 
-def run(task: Callable[[DictConfig], int], config_name: str, argv: Sequence[str] | None = None) -> int:
-    """Compose `conf/<config_name>.yaml` with the overrides in `argv` (default: the command line) and run the task.
+def run(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | None = None, folder: Path = CONF) -> int:
+    """Compose `<folder>/<name>.yaml` with the overrides in `argv` (default: the command line) and run the task.
 
     Returns:
       The exit code: that of the task, 2 after bad input (reported on one line of stderr), 130 after an interruption.
@@ -38,20 +38,20 @@ def run(task: Callable[[DictConfig], int], config_name: str, argv: Sequence[str]
     codes: list[int] = []
 
     def job(config: DictConfig) -> None:  # one of several in a sweep; its failure does not stop the others
-        codes.append(_guard(lambda: task(config), config_name))
+        codes.append(_guard(lambda: task(config), folder / name))
 
     def main() -> int:
-        _refuse_dashes(argv, config_name)
+        _refuse_dashes(argv, folder / name)
         # Hydra reads sys.argv, and prints and exits by itself unless this variable is set.
-        with mock.patch.object(sys, "argv", [config_name, *quote(argv)]):
+        with mock.patch.object(sys, "argv", [name, *quote(argv)]):
             with mock.patch.dict(os.environ, HYDRA_FULL_ERROR="1"):
-                hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
+                hydra.main(version_base="1.3", config_path=str(folder), config_name=name)(job)()
         return max(codes, default=0)
 
-    return _guard(main, config_name)
+    return _guard(main, folder / name)
 
 
-def _guard(function: Callable[[], int], config_name: str) -> int:
+def _guard(function: Callable[[], int], config: Path) -> int:
     """The function's exit code, or what its exception means."""
     try:
         return function()
@@ -63,14 +63,14 @@ def _guard(function: Callable[[], int], config_name: str) -> int:
     except BAD_INPUT as error:
         if FULL_ERROR:
             raise
-        report(f"error: {explain_error(error, config_name)}")
+        report(f"error: {explain_error(error, config)}")
         return 2
 
 
-def _refuse_dashes(argv: Sequence[str], config_name: str) -> None:
+def _refuse_dashes(argv: Sequence[str], config: Path) -> None:
     """The commonest slip, `--image my.jpg`, for which argparse has only a page of usage."""
-    config = OmegaConf.load(CONF / f"{config_name}.yaml")
-    keys = {*config, *(key for item in config.defaults if isinstance(item, DictConfig) for key in item)}
+    defaults = OmegaConf.load(config.with_suffix(".yaml"))
+    keys = {*defaults, *(key for item in defaults.defaults if isinstance(item, DictConfig) for key in item)}
     for argument in argv:
         name = argument.lstrip("-").partition("=")[0]
         if argument.startswith("-") and name in keys:
@@ -141,23 +141,23 @@ def _quoted(value: str) -> str:
     return "'" + re.sub(r"(\\*)'", r"\1\1\\'", re.sub(r"(\\+)$", r"\1\1", value)) + "'"
 
 
-def explain_error(error: Exception, config_name: str) -> str:
+def explain_error(error: Exception, config: Path) -> str:
     """What was wrong, in one line; what could have been given instead, where Hydra knows only that it was wrong."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return f"unknown {group} {name!r}: choose from {', '.join(error.options)}"
     unknown = re.search(r"Could not override '([^']+)'", str(error))
     if isinstance(error, ConfigCompositionException) and unknown:
-        return f"unknown key {unknown[1]!r}: choose from {', '.join(_keys(config_name, unknown[1]))}"
+        return f"unknown key {unknown[1]!r}: choose from {', '.join(_keys(config, unknown[1]))}"
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override}: write key=value, special characters in quotes: key='\"a, b\"'"
     return str(error) or type(error).__name__
 
 
-def _keys(config_name: str, unknown: str) -> list[str]:
+def _keys(path: Path, unknown: str) -> list[str]:
     """The keys beside `unknown` in the default configuration, as far down as its path exists; at the top, groups too."""
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra.compose(config_name, return_hydra_config=True)
+    with hydra.initialize_config_dir(str(path.parent), version_base="1.3"):
+        config = hydra.compose(path.name, return_hydra_config=True)
     parent = unknown.rpartition(".")[0]
     node = OmegaConf.select(config, parent) if parent else None
     if isinstance(node, DictConfig):

@@ -9,12 +9,13 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
 import jax
 import numpy as np
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from evomask import training
@@ -52,7 +53,7 @@ def progress_bar(total: int, per_epoch: int, batch_size: int):
     def on_step(state: training.TrainState, done: int) -> None:
         nonlocal last
         end = done % per_epoch == 0
-        if done % 10 and not end and last is not None:
+        if last is not None and not end and (bar.disable or done % 10):
             return
         epoch, now = (done - 1) // per_epoch, (done, time.perf_counter())
         loss, accuracy = float(state.loss[done - 1]), float(state.accuracy[done - 1])
@@ -96,7 +97,7 @@ def machine() -> str:
     return f"{len(os.sched_getaffinity(0))} CPU cores" if device.platform == "cpu" else device.device_kind
 
 
-def train(config) -> None:
+def train(config: DictConfig) -> None:
     recipe = _cli.instantiate(config.recipe)
     train, test = _cli.instantiate(config.data)
     trainable = hydra.utils.instantiate(config.model, num_classes=len(train.names), _convert_="all")
@@ -123,19 +124,19 @@ def train(config) -> None:
     print(f"weights {out / config.name}.safetensors, card {out / config.name}.md")
 
 
-@hydra.main(version_base="1.3", config_path="../conf/train", config_name="train")
-def main(config) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs with these overrides (default: the command line) and returns the exit code."""
+    return _cli.run(train_or_stop, "train", argv, _cli.CONF / "train")
+
+
+def train_or_stop(config: DictConfig) -> int:
     try:
         train(config)
     except training.Interrupted as stopped:
         _cli.report(f"{stopped}; the same command goes on from there")
-        sys.exit(130)
-    except _cli.BAD_INPUT as error:
-        if _cli.FULL_ERROR:
-            raise
-        _cli.report(f"error: {error}")
-        sys.exit(2)
+        return 130
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

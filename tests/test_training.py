@@ -268,3 +268,17 @@ def test_interrupts_are_noticed_once():
             signal.raise_signal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["recipe=nothing"], "unknown recipe 'nothing': choose from cifar10"),
+        (["recipe=digits", "recipe.epoch=3"], "unknown key 'recipe.epoch': choose from recipe.batch_size, recipe.epochs"),
+        (["recipe=digits", "recipe.epochs=0"], "0 epochs and batches of 64: both must be at least 1"),
+    ],
+)
+def test_bad_options_are_one_line(tmp_path, capsys, overrides, message):
+    assert command.main([*overrides, f"out={tmp_path}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
