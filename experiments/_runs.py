@@ -392,8 +392,8 @@ def _chunk_files(folder: Path) -> list[tuple[int, int, int, Path]]:
 def code_version() -> dict[str, Any]:
     """Commit and dirty flag of the repository, null outside of one, and a digest of the sources that decide the numbers."""
     git = lambda *args: subprocess.run(("git", "-C", str(ROOT), *args), capture_output=True, text=True)
-    sources = sorted((*ROOT.glob("evomask/**/*.py"), *ROOT.glob("experiments/_[mi]*.py")))
-    sources = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sources}
+    own = [ROOT / "experiments" / f"{name}.py" for name in ("benchmark", "_imagesets", "_measure", "_operators")]
+    sources = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in (*ROOT.glob("evomask/**/*.py"), *own)}
     try:
         commit = git("rev-parse", "HEAD")
         known = commit.returncode == 0

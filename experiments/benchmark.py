@@ -289,4 +289,6 @@ def _progress() -> Progress:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from experiments.benchmark import main as importable  # by its name, as the processes of a launcher look for it
+
+    sys.exit(importable())

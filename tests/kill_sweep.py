@@ -50,7 +50,8 @@ def tables(out: Path) -> dict[str, bytes]:
 
 
 def kill_and_resume(out: Path, kills: int, seed: int) -> dict[str, int]:
-    """Kills the sweep `kills` times, at random moments after it has begun or, in one case of four, before; then lets it finish.
+    """Kills the sweep `kills` times, at random moments after it has begun or, in one case of four, before; then two processes
+    at once bring it to its end.
 
     Returns:
       How often each status was found after a kill.
@@ -71,8 +72,12 @@ def kill_and_resume(out: Path, kills: int, seed: int) -> dict[str, int]:
         for folder in _runs.find(out, "benchmark"):
             status = _runs.status(folder)
             found[status] = found.get(status, 0) + 1
-    finish(start(out))
+    sittings = {folder: len(_runs.read_record(folder)["sittings"]) for folder in _runs.find(out, "benchmark")}
+    said = [finish(process) for process in [start(out), start(out)]]
     assert kept.items() <= chunks(out).items()
+    assert sum(text.count("another process") + text.count("finished before") for text in said) >= RUNS
+    for folder in _runs.find(out, "benchmark"):
+        assert len(_runs.read_record(folder)["sittings"]) <= sittings.get(folder, 0) + 1, "both worked at one run"
     assert {_runs.status(folder) for folder in _runs.find(out, "benchmark")} == {"finished"}
     return found
 
