@@ -5,6 +5,7 @@
     dissertation   the published algorithm, compiled, at the same budget
     sequential     the same as a plain loop, one image at a time (experiments/sequential.py); same masks, same evaluations
     rise           RISE with the settings of its paper
+    blackbox       `explain` with a Python function that sleeps 1 ms for each batch of 32 x 32 pixels, beside its calls alone
     frameworks     the forward passes in PyTorch and ONNX Runtime with the same weights, where these are installed
 
 A machine whose speed drifts treats all of them alike, since every round runs each once, and a ratio is taken round by round.
@@ -39,7 +40,7 @@ from evomask.types import Classifier, Explanation, InputError
 from experiments import _cli, rivals, sequential
 from experiments.explain import build_config
 
-RUNS = ("forward", "explain", "dissertation", "sequential", "rise", "frameworks")
+RUNS = ("forward", "explain", "dissertation", "sequential", "rise", "blackbox", "frameworks")
 KEY = 0  # the seed of everything that draws
 
 
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def measure(config: DictConfig) -> int:
     """Times everybody on the shipped photograph and prints what they took, and the ratios that matter."""
-    for name in ("pairs", "rise"):
+    for name in ("pairs", "rise", "naps"):
         if not isinstance(config[name], int) or config[name] < 1:
             raise InputError(f"{name} is {config[name]!r}: give a whole number of 1 or more")
     unknown = set(config.runs) - set(RUNS)
@@ -110,8 +111,31 @@ def contestants(classifier: Classifier, image: np.ndarray, settings: Config, con
             compiled = jax.jit(method).lower(classifier, image, label, key).compile()
             yield Contestant(name, functools.partial(compiled, classifier, image, label, key), config.rise, since(),
                              used_bytes(compiled))
+        elif name == "blackbox":
+            yield from napping(config.naps)
         elif name == "frameworks":
             yield from frameworks(classifier, image, settings.evaluations, config.batches)
+
+
+def napping(budget: int) -> Iterator[Contestant]:
+    """A black box that only sleeps, called as often and with batches as large as a search does it, and the search."""
+    config, image = presets.evomask(budget), np.full((32, 32, 3), 0.5, np.float32)
+
+    def nap(batch: np.ndarray) -> np.ndarray:
+        time.sleep(1e-3)
+        return 9 * batch.mean((1, 2))[:, :2]
+
+    def alone() -> None:
+        for stage in config.stages:
+            batch = np.repeat(image[None], config.generation_cost(stage), axis=0)
+            for _ in range(stage.generations + 1):
+                nap(batch)
+
+    box = evomask.BlackBox(nap, 2)
+    yield Contestant("naps alone", alone, config.evaluations, 0.0)
+    seconds = evomask.precompile(box, image[None], config=config)
+    run = functools.partial(evomask.explain, box, image[None], key=jax.random.key(KEY), config=config)
+    yield Contestant("black box", run, config.evaluations, seconds)
 
 
 def frameworks(classifier: Classifier, image: np.ndarray, num: int, sizes: Sequence[int]) -> Iterator[Contestant]:
@@ -236,7 +260,9 @@ def ratios(taking_part: Sequence[Contestant], times: dict[str, np.ndarray], resu
             add("sequential / explain, to an equal mask", times["sequential"] / (share * times["explain"]))
     if {"rise", "explain"} <= each.keys():
         add("rise / explain, one explanation", times["rise"] / times["explain"])
-    for name in each.keys() - set(RUNS):
+    if "black box" in each:
+        add("black box / naps alone", each["black box"] / each["naps alone"])
+    for name in each.keys() - {*RUNS, "black box", "naps alone"}:
         if "forward" in each:
             add(f"{name} / forward, per image", each[name] / each["forward"])
     return out

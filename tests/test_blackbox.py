@@ -23,6 +23,8 @@ from sklearn.linear_model import LogisticRegression
 
 import evomask
 from evomask import fitness, operators, validate
+from evomask.baselines import RISE
+from evomask.budget import Account
 from evomask.classifiers import blackbox
 from evomask.classifiers.blackbox import BlackBox, own_errors
 from evomask.config import Config
@@ -220,6 +222,18 @@ def test_an_exception_comes_out_as_itself(service, call, caplog, capfd):
     assert len(service.sizes) == call + 1  # nothing is asked any more
     service.function = logits
     assert explain().complete.all()  # no trace is left
+
+
+@pytest.mark.parametrize("ask", [
+    lambda: RISE()(BOX, IMAGES[:1], [1], key=KEY, budget=8),
+    lambda: Account(BOX, 8)(IMAGES),
+], ids=["compiled", "on the host"])
+def test_baselines_let_an_exception_out_as_well(service, ask):
+    error = Overheated(7, "rack 3")
+    service.function = dies_at(0, error)
+    with pytest.raises(Overheated) as caught:
+        ask()
+    assert caught.value is error
 
 
 def test_the_cause_of_an_exception_is_kept():

@@ -53,10 +53,10 @@ def test_everybody_takes_part(tmp_path, capsys):
     out = capsys.readouterr().out
     rows = {line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:-1]] for line in out.splitlines()
             if line.startswith("│")}
-    assert {name: rows[name][1] for name in speed.RUNS[:-1]} == {
+    assert {name: rows[name][1] for name in speed.RUNS[:-2]} == {
         "forward": "320", "explain": "320", "dissertation": "320", "sequential": "320", "rise": "20",
     }
-    assert all(float(rows[name][2]) > 0 for name in speed.RUNS[:-1])
+    assert all(float(rows[name][2]) > 0 for name in speed.RUNS[:-2])
     quotient = float(rows["sequential"][4]) / float(rows["dissertation"][4])
     assert float(rows["sequential / dissertation, same evaluations"][0]) == pytest.approx(quotient, rel=0.2)
     assert "sequential / explain, to an equal mask" in rows and "rise / explain, one explanation" in rows
@@ -173,6 +173,23 @@ def test_frameworks_run_at_their_best_batch(monkeypatch):
     assert sizes == [2, 2, 1]
 
 
+def test_naps_are_those_of_the_search(monkeypatch):
+    naps = []
+    monkeypatch.setattr(speed.time, "sleep", naps.append)
+    alone, search = speed.napping(192)
+    settings = presets.evomask(192)
+    generations = sum(stage.generations + 1 for stage in settings.stages)
+    naps.clear()
+    alone.run()
+    assert naps == [1e-3] * generations and alone.images == search.images == settings.evaluations
+    naps.clear()
+    search.run()
+    assert generations < len(naps) < generations + 40  # and the verification, one image at a time
+    times = {"naps alone": np.array([1.0]), "black box": np.array([1.04])}
+    cells = [list(column.cells) for column in speed.ratios([alone, search], times, {}).columns]
+    assert cells[0] == ["black box / naps alone"] and cells[1] == ["1.04"]
+
+
 def test_the_memory_of_a_stream(tmp_path, capfd):
     """In a process of its own, which knows nothing of the settings of these tests."""
     command = ["model=trained", f"model.path={write_tiny(tmp_path)}", "preset=dissertation", "budget=320"]
@@ -186,7 +203,8 @@ def test_the_memory_of_a_stream(tmp_path, capfd):
     [
         ("pairs=0", "pairs is 0: give a whole number of 1 or more"),
         ("rise=0", "rise is 0: give a whole number of 1 or more"),
-        ("runs=[walk]", "runs has walk: choose from forward, explain, dissertation, sequential, rise, frameworks"),
+        ("naps=0.5", "naps is 0.5: give a whole number of 1 or more"),
+        ("runs=[walk]", "runs has walk: choose from forward, explain, dissertation, sequential, rise, blackbox, frameworks"),
         ("stream=[0]", "stream has 0: give whole numbers of images"),
     ],
 )
