@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from evomask.types import InputError
 
 CONF = Path(__file__).parent.parent / "conf"
-LITERAL = ("image", "label", "contrast", "out")  # keys whose value is text, whatever commas, blanks and brackets are in it
+LITERAL = ("image", "label", "contrast", "out", "where")  # keys whose value is text, whatever commas, blanks and brackets are in it
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "evomask"  # compiled programs without callbacks, see JAX
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"  # the user wants tracebacks
 BAD_INPUT = (InputError, OSError, HydraException, OmegaConfBaseException)
