@@ -1,4 +1,4 @@
-"""A sweep that is killed again and again: `PYTHONPATH=tests python tests/kill_sweep.py 20` does it twenty times.
+"""A sweep that is killed again and again: `PYTHONPATH=. python tests/kill_sweep.py 20` does it twenty times.
 
 What comes out must be, byte for byte, what an undisturbed sweep leaves, and no chunk that was there may be made again.
 """
