@@ -120,7 +120,7 @@ def explanation_figure(
     convergence(curve, explanation.history, dict(zip(stages, ends)))
     notes = _axes(figure, figure.get_figwidth() - notes_width, 0.3, notes_width, 1.9)
     notes.axis("off")
-    notes.text(0, 1, _notes(explanation, explained, minimal), va="top", fontsize=10, linespacing=1.4, parse_math=False)
+    notes.text(0, 1, _notes(explanation, explained, minimal), va="top", fontsize=10, linespacing=1.3, parse_math=False)
     return figure
 
 
@@ -317,6 +317,8 @@ def _notes(explanation: Explanation, explained: str, minimal: bool | None) -> st
         f"complete under   {named}",
         textwrap.fill(STATUS[Status(int(explanation.status))], 44),
     ]
+    if explanation.contrast >= 0:
+        lines.insert(1, "confidences are shares between the two")
     if minimal is not None:
         lines.insert(2, f"1-minimal   {'yes' if minimal else 'not certified'}")
     return "\n".join(lines)
