@@ -80,6 +80,10 @@ class Sweep(NamedTuple):
         matches = lambda cell: all(cell.values[key] == value for key, value in chosen.items())
         return next((index for index in group if self.cells[index].sound and matches(self.cells[index])), None)
 
+    def is_ours(self, cell: Cell) -> bool:
+        """Whether others are compared with this one."""
+        return any(index is not None and self.cells[index] is cell for index in map(self.ours, self.groups()))
+
 
 def short(key: str) -> str:
     """A key without what goes without saying.

@@ -92,9 +92,9 @@ def grid(sweep: Sweep, most: int) -> Figure | None:
     arrays = [_runs.arrays(cell.folder, "mask", "score") for cell in cells]
     count = min(most, len(known["images"]))
     tall = PANEL * known["images"].shape[1] / known["images"].shape[2]
-    step = 2 * tall + 0.78
+    step = 2 * tall + 0.58
     left = 0.08
-    figure = Figure(figsize=(left + (len(cells) + 1) * (PANEL + 0.12) + 0.1, 0.45 + count * step))
+    figure = Figure(figsize=(left + (len(cells) + 1) * (PANEL + 0.12) + 0.1, 0.5 + count * step))
     for row in range(count):
         image = known["images"][row].astype(np.float32) / 255
         above = figure.get_figheight() - 0.35 - row * step - tall
@@ -104,8 +104,8 @@ def grid(sweep: Sweep, most: int) -> Figure | None:
         for column, (cell, found) in enumerate(zip(cells, arrays), 1):
             place = left + column * (PANEL + 0.12)
             line = cell.run.rows.iloc[row]
-            blank = _blank(cell, image, int(line["seed"]))
-            masked = np.where(found["mask"][row][..., None], image, blank)
+            filled = blank(cell, image, int(line["seed"]))
+            masked = np.where(found["mask"][row][..., None], image, filled)
             panel = _picture(figure, place, above, tall, masked, shorten(cell.title, 16) if row == 0 else "")
             name = known["classes"][line["masked_label"]]
             _say(panel, name, line["masked_confidence"], f", {line['area']:.0%}{'' if line['complete'] else ' †'}")
@@ -116,7 +116,7 @@ def grid(sweep: Sweep, most: int) -> Figure | None:
     return figure
 
 
-def _blank(cell: Cell, image: np.ndarray, seed: int) -> np.ndarray:
+def blank(cell: Cell, image: np.ndarray, seed: int) -> np.ndarray:
     """What the method's masked image shows where the mask is not: the first fill of the run."""
     fill = _cli.instantiate(OmegaConf.create(cell.run.config["preset"]["fill"]))
     fill = fill if isinstance(fill, tuple) else (fill,)
@@ -171,7 +171,7 @@ def convergence(sweep: Sweep, most: int) -> Figure | None:
         spent = found[names[0]][0]
         for panel, name in zip(axes, names[1:]):
             _curve(panel, spent, by_image(cell, found[name]), style, cell.title, max(len(spent) // 8, 1))
-    for panel, name in zip(axes, ("area", "confidence", "constraints met (share)")):
+    for panel, name in zip(axes, ("area", "confidence", "constraints met\n(share of images)")):
         panel.set_ylabel(name)
         panel.set_ylim(0, 1.03)
     axes[-1].set(xlabel="evaluations", xlim=(0, None))
@@ -185,11 +185,13 @@ def front(sweep: Sweep, most: int) -> Figure | None:
     figure = Figure(figsize=(7.2, 4.0))
     axes = figure.subplots(gridspec_kw={"left": 0.09, "right": 0.7, "top": 0.97, "bottom": 0.13})
     at = np.linspace(0, 1, POINTS + 1)
+    ours = {number for number, cell in enumerate(sweep.sound) if sweep.is_ours(cell)}
     for number, cell in enumerate(sweep.sound):
         found, style = _runs.arrays(cell.folder, "prefix_area", "prefix_confidence"), look(number)
         pairs = zip(found["prefix_area"], found["prefix_confidence"])
         values = np.stack([np.interp(at, area, confidence) for area, confidence in pairs])
-        _curve(axes, at, by_image(cell, values), style, cell.title, POINTS // 6, 3 * number)
+        banded = len(sweep.sound) <= 3 or number in ours  # more bands than that hide each other
+        _curve(axes, at, by_image(cell, values), style, cell.title, POINTS // 6, 3 * number, banded)
         place = per_image(cell.run, "area").mean(), per_image(cell.run, "masked_confidence").mean()
         axes.plot(*place, style.marker, color=style.colour, markersize=10, markeredgecolor="white", markeredgewidth=1.2, zorder=5)
     axes.set(xlabel="area kept (fraction of the pixels)", ylabel="confidence in the explained class", xlim=(0, 1), ylim=(0, 1.03))
@@ -229,10 +231,9 @@ def bars(sweep: Sweep, most: int) -> Figure | None:
     bottom = 0.62 / figure.get_figheight()
     axes = figure.subplots(1, 2, sharey=True, gridspec_kw={"left": 0.3, "right": 0.97, "bottom": bottom, "top": 1 - 0.2 * bottom,
                                                            "wspace": 0.1})
-    ours = {sweep.ours(group) for group in sweep.groups()}
     for place, cell in enumerate(cells):
-        special = any(index is not None and sweep.cells[index] is cell for index in ours)
-        fill = {"color": "#0072b2" if special else "#c9d6df", "edgecolor": "black", "linewidth": 0.6, "hatch": "///" if special else ""}
+        special = sweep.is_ours(cell)
+        fill = {"color": "#56b4e9" if special else "#c9d6df", "edgecolor": "black", "linewidth": 0.6, "hatch": "///" if special else ""}
         for panel, values in zip(axes, (per_image(cell.run, "complete_area", 1.0), per_image(cell.run, "complete"))):
             found = statistics.bootstrap(values, seed=SEED)
             errors = [[max(found.value - found.low, 0)], [max(found.high - found.value, 0)]]
@@ -242,15 +243,18 @@ def bars(sweep: Sweep, most: int) -> Figure | None:
     axes[0].set(xlabel="complete area, failures as 1", xlim=(0, 1.03))
     axes[1].set(xlabel="share of complete explanations", xlim=(0, 1.03))
     for panel in axes:
+        panel.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
         panel.grid(axis="x", alpha=0.3)
         panel.set_axisbelow(True)
     return figure
 
 
-def _curve(axes: Axes, x: np.ndarray, values: np.ndarray, style: Look, label: str, every: int, first: int = 0) -> None:
+def _curve(axes: Axes, x: np.ndarray, values: np.ndarray, style: Look, label: str, every: int, first: int = 0,
+           banded: bool = True) -> None:
     """Mean and interval over the images; markers at some of the points only."""
     mean, low, high = band(values)
-    axes.fill_between(x, low, high, color=style.colour, alpha=0.13, linewidth=0)
+    if banded:
+        axes.fill_between(x, low, high, color=style.colour, alpha=0.13, linewidth=0)
     axes.plot(x, mean, marker=style.marker, linestyle=style.dashes, color=style.colour, label=label, markersize=4.5,
               linewidth=1.4, markevery=(first % every, every))
     axes.grid(alpha=0.3)
