@@ -151,9 +151,12 @@ def parse(where: str | None) -> dict[str, list[str]]:
     return found
 
 
-def expected(experiment: str) -> list[dict[str, str]]:
-    """The cells that the experiment's own sweep stands for."""
-    return _product(_declared(experiment)[1])
+def not_begun(runs: str | Path, experiment: str) -> list[dict[str, str]]:
+    """The cells of the experiment's own sweep for which there is no run, whatever else was overridden."""
+    params = _declared(experiment)[1]
+    folders = _runs.find(runs, experiment) if params else []
+    begun = [{key: _value(_runs.read_record(folder), _config(folder), key) for key in params} for folder in folders]
+    return [values for values in _product(params) if params and values not in begun]
 
 
 def describe(record: Mapping[str, Any]) -> str:

@@ -196,6 +196,15 @@ def done(folder: str | Path) -> tuple[int, int]:
     return finished, record["images"]["num"] * len(record["seeds"])
 
 
+def pace(folder: str | Path) -> float | None:
+    """Seconds that an explanation of this run has taken so far, without compiling; None as long as there is none."""
+    seconds, count = 0.0, 0
+    for _, start, stop, path in _chunk_files(Path(folder)):
+        with np.load(path) as chunk:
+            seconds, count = seconds + float(chunk["seconds"]), count + stop - start
+    return seconds / count if count else None
+
+
 def load(folder: str | Path) -> Run:
     """Reads a finished run; InputError, with its status, for any other."""
     folder = Path(folder)

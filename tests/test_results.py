@@ -1,0 +1,502 @@
+"""Tables, figures, the report page and the overview, from run folders that are written here without any search."""
+
+import base64
+import html.parser
+import io
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from evomask import statistics
+from evomask.types import InputError
+from experiments import _cells, _cli, _runs, figures, report, status, tables
+
+SIDE, NUM = 8, 5
+CLASSES = np.array(["cat", "dog", "</script><b>bird"])
+METHODS = ("evomask", "dissertation", "gradcam", "lime", "shap")  # of the experiment dissertation_cifar10
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def images(num=NUM, salt=0):
+    rng = np.random.default_rng(salt)
+    pixels = rng.integers(0, 256, (num, SIDE, SIDE, 3), np.uint8)
+    return {"images": pixels, "labels": np.arange(num, dtype=np.int32) % 3,
+            "names": np.array([f"picture_{i}" for i in range(num)]), "classes": CLASSES}  # fmt: skip
+
+
+def chunk(known, start, stop, seed, method, areas, spent, history):
+    """Rows, cuts and arrays for images start .. stop - 1. NaN in `areas`: a mask of a quarter that is not complete."""
+    count, rng = stop - start, np.random.default_rng([seed, start, len(method)])
+    area = np.array(areas[start:stop], np.float32)
+    complete, kept = np.isfinite(area), np.where(np.isfinite(area), area, np.float32(0.25))
+    labels, same = known["labels"][start:stop], lambda value: np.full(count, value)
+    mask = np.arange(SIDE * SIDE).reshape(1, SIDE, SIDE) < (kept * SIDE * SIDE).round()[:, None, None]
+    with np.errstate(divide="ignore"):
+        cp = np.where(kept > 0, 0.5 / kept, np.inf).astype(np.float32)
+    values = {
+        "image": known["names"][start:stop], "index": np.arange(start, stop), "seed": same(seed), "method": same(method),
+        "label": labels, "label_name": CLASSES[labels], "predicted": labels, "predicted_name": CLASSES[labels],
+        "confidence": same(0.9), "blank_confidence": same(0.1), "blank_label": same(0),
+        "rule": same("own"), "area": kept, "masked_confidence": same(0.5), "masked_label": np.where(complete, labels, 0),
+        "inverse_confidence": same(0.2), "inverse_label": same(1), "cp": cp, "cp_floored": 0.5 / np.maximum(kept, 0.05),
+        "sufficient": complete, "necessary": same(True), "complete": complete, "complete_area": area,
+        "status": np.where(complete, "complete", "not_sufficient"), "reason": same("found"), "cut_evaluations": same(0),
+        "iou": same(np.nan), "precision": same(np.nan), "recall": same(np.nan),
+        "evaluations": same(spent), "forward": same(spent), "backward": same(0),
+        "insertion_auc": rng.random(count), "deletion_auc": same(0.25), "gini": same(0.5),
+        "pointing_game": same(np.nan), "energy": same(np.nan),
+    }  # fmt: skip
+    arrays = {
+        "score": rng.random((count, SIDE, SIDE)).astype(np.float16), "mask": mask,
+        "prefix_area": np.broadcast_to(np.linspace(0.1, 1, 10, dtype=np.float32), (count, 10)),
+        "prefix_confidence": rng.random((count, 10)).astype(np.float32),
+    }  # fmt: skip
+    if history:
+        arrays |= {"history_evaluations": np.broadcast_to(np.arange(10, 50, 10, dtype=np.int32), (count, 4)),
+                   "history_area": rng.random((count, 4)).astype(np.float32),
+                   "history_confidence": rng.random((count, 4)).astype(np.float32),
+                   "history_feasible": np.ones((count, 4), bool)}  # fmt: skip
+    return _runs.Chunk({name: values[name] for name in _runs.ROWS}, {name: values[name] for name in _runs.CUTS}, arrays)
+
+
+def make(out, experiment="dissertation_cifar10", *, method="evomask", areas=(0.25,) * NUM, budget=100, spent=50, seeds=(0,), code="a",
+         num=NUM, salt=0, state="finished", error=None, done=None, choices=(), name=None, **overrides):
+    """A run folder, written by the functions that write real ones."""
+    known, folder = images(num, salt), out / experiment
+    overrides = {"method": method, "budget": str(budget)} | {key.replace("__", "."): str(value) for key, value in overrides.items()}
+    ours = method in ("evomask", "dissertation")
+    config = {"method": {"_target_": "evomask.explain" if ours else "evomask.baselines.Other"}, "cut_steps": 8, "auc_steps": 8,
+              "cut_areas": [0.1], "budget": budget, "seeds": list(seeds),
+              "preset": {"fill": {"_target_": "evomask.fills.Constant", "value": 0.0}, "confidence_ratio": 0.9}}  # fmt: skip
+    file = _runs.write_images(_runs.records.prepare_folder(folder), known)
+    record = {
+        "schema": 1, "status": "running", "error": None, "experiment": experiment, "method": method, "overrides": overrides,
+        "hash": name or _runs.digest([overrides, code, salt]), "budget": budget, "seeds": list(seeds), "weights": "w", "device": "cpu",
+        "choices": {"method": method, "data": "samples", "model": "cifar10", "fill": "black", **dict(choices)},
+        "images": {"file": file, "num": num, "left_out": 0}, "versions": {"python": "3.11", "jax": "0.10"},
+        "code": {"commit": code * 40, "dirty": False, "digest": code},
+    }  # fmt: skip
+    run = folder / record["hash"]
+    with _runs.locked(run, wait=False):
+        record = _runs.begin(run, record, OmegaConf.to_yaml(OmegaConf.create(config)), again=False)
+        for seed in seeds:
+            for start in range(0, num if done is None else done, 2):
+                stop = min(start + 2, num)
+                made = chunk(known, start, stop, seed, method, areas[seed] if isinstance(areas, dict) else areas, spent, ours)
+                _runs.write_chunk(run, seed, start, stop, made, 2.0)
+        if state == "finished":
+            _runs.merge(run)
+        problem = {"type": "ValueError", "message": error, "traceback": ""} if error else None
+        _runs.write_record(run, record | {"status": state, "error": problem})
+    return run
+
+
+AREAS = {
+    "evomask": (0.125, 0.25, 0.125, 0.25, 0.0),
+    "dissertation": (np.nan, 0.5, np.nan, 0.5, 0.5),
+    "gradcam": (0.5, 0.5, 0.75, 0.5, 0.25),
+    "lime": (0.5, 0.25, 0.25, 0.5, 0.5),
+    "shap": (1.0, 1.0, 1.0, 1.0, 1.0),
+}
+
+
+def sweep(out, **changed):
+    """The five runs of dissertation_cifar10; `changed` is {method: other arguments, or None for none}."""
+    for method in METHODS:
+        if changed.get(method, {}) is not None:
+            make(out, **{"method": method, "areas": AREAS[method]} | changed.get(method, {}))
+    return out
+
+
+def cell(frame, method, name):
+    return frame.set_index("method").loc[method, name]
+
+
+# ------------------------------------------------------------------------------------------------------------ tables
+
+
+def test_the_numbers_of_a_table(tmp_path):
+    found = _cells.gather(sweep(tmp_path), "dissertation_cifar10")
+    table = tables.summary(found, tables.COLUMNS)
+    numbers, text = table.numbers, table.text
+    assert numbers["method"].tolist() == list(METHODS) and numbers["images"].tolist() == [NUM] * 5
+    assert numbers["complete"].tolist() == pytest.approx([1.0, 0.6, 1.0, 1.0, 1.0])
+    assert numbers["complete area"].tolist() == pytest.approx([0.15, 0.5, 0.5, 0.4, 1.0])
+    assert numbers["failures as 1"].tolist() == pytest.approx([0.15, 0.7, 0.5, 0.4, 1.0])
+    assert cell(numbers, "dissertation", "keeps class") == pytest.approx(0.8)  # 0 is predicted, which is the label of one of two
+    assert np.isinf(cell(numbers, "evomask", "CP mean")) and cell(text, "evomask", "CP mean") == "∞"
+    assert cell(numbers, "evomask", "CP median") == pytest.approx(4.0)
+    assert cell(numbers, "shap", "deletion") == pytest.approx(0.25) and "IoU" not in text
+    interval = statistics.bootstrap(AREAS["gradcam"], seed=0)
+    assert cell(numbers, "gradcam", "complete area low") == interval.low and cell(numbers, "gradcam", "complete area high") == interval.high
+    assert cell(text, "Grad-CAM", "complete area") == f"50.0 % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    rivals = {name: [1.0 if np.isnan(x) else x for x in AREAS[name]] for name in METHODS[1:]}
+    for expected in statistics.compare(AREAS["evomask"], rivals, seed=0):
+        assert cell(numbers, expected.rival, "p") == expected.p_holm
+    assert cell(text, "evomask", "p") == "*"
+    best = table.best.set_axis(METHODS)
+    assert best["failures as 1"].tolist() == [True, False, False, False, False]
+    assert best["complete"].tolist() == [True, False, True, True, True] and not best["method"].any() and not best["p"].any()
+
+
+def test_seeds_of_an_image_are_one_observation(tmp_path):
+    areas = {0: (0.1, 0.1, 0.1, 0.1, 0.1), 7: (0.3, np.nan, 0.3, 0.3, 0.3)}
+    run = _runs.load(make(tmp_path, "mine", seeds=(0, 7), areas=areas))
+    assert tables.per_image(run, "complete_area", 1.0) == pytest.approx([0.2, 0.55, 0.2, 0.2, 0.2])
+    made = tables.quantities(run)
+    assert made["images"] == NUM and made["complete"] == pytest.approx(0.9)
+    assert made["complete area"].value == pytest.approx((4 * 0.2 + 0.1) / 5)
+    assert made["failures as 1"] == statistics.bootstrap(tables.per_image(run, "complete_area", 1.0), seed=0)
+
+
+def test_files_and_layout_of_the_dissertation(tmp_path, capsys):
+    given = [f"runs={sweep(tmp_path / 'runs')}", f"out={tmp_path / 'a'}", "experiment=dissertation_cifar10", "images=2"]
+    assert tables.main(given) == 0
+    printed = capsys.readouterr().out
+    names = {f"dissertation_cifar10{part}.{kind}" for part in ("", "_images") for kind in ("md", "tex", "csv", "html")}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == names
+    assert printed == (tmp_path / "a" / "dissertation_cifar10.md").read_text()
+    lines = [line for line in printed.splitlines() if line.startswith("|")]
+    assert lines[0].startswith("| method | images | keeps class | confidence | pixels | CP mean | CP median | complete |")
+    assert len(lines) == 7 and re.search(r"^\| Grad-CAM \| 5 \| \*\*100.0 %\*\* \| \*\*0.500\*\* \| 50.0 % \|", printed, re.M)
+    latex = (tmp_path / "a" / "dissertation_cifar10_images.tex").read_text()
+    assert "\\toprule" in latex and "picture\\_0 & whole image & cat & 0.900 & 100.0 \\% & 0.90" in latex
+    assert "</script>" in latex and "\\bfseries" in latex and latex.count("whole image") == 2
+    single = pd.read_csv(tmp_path / "a" / "dissertation_cifar10_images.csv")
+    assert single["image"].tolist() == ["picture_0"] * 6 + ["picture_1"] * 6
+    assert single.loc[1, ["method", "prediction", "confidence", "pixels", "CP"]].tolist() == ["evomask", "cat", 0.5, 0.125, 4.0]
+    page = (tmp_path / "a" / "dissertation_cifar10_images.html").read_text()
+    assert "<b>bird" not in page and "<table" in page
+
+
+def test_the_same_runs_give_the_same_bytes(tmp_path):
+    for out in ("a", "b"):
+        given = [f"runs={sweep(tmp_path / out)}", "experiment=dissertation_cifar10", f"out={tmp_path / out / 'made'}"]
+        assert (tables.main(given), report.main(given), figures.main([*given, "images=1", "kind=[bars,convergence]"])) == (0, 0, 0)
+    files = sorted((tmp_path / "a" / "made").iterdir())
+    assert len(files) == 8 + 1 + 4
+    for path in files:
+        assert path.read_bytes() == (tmp_path / "b" / "made" / path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"lime": None}, "method=lime missing"),
+        ({"lime": {"state": "failed", "error": "no such layer", "done": 2}}, r"method=lime failed \(ValueError: no such layer\) in"),
+        ({"lime": {"state": "interrupted", "done": 2}}, r"method=lime unfinished, interrupted \(2 of 5 explanations\) in"),
+        ({"lime": {"state": "running", "done": 4}}, r"method=lime unfinished, killed \(4 of 5 explanations\) in"),
+        ({"lime": {"code": "b"}}, "method=lime has other code version than the others .b, not a."),
+        ({"lime": {"budget": 200}}, "method=lime has other budget than the others .200, not 100."),
+        ({"lime": {"seeds": (1,)}}, "method=lime has other seeds than the others"),
+        ({"lime": {"salt": 1}}, "method=lime has other images than the others"),
+        ({"lime": {"spent": 101}}, "method=lime overspent .lime spent 101 evaluations on an image, its budget is 100."),
+    ],
+)
+def test_cells_that_cannot_be_compared_are_refused_by_name_or_marked(changed, message, tmp_path):
+    sweep(tmp_path, **changed)
+    with pytest.raises(InputError, match=f"dissertation_cifar10 is not one whole: {message}"):
+        _cells.gather(tmp_path, "dissertation_cifar10")
+    found = _cells.gather(tmp_path, "dissertation_cifar10", mark=True)
+    table = tables.summary(found, tables.COLUMNS)
+    assert [each.sound for each in found.cells] == [True, True, True, False, True]
+    assert table.text["method"][3] == "LIME (1)" and len(table.notes) == 1 and re.search(message, table.notes[0])
+    assert not table.best.iloc[3].any() and table.text["p"][3] == "–"
+    if changed["lime"] is None or "state" in changed["lime"]:
+        assert set(table.text.iloc[3][1:]) == {"–"}
+
+
+def test_a_cell_that_is_there_twice_is_refused_and_can_be_chosen(tmp_path, capsys):
+    sweep(tmp_path)
+    make(tmp_path, method="lime", areas=AREAS["lime"], budget=200)
+    given = [f"runs={tmp_path}", "experiment=dissertation_cifar10", f"out={tmp_path / 'made'}"]
+    assert tables.main(given) == 2
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert len(errors) == 1 and "method=lime is there 2 times" in errors[0] and "budget=200" in errors[0] and "where=" in errors[0]
+    assert not (tmp_path / "made").exists() or not list((tmp_path / "made").iterdir())
+    assert tables.main([*given, "where=budget=100", "format=csv", "per_image=false"]) == 0
+    assert len(pd.read_csv(tmp_path / "made" / "dissertation_cifar10.csv")) == 5
+    assert tables.main([*given, "where=budget=200", "format=csv"]) == 2
+    assert "method=evomask missing" in capsys.readouterr().err
+    assert tables.main([*given, "where=method=evomask,shap", "format=csv", "per_image=false"]) == 0
+    assert pd.read_csv(tmp_path / "made" / "dissertation_cifar10.csv")["method"].tolist() == ["evomask", "shap"]
+
+
+def test_ablations_have_a_row_for_each_value_and_are_tested_against_the_default(tmp_path):
+    radii = ("[0.03]", "[0.06]", "[0.12]", "[0.24]", "[0.03,0.06,0.12]", "[0.06,0.12,0.24]", "[0.13,0.16,0.18]")
+    for value in reversed(radii):
+        make(tmp_path, "radii", preset__stages__gross__radii=value)
+    found = _cells.gather(tmp_path, "radii")
+    assert [each.title for each in found.cells] == list(radii)
+    table = tables.summary(found, tables.COLUMNS)
+    assert table.text["p"].tolist() == ["1.000"] * 4 + ["*", "1.000", "1.000"] and list(table.text)[0] == "gross radii"
+
+
+def test_budgets_are_compared_within_each(tmp_path):
+    for budget in (250, 500):
+        for method in ("evomask", "rise"):
+            areas = np.full(NUM, 50 / budget + 0.1 * (method == "rise"))
+            make(tmp_path, "budget", method=method, budget=budget, areas=areas)
+    found = _cells.gather(tmp_path, "budget", where="budget=250,500 method=evomask,rise")
+    table = tables.summary(found, tables.COLUMNS)
+    assert table.numbers["budget"].tolist() == ["250", "250", "500", "500"]
+    assert table.best["failures as 1"].tolist() == [True, False, True, False] and table.text["p"].tolist()[::2] == ["*", "*"]
+    figure = figures.budget(found, 1)
+    first, second = figure.axes[0].lines
+    assert first.get_xdata().tolist() == [250, 500] and first.get_ydata() == pytest.approx([0.2, 0.1])
+    assert second.get_ydata() == pytest.approx([0.3, 0.2]) and second.get_label() == "RISE"
+
+
+def test_runs_without_an_experiment_differ_in_what_was_overridden(tmp_path):
+    for method in ("rise", "evomask"):
+        make(tmp_path, "benchmark", method=method)
+    found = _cells.gather(tmp_path, "benchmark")
+    assert found.keys == ("method",) and [each.title for each in found.cells] == ["evomask", "RISE"]
+
+
+@pytest.mark.parametrize("tool", [tables, figures, report, status])
+def test_bad_input_is_one_line(tool, tmp_path, capsys):
+    make(tmp_path, "benchmark")
+    assert tool.main([f"runs={tmp_path}", "experiment=fitness"]) == 2
+    assert "no runs of experiment 'fitness' in" in (error := capsys.readouterr().err) and "benchmark" in error
+    if tool is not status:
+        assert tool.main([f"runs={tmp_path}", "experiment=benchmark", "images=0", f"out={tmp_path}"]) == 2
+        assert "images is 0: give a whole number" in capsys.readouterr().err
+
+
+def test_formats_are_checked(tmp_path, capsys):
+    make(tmp_path, "benchmark")
+    given = [f"runs={tmp_path}", "experiment=benchmark", f"out={tmp_path}"]
+    assert tables.main([*given, "format=xls"]) == 2
+    assert "format is 'xls': choose from md, tex, csv, html" in capsys.readouterr().err
+    assert figures.main([*given, "kind=budget"]) == 2
+    assert "nothing for kind=budget" in capsys.readouterr().err
+
+
+# ----------------------------------------------------------------------------------------------------------- figures
+
+
+def test_every_figure_is_written_with_text_as_text(tmp_path):
+    out = tmp_path / "made"
+    given = [f"runs={sweep(tmp_path)}", "experiment=dissertation_cifar10", f"out={out}", "images=2"]
+    assert figures.main(given) == 0
+    kinds = ("bars", "convergence", "front", "grid")
+    assert sorted(path.stem for path in out.glob("*.pdf")) == [f"dissertation_cifar10_{kind}" for kind in kinds]
+    for kind in kinds:
+        pdf = (out / f"dissertation_cifar10_{kind}.pdf").read_bytes()
+        assert pdf.startswith(b"%PDF") and b"/Type3" not in pdf and b"CIDFontType2" in pdf and b"CreationDate" not in pdf
+        with Image.open(out / f"dissertation_cifar10_{kind}.png") as picture:
+            assert np.asarray(picture.convert("L")).std() > 5
+
+
+def test_the_grid_shows_what_the_network_saw(tmp_path):
+    figure = figures.grid(_cells.gather(sweep(tmp_path), "dissertation_cifar10"), 2)
+    assert len(figure.axes) == 2 * (1 + 2 * len(METHODS))
+    image = images()["images"][0].astype(np.float32) / 255
+    original, ours = (axes.images[0].get_array() for axes in figure.axes[:2])
+    np.testing.assert_array_equal(original, image)
+    mask = np.arange(SIDE * SIDE).reshape(SIDE, SIDE) < 8  # an eighth
+    np.testing.assert_array_equal(ours, np.where(mask[..., None], image, 0))
+    assert [axes.get_title() for axes in figure.axes[:6:2]] == ["original", "", ""]
+    assert figure.axes[1].get_xlabel() == "cat\n0.50, 12%" and figure.axes[3].get_xlabel() == "cat\n0.50, 25% †"
+
+
+def test_bars_and_bands():
+    values = np.random.default_rng(0).random((7, 3))
+    mean, low, high = figures.band(values)
+    np.testing.assert_allclose(mean, values.mean(0))
+    expected = [statistics.bootstrap(column, seed=0, method="percentile") for column in values.T]
+    np.testing.assert_allclose(low, [one.low for one in expected], atol=0.02)
+    np.testing.assert_allclose(high, [one.high for one in expected], atol=0.02)
+
+
+def test_bars_are_the_numbers_of_the_table(tmp_path):
+    figure = figures.bars(_cells.gather(sweep(tmp_path), "dissertation_cifar10"), 1)
+    widths = [[bar.get_width() for bar in axes.patches] for axes in figure.axes]
+    assert widths[0] == pytest.approx([0.15, 0.7, 0.5, 0.4, 1.0]) and widths[1] == pytest.approx([1.0, 0.6, 1.0, 1.0, 1.0])
+    assert [bar.get_hatch() for bar in figure.axes[0].patches] == ["///", "", "", "", ""]
+
+
+def test_every_method_has_a_look_of_its_own_without_colour():
+    assert len({(look.marker, look.dashes) for look in map(figures.look, range(12))}) == 12
+    assert len({figures.look(number) for number in range(24)}) == 24
+
+
+# ------------------------------------------------------------------------------------------------------------ report
+
+
+class Page(html.parser.HTMLParser):
+    """Elements, and what is in them that a browser would fetch."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.links, self.text, self.json = [], [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        self.links += [value for name, value in attributes if name in ("src", "href", "srcset", "action", "data")]
+
+    def handle_data(self, data):
+        if self.elements and self.elements[-1] == ("script", {"type": "application/json", "id": "data"}):
+            self.json += data
+
+
+def decoded(url):
+    return Image.open(io.BytesIO(base64.b64decode(url.partition("base64,")[2])))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    out = tmp_path_factory.mktemp("report")
+    given = [f"runs={sweep(out)}", "experiment=dissertation_cifar10", f"out={out}", "images=4"]
+    assert report.main(given) == 0
+    return out / "dissertation_cifar10.html"
+
+
+def test_the_page_is_whole_in_itself(written):
+    text = written.read_text()
+    page = Page(text)
+    assert page.links == [] and "http://" not in text and "https://" not in text and "@import" not in text and "url(" not in text
+    policy = next(values for tag, values in page.elements if values.get("http-equiv") == "Content-Security-Policy")
+    assert policy["content"].startswith("default-src 'none'; img-src data:;")
+    heads = [tag for tag, values in page.elements if tag == "th"]
+    rows = [values for tag, values in page.elements if tag == "td"]
+    assert len(heads) == 15 and len(rows) == 5 * 15  # and the dialog's are made when it opens
+    assert rows[1]["data-by"] == "5.0" and sum(values.get("class") == "best" for values in rows) > 5
+    for wanted in ("cell", "class", "complete", "gallery", "large", "show-mask", "show-score", "back", "on", "close"):
+        assert sum(values.get("id") == wanted for _, values in page.elements) == 1, wanted
+    labelled = [tag for tag, values in page.elements if tag in ("select", "button", "input")]
+    assert len(labelled) == 15 + 3 + 2 + 3
+
+
+def test_the_gallery_shows_the_masks_and_scores_of_the_runs(written):
+    data = json.loads(Page(written.read_text()).json)
+    assert data["cells"] == ["evomask", "dissertation", "Grad-CAM", "LIME", "SHAP"] and data["ratio"] == 1.0
+    assert [image["name"] for image in data["images"]] == ["picture_0", "picture_1", "picture_3", "picture_4"]
+    assert len(data["items"]) == 4 * 5
+    np.testing.assert_array_equal(np.asarray(decoded(data["images"][2]["picture"])), images()["images"][3])
+    first = data["items"][0]
+    assert (first["cell"], first["image"], first["class"], first["complete"], first["area"]) == (0, 0, "cat", True, 0.125)
+    layer = np.asarray(decoded(first["mask"]))
+    np.testing.assert_array_equal(layer[..., 3], np.where(np.arange(64).reshape(8, 8) < 8, 0, 255))
+    assert not layer[..., :3].any()
+    folder = next(path for path in _runs.find(written.parent, "dissertation_cifar10") if _runs.read_record(path)["method"] == "evomask")
+    score = _runs.arrays(folder, "score")["score"][0].astype(np.float32)
+    shown = np.asarray(decoded(first["score"]).getdata(), int).reshape(8, 8)
+    scaled = (score - score.min()) / (score.max() - score.min())
+    assert np.abs(shown / (report.LEVELS - 1) - scaled).max() < 0.6 / (report.LEVELS - 1)
+    assert data["items"][1]["status"] == "not sufficient" and data["items"][1]["masked"] == ["cat", 0.5]
+
+
+def test_a_score_that_is_not_finite_is_grey():
+    picture = decoded(report.heat(np.full((2, 2), np.nan, np.float32))).convert("RGB")
+    assert set(picture.getdata()) == {(128, 128, 128)}
+
+
+# What a reader does, and what must then be seen; the page's own functions are not called.
+VISIT = """
+<script>
+const said = {};
+const column = number => [...document.querySelectorAll("#results tbody tr")].map(row => row.cells[number].textContent);
+const press = (where, key) => where.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+const choose = (id, value) => { by(id).value = value; by(id).dispatchEvent(new Event("change")); };
+const visible = () => [...document.querySelectorAll("#gallery li")].filter(item => item.offsetParent !== null).length;
+said.title = document.title;
+const area = heads.findIndex(head => head.textContent.startsWith("failures"));
+heads[area].firstChild.click(); said.ascending = column(0);
+heads[area].firstChild.click(); said.descending = column(0); said.sort = heads[area].getAttribute("aria-sort");
+said.all = visible();
+choose("complete", "false"); said.incomplete = visible();
+choose("complete", ""); choose("cell", "1"); said.second = visible(); said.count = by("count").textContent;
+choose("class", "dog"); said.dogs = visible();
+choose("class", ""); choose("cell", "");
+const cards_ = document.querySelectorAll(".card");
+cards_[0].focus(); cards_[0].click();
+said.open = by("large").open; said.head = by("title").textContent;
+press(by("large"), "ArrowRight"); said.next = by("title").textContent;
+press(by("large"), "ArrowLeft"); press(by("large"), "ArrowLeft"); said.start = by("title").textContent;
+by("show-mask").click(); said.unmasked = getComputedStyle(by("l-mask")).display;
+by("show-score").value = 50; by("show-score").dispatchEvent(new Event("input")); said.opacity = getComputedStyle(by("l-score")).opacity;
+said.inside = by("large").getBoundingClientRect().right <= innerWidth;
+by("close").click(); said.closed = !by("large").open;
+said.narrow = document.documentElement.scrollWidth <= innerWidth;
+setTimeout(() => {
+  said.focus = document.activeElement === cards_[0];
+  said.broken = [...document.images].filter(image => image.src && image.complete && !image.naturalWidth).length;
+  parent.document.title = "SAID" + JSON.stringify(said) + "DIAS";
+}, 300);
+</script></body>
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; the tests above read the page without a browser")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_in_a_browser(written, width, tmp_path):
+    visited = tmp_path / "visited.html"
+    visited.write_text(written.read_text().replace("</body>", VISIT))
+    frame = tmp_path / "frame.html"  # windows of a browser have a least width, frames have none
+    frame.write_text(f'<body style="margin:0"><iframe src="visited.html" style="width:{width}px;height:900px;border:0"></iframe>')
+    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--virtual-time-budget=5000",
+               f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,1000", "--dump-dom", f"file://{frame}"]  # fmt: skip
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    said = json.loads(html.unescape(re.search(r"SAID(.*)DIAS", dom)[1]))
+    assert said["title"] == "dissertation_cifar10 – evomask"
+    assert said["ascending"] == ["evomask", "LIME", "Grad-CAM", "dissertation", "SHAP"]
+    assert said["descending"] == said["ascending"][::-1] and said["sort"] == "descending"
+    assert (said["all"], said["incomplete"], said["second"], said["count"], said["dogs"]) == (20, 1, 4, "4 of 20", 2)
+    assert said["open"] and said["head"] == "picture_0: why “cat”? evomask" and said["start"] == said["head"]
+    assert said["next"] == "picture_0: why “cat”? dissertation"
+    assert said["unmasked"] == "none" and said["opacity"] == "0.5"
+    assert said["inside"] and said["narrow"] and said["closed"] and said["focus"] and said["broken"] == 0
+
+
+# ------------------------------------------------------------------------------------------------------------ status
+
+
+def test_the_overview_says_how_every_run_stands(tmp_path, capsys):
+    sweep(tmp_path, lime=None, shap={"state": "failed", "error": "no such [layer]", "done": 2}, gradcam={"state": "running", "done": 2})
+    make(tmp_path, "benchmark", state="interrupted", done=4)
+    assert status.main([f"runs={tmp_path}", "experiment=dissertation_cifar10"]) == 0
+    text = capsys.readouterr().out
+    row = lambda method: next(line for line in text.splitlines() if line.startswith(f"method={method}"))
+    assert re.search(r"finished +5/5 +1\.2 s each *$", row("evomask")) and "ValueError: no such [layer]" in row("shap")
+    assert re.search(r"failed +2/5", row("shap")) and re.search(r"killed +2/5 +1\.0 s each +0:00:03", row("gradcam"))
+    assert "2 finished, 1 killed, 1 failed" in text or "failed" in text and "14 of 20 explanations" in text
+    assert "not begun: method=lime" in text and "benchmark" not in text
+    assert status.main([f"runs={tmp_path}"]) == 0
+    text = capsys.readouterr().out
+    assert "interrupted" in text and "4 of 5 explanations" in text and "14 of 20 explanations" in text
+
+
+def test_a_run_at_work_is_running(tmp_path):
+    run = make(tmp_path, state="running", done=2)
+    with _runs.locked(run, wait=False):
+        found = status.state(run)
+    assert (found.status, found.done, found.total, found.pace, found.left) == ("running", 2, NUM, 1.0, 3.0)
+    assert status.state(run).status == "killed"
+    _runs.write_record(run, _runs.read_record(run) | {"schema": 99})
+    found = status.state(run)
+    assert found.status == "unreadable" and "schema 99" in found.error
+
+
+def test_overrides_with_blanks_and_brackets_in_where():
+    assert _cells.parse("budget=480 preset.stages.gross.radii=[0.03,0.06],[0.1]") == {
+        "budget": ["480"], "preset.stages.gross.radii": ["[0.03,0.06]", "[0.1]"]}  # fmt: skip
+    assert _cells.parse(None) == {}
+
+
+@pytest.mark.parametrize("name", ["tables", "figures", "report", "status"])
+def test_help_is_printed(name, capsys):
+    module = {"tables": tables, "figures": figures, "report": report, "status": status}[name]
+    assert module.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"python -m experiments.{name}" in text and "Exit code 0" in text
+    assert (_cli.CONF / "results" / f"{name}.yaml").exists()
