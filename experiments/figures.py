@@ -29,6 +29,7 @@ HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "ooo", "|||")
 STYLE = {"pdf.fonttype": 42, "ps.fonttype": 42, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
          "hatch.linewidth": 0.6}
 PANEL = 1.15  # inches, of a picture in a grid
+COLUMNS = 16  # of a grid
 POINTS = 200  # at which curves of different images are averaged
 
 
@@ -87,7 +88,9 @@ def look(number: int) -> Look:
 
 def grid(sweep: Sweep, most: int) -> Figure | None:
     """One row of pictures for each image: as it is, masked by every cell, and below those the scores."""
-    cells = [cell for cell in sweep.sound if cell.run.record["images"] == sweep.sound[0].run.record["images"]][:9]
+    cells = [cell for cell in sweep.sound if cell.run.record["images"] == sweep.sound[0].run.record["images"]][:COLUMNS]
+    if len(cells) < len(sweep.sound):
+        _cli.report(f"the grid shows {len(cells)} of {len(sweep.sound)} cells, of the same images and at most {COLUMNS}")
     known = _runs.images(cells[0].folder)
     arrays = [_runs.arrays(cell.folder, "mask", "score") for cell in cells]
     count = min(most, len(known["images"]))
@@ -164,14 +167,14 @@ def convergence(sweep: Sweep, most: int) -> Figure | None:
     cells = [cell for cell in sweep.sound if cell.run.config["method"]["_target_"] == "evomask.explain"]
     if not cells:
         return None
-    figure = Figure(figsize=(7.2, 4.9))
-    axes = figure.subplots(3, 1, sharex=True, gridspec_kw={"left": 0.09, "right": 0.72, "top": 0.96, "bottom": 0.1, "hspace": 0.14})
+    figure = Figure(figsize=(8.0, 4.9))
+    axes = figure.subplots(3, 1, sharex=True, gridspec_kw={"left": 0.08, "right": 0.68, "top": 0.96, "bottom": 0.1, "hspace": 0.14})
     for number, cell in enumerate(cells):
         found, style = _runs.arrays(cell.folder, *names), look(number)
         spent = found[names[0]][0]
         for panel, name in zip(axes, names[1:]):
             _curve(panel, spent, by_image(cell, found[name]), style, cell.title, max(len(spent) // 8, 1))
-    for panel, name in zip(axes, ("area", "confidence", "constraints met\n(share of images)")):
+    for panel, name in zip(axes, ("area", "confidence", "constraints met")):
         panel.set_ylabel(name)
         panel.set_ylim(0, 1.03)
     axes[-1].set(xlabel="evaluations", xlim=(0, None))
@@ -182,8 +185,8 @@ def convergence(sweep: Sweep, most: int) -> Figure | None:
 def front(sweep: Sweep, most: int) -> Figure | None:
     """Confidence against area, for the image masked by prefixes of the heat map, and the mean headline masks."""
     del most
-    figure = Figure(figsize=(7.2, 4.0))
-    axes = figure.subplots(gridspec_kw={"left": 0.09, "right": 0.7, "top": 0.97, "bottom": 0.13})
+    figure = Figure(figsize=(8.0, 4.0))
+    axes = figure.subplots(gridspec_kw={"left": 0.08, "right": 0.68, "top": 0.97, "bottom": 0.13})
     at = np.linspace(0, 1, POINTS + 1)
     ours = {number for number, cell in enumerate(sweep.sound) if sweep.is_ours(cell)}
     for number, cell in enumerate(sweep.sound):
@@ -227,10 +230,11 @@ def bars(sweep: Sweep, most: int) -> Figure | None:
     """Complete area, failures counted as 1, and the share of complete explanations, of every cell."""
     del most
     cells = sweep.sound
-    figure = Figure(figsize=(6.6, 1.0 + 0.34 * len(cells)))
-    bottom = 0.62 / figure.get_figheight()
-    axes = figure.subplots(1, 2, sharey=True, gridspec_kw={"left": 0.3, "right": 0.97, "bottom": bottom, "top": 1 - 0.2 * bottom,
-                                                           "wspace": 0.1})
+    titles = [shorten(cell.title, 24) for cell in cells]
+    left = 0.35 + 0.075 * max(len(line) for title in titles for line in title.splitlines())  # inches
+    figure = Figure(figsize=(left + 4.8, 1.0 + 0.34 * len(cells)))
+    place = {"left": left / figure.get_figwidth(), "right": 0.97, "bottom": 0.62 / figure.get_figheight(), "wspace": 0.1}
+    axes = figure.subplots(1, 2, sharey=True, gridspec_kw={**place, "top": 1 - 0.12 / figure.get_figheight()})
     for place, cell in enumerate(cells):
         special = sweep.is_ours(cell)
         fill = {"color": "#56b4e9" if special else "#c9d6df", "edgecolor": "black", "linewidth": 0.6, "hatch": "///" if special else ""}
@@ -238,7 +242,7 @@ def bars(sweep: Sweep, most: int) -> Figure | None:
             found = statistics.bootstrap(values, seed=SEED)
             errors = [[max(found.value - found.low, 0)], [max(found.high - found.value, 0)]]
             panel.barh(place, found.value, height=0.68, xerr=errors, error_kw={"capsize": 2.5, "elinewidth": 1.0}, **fill)
-    axes[0].set_yticks(range(len(cells)), [plots.shorten(cell.title, 30) for cell in cells], parse_math=False)
+    axes[0].set_yticks(range(len(cells)), titles, parse_math=False)
     axes[0].invert_yaxis()
     axes[0].set(xlabel="complete area, failures as 1", xlim=(0, 1.03))
     axes[1].set(xlabel="share of complete explanations", xlim=(0, 1.03))

@@ -14,6 +14,8 @@ from rich.table import Table
 from evomask.types import InputError
 from experiments import _cells, _cli, _runs
 
+LISTED = 8  # cells that nobody has begun
+
 
 class State(NamedTuple):
     """How one run stands."""
@@ -48,7 +50,7 @@ def status(config: DictConfig) -> int:
     if not console.is_terminal:
         console = Console(width=160)  # a pipe or a file has room
     for name in experiments if config.experiment is None else [config.experiment]:
-        states = [state(path) for path in _runs.find(folder, name)]
+        states = sorted((state(path) for path in _runs.find(folder, name)), key=lambda one: one.title)
         console.print(overview(name, states))
         console.print(summary(states, _cells.not_begun(folder, name)), "\n", sep="", highlight=False, markup=False)
     return 0
@@ -83,8 +85,9 @@ def summary(states: Sequence[State], not_begun: Sequence[dict[str, str]]) -> str
     lines = [", ".join(f"{count} {name}" for name, count in counts.items()) + f"; {sum(one.done for one in states)} of "
              f"{sum(one.total for one in states)} explanations"]
     if not_begun:
-        cells = "; ".join(" ".join(f"{key}={value}" for key, value in values.items()) for values in not_begun)
-        lines.append(f"not begun: {cells}")
+        cells = "; ".join(" ".join(f"{key}={value}" for key, value in values.items()) for values in not_begun[:LISTED])
+        more = f"; and {len(not_begun) - LISTED} more" if len(not_begun) > LISTED else ""
+        lines.append(f"not begun, of the experiment's own sweep: {cells}{more}")
     return "\n".join(lines)
 
 

@@ -199,17 +199,20 @@ def in_full(column: Column, value: Any) -> dict[str, Any]:
 
 
 def champions(sweep: Sweep, column: Column, values: Sequence[Any]) -> np.ndarray:
-    """bool[cells]: the best of each group, and those that read the same."""
+    """bool[cells]: the best of each group, with those that read the same; none where all do."""
     best = np.zeros(len(values), bool)
     for group in sweep.groups():
         number = {i: getattr(values[i], "value", values[i]) for i in group if sweep.cells[i].sound and values[i] is not None}
         number = {i: value for i, value in number.items() if column.better and not np.isnan(value)}
-        if len(number) > 1:
+        if number:
             top = max(number, key=lambda i: column.better * number[i])
-            same = lambda i: shown(column, float(number[i])) == shown(column, float(number[top])) if column.text is not spread \
-                else round(100 * number[i], 1) == round(100 * number[top], 1)
-            best[[i for i in number if same(i)]] = True
+            equal = [i for i in number if _reads(column, number[i]) == _reads(column, number[top])]
+            best[equal if len(equal) < len(number) else []] = True
     return best
+
+
+def _reads(column: Column, value: float) -> str:
+    return percent(value) if column.text is spread else shown(column, float(value))
 
 
 def caption(sweep: Sweep, intervals: bool, tested: bool) -> str:
@@ -227,7 +230,7 @@ def caption(sweep: Sweep, intervals: bool, tested: bool) -> str:
 
 
 def notes(sweep: Sweep) -> tuple[str, ...]:
-    return tuple(f"({number + 1}) {_cells.name(cell)}: {cell.note}" for number, cell in
+    return tuple(f"({number + 1}) {_cells.name(cell)} {cell.note}" for number, cell in
                  enumerate(cell for cell in sweep.cells if cell.note))
 
 
