@@ -122,8 +122,8 @@ def gather(runs: str | Path, experiment: str | None, where: str | None = None, m
         varied += [key for key in given if key not in varied and len(set(look(key))) > 1]
     keys = (*params, *varied)
     cells = [_cell(folder, {key: _value(record, config, key) for key in keys}) for folder, record, config in found]
-    expected = _product({**{key: params[key] for key in params}, **{key: wanted[key] for key in keys if key in wanted}})
-    cells = _in_order(cells, expected if params else [], keys)
+    declared = _product({**{key: params[key] for key in params}, **{key: wanted[key] for key in keys if key in wanted}})
+    cells = _in_order(cells, declared if params else [], keys)
     cells = _mixed(_twice(cells), keys)
     problems = [f"{name(cell)} {cell.note}" for cell in cells if cell.note]
     if problems and not mark:
@@ -149,6 +149,15 @@ def parse(where: str | None) -> dict[str, list[str]]:
         key = one.key_or_group
         found[key] = list(one.sweep_string_iterator()) if one.is_sweep_override() else [one.get_value_element_as_str()]
     return found
+
+
+def expected(experiment: str) -> list[dict[str, str]]:
+    """The cells that the experiment's own sweep stands for.
+
+    >>> expected("hierarchy")
+    [{'stages': 'flat'}, {'stages': 'as_preset'}, {'stages': 'three'}]
+    """
+    return _product(_declared(experiment)[1])
 
 
 def not_begun(runs: str | Path, experiment: str) -> list[dict[str, str]]:

@@ -29,6 +29,7 @@ HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "ooo", "|||")
 STYLE = {"pdf.fonttype": 42, "ps.fonttype": 42, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
          "hatch.linewidth": 0.6}
 PANEL = 1.15  # inches, of a picture in a grid
+TOGETHER = 6  # cells whose curves are drawn in one panel
 COLUMNS = 16  # of a grid
 POINTS = 200  # at which curves of different images are averaged
 
@@ -161,46 +162,90 @@ def by_image(cell: Cell, values: np.ndarray) -> np.ndarray:
 
 
 def convergence(sweep: Sweep, most: int) -> Figure | None:
-    """Area and confidence of the best individual against the evaluations spent."""
+    """Area and confidence of the best individual against the evaluations spent; of many cells, a panel for each."""
     del most
-    names = [f"history_{name}" for name in ("evaluations", "area", "confidence", "feasible")]
+    names = {"history_area": "area", "history_confidence": "confidence", "history_feasible": "constraints met"}
     cells = [cell for cell in sweep.sound if cell.run.config["method"]["_target_"] == "evomask.explain"]
     if not cells:
         return None
+    found = [_runs.arrays(cell.folder, "history_evaluations", *names) for cell in cells]
+    spent = [arrays["history_evaluations"][0] for arrays in found]
+    if len(cells) > TOGETHER:
+        figure, axes = panels([cell.title for cell in cells])
+        for panel, cell, arrays, x in zip(axes, cells, found, spent):
+            for number, (name, label) in enumerate(names.items()):
+                _curve(panel, x, by_image(cell, arrays[name]), look(number), label, max(len(x) // 5, 1))
+            panel.set(xlim=(0, max(each[-1] for each in spent)), ylim=(0, 1.03))
+        figure.supxlabel("evaluations", fontsize=9, y=0.28 / figure.get_figheight())
+        _legend(figure, axes[0], below=True)
+        return figure
     figure = Figure(figsize=(8.0, 4.9))
     axes = figure.subplots(3, 1, sharex=True, gridspec_kw={"left": 0.08, "right": 0.68, "top": 0.96, "bottom": 0.1, "hspace": 0.14})
-    for number, cell in enumerate(cells):
-        found, style = _runs.arrays(cell.folder, *names), look(number)
-        spent = found[names[0]][0]
-        for panel, name in zip(axes, names[1:]):
-            _curve(panel, spent, by_image(cell, found[name]), style, cell.title, max(len(spent) // 8, 1))
-    for panel, name in zip(axes, ("area", "confidence", "constraints met")):
-        panel.set_ylabel(name)
-        panel.set_ylim(0, 1.03)
+    for number, (cell, arrays, x) in enumerate(zip(cells, found, spent)):
+        for panel, name in zip(axes, names):
+            _curve(panel, x, by_image(cell, arrays[name]), look(number), cell.title, max(len(x) // 8, 1))
+    for panel, label in zip(axes, names.values()):
+        panel.set(ylabel=label, ylim=(0, 1.03))
     axes[-1].set(xlabel="evaluations", xlim=(0, None))
     _legend(figure, axes[0])
     return figure
 
 
 def front(sweep: Sweep, most: int) -> Figure | None:
-    """Confidence against area, for the image masked by prefixes of the heat map, and the mean headline masks."""
+    """Confidence against area, for the image masked by prefixes of the heat map, and the mean headline masks; of many cells,
+    a panel for each, with ours for comparison.
+    """
     del most
+    cells, at = sweep.sound, np.linspace(0, 1, POINTS + 1)
+    if len(cells) > TOGETHER:
+        groups = {id(sweep.cells[i]): sweep.ours(group) for group in sweep.groups() for i in group}
+        figure, axes = panels([cell.title for cell in cells])
+        for panel, cell in zip(axes, cells):
+            ours = groups[id(cell)]
+            if ours is not None and sweep.cells[ours] is not cell:
+                _front(panel, at, sweep.cells[ours], look(0), f"for comparison: {_cells.OURS if 'method' in sweep.keys else 'default'}", 0)
+            _front(panel, at, cell, look(2), "the one named above", POINTS // 12)
+            panel.set_xticks([0, 0.5, 1])
+        figure.supxlabel("area kept (fraction of the pixels)", fontsize=9, y=0.28 / figure.get_figheight())
+        figure.supylabel("confidence in the explained class", fontsize=9)
+        fullest = max(axes, key=lambda panel: len(panel.lines))
+        fullest.plot([], [], "o", color="0.4", markersize=10, markeredgecolor="white", label="large: the masks themselves, mean")
+        _legend(figure, fullest, below=True)
+        return figure
     figure = Figure(figsize=(8.0, 4.0))
     axes = figure.subplots(gridspec_kw={"left": 0.08, "right": 0.68, "top": 0.97, "bottom": 0.13})
-    at = np.linspace(0, 1, POINTS + 1)
-    ours = {number for number, cell in enumerate(sweep.sound) if sweep.is_ours(cell)}
-    for number, cell in enumerate(sweep.sound):
-        found, style = _runs.arrays(cell.folder, "prefix_area", "prefix_confidence"), look(number)
-        pairs = zip(found["prefix_area"], found["prefix_confidence"])
-        values = np.stack([np.interp(at, area, confidence) for area, confidence in pairs])
-        banded = len(sweep.sound) <= 3 or number in ours  # more bands than that hide each other
-        _curve(axes, at, by_image(cell, values), style, cell.title, POINTS // 6, 3 * number, banded)
-        place = per_image(cell.run, "area").mean(), per_image(cell.run, "masked_confidence").mean()
-        axes.plot(*place, style.marker, color=style.colour, markersize=10, markeredgecolor="white", markeredgewidth=1.2, zorder=5)
-    axes.set(xlabel="area kept (fraction of the pixels)", ylabel="confidence in the explained class", xlim=(0, 1), ylim=(0, 1.03))
+    for number, cell in enumerate(cells):
+        _front(axes, at, cell, look(number), cell.title, 3 * number, len(cells) <= 3 or sweep.is_ours(cell))
+    axes.set(xlabel="area kept (fraction of the pixels)", ylabel="confidence in the explained class")
     axes.plot([], [], "o", color="0.4", markersize=10, markeredgecolor="white", label="large: the masks\nthemselves, mean")
     _legend(figure, axes)
     return figure
+
+
+def _front(axes: Axes, at: np.ndarray, cell: Cell, style: Look, label: str, first: int, banded: bool = True) -> None:
+    """One cell; more than a few bands would hide each other."""
+    found = _runs.arrays(cell.folder, "prefix_area", "prefix_confidence")
+    pairs = zip(found["prefix_area"], found["prefix_confidence"])
+    values = np.stack([np.interp(at, area, confidence) for area, confidence in pairs])
+    _curve(axes, at, by_image(cell, values), style, label, POINTS // 6, first, banded)
+    place = per_image(cell.run, "area").mean(), per_image(cell.run, "masked_confidence").mean()
+    axes.plot(*place, style.marker, color=style.colour, markersize=10, markeredgecolor="white", markeredgewidth=1.2, zorder=5)
+    axes.set(xlim=(0, 1), ylim=(0, 1.03))
+
+
+def panels(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """Small multiples with common axes, four in a row, and room for a legend below."""
+    down = -(-len(titles) // 4)
+    figure = Figure(figsize=(8.4, 1.0 + 1.75 * down))
+    high = figure.get_figheight()
+    place = {"left": 0.075, "right": 0.985, "bottom": 0.82 / high, "top": 1 - 0.25 / high, "hspace": 0.3, "wspace": 0.12}
+    axes = figure.subplots(down, 4, sharex=True, sharey=True, gridspec_kw=place).ravel()
+    for panel, title in zip(axes, titles):
+        panel.set_title(shorten(title, 26), fontsize=8.5, pad=3, parse_math=False)
+    for number, panel in enumerate(axes):
+        panel.tick_params(labelsize=7.5, labelbottom=number + 4 >= len(titles))
+        panel.set_visible(number < len(titles))
+    return figure, list(axes[: len(titles)])
 
 
 def budget(sweep: Sweep, most: int) -> Figure | None:
@@ -264,11 +309,13 @@ def _curve(axes: Axes, x: np.ndarray, values: np.ndarray, style: Look, label: st
     axes.grid(alpha=0.3)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def _legend(figure: Figure, axes: Axes, below: bool = False) -> None:
+    """Beside the axes, or below all of them."""
     handles, labels = axes.get_legend_handles_labels()
     side = axes.get_position()
-    figure.legend(handles, labels, loc="upper left", bbox_to_anchor=(side.x1 + 0.01, side.y1), frameon=False, fontsize=8.5,
-                  handlelength=3.2)
+    where = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.0), "ncols": 3, "borderaxespad": 0.2} if below else \
+        {"loc": "upper left", "bbox_to_anchor": (side.x1 + 0.01, side.y1)}
+    figure.legend(handles, labels, frameon=False, fontsize=8.5, handlelength=3.2, **where)
 
 
 KINDS: dict[str, Callable[[Sweep, int], Figure | None]] = {

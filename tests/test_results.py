@@ -324,6 +324,23 @@ def test_bars_are_the_numbers_of_the_table(tmp_path):
     assert [bar.get_hatch() for bar in figure.axes[0].patches] == ["///", "", "", "", ""]
 
 
+def test_many_cells_get_a_panel_each(tmp_path):
+    for method in _cells.expected("complete_area_cifar10"):
+        make(tmp_path, "complete_area_cifar10", **method)
+    figure = figures.front(_cells.gather(tmp_path, "complete_area_cifar10"), 1)
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in shown[:4]] == ["evomask", "dissertation", "random search", "Grad-CAM"] and len(shown) == 15
+    curves = [[line for line in axes.lines if len(line.get_xdata()) > 2] for axes in shown]
+    assert [len(lines) for lines in curves] == [1] + 14 * [2]
+    rise = _runs.arrays(_cells.gather(tmp_path, "complete_area_cifar10", where="method=rise").cells[0].folder, "prefix_confidence")
+    at_the_end = rise["prefix_confidence"][:, -1].astype(float).mean()
+    assert curves[8][1].get_ydata()[-1] == pytest.approx(at_the_end) and shown[8].get_title() == "RISE"
+    for each in _cells.expected("radii"):
+        make(tmp_path, "radii", **{key.replace(".", "__"): value for key, value in each.items()})
+    figure = figures.convergence(_cells.gather(tmp_path, "radii"), 1)
+    assert [len(axes.lines) for axes in figure.axes if axes.get_visible()] == 7 * [3]
+
+
 def test_every_method_has_a_look_of_its_own_without_colour():
     assert len({(look.marker, look.dashes) for look in map(figures.look, range(12))}) == 12
     assert len({figures.look(number) for number in range(24)}) == 24
