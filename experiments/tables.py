@@ -81,10 +81,13 @@ def tables(config: DictConfig) -> int:
     formats = chosen(config.format, FORMATS, "format")
     if type(config.images) is not int or config.images < 1:
         raise InputError(f"images is {config.images!r}: give a whole number of 1 or more")
+    names = {column.name.replace(" ", "_"): column for column in COLUMNS}
+    wanted = [names[name] for name in chosen(config.columns, tuple(names), "columns")] if config.columns is not None else None
     out = records.prepare_folder(config.out)
     sweep = _cells.gather(config.runs, config.experiment, config.where, config.mark)
     dissertation = config.experiment.startswith("dissertation_")
-    made = {config.experiment: summary(sweep, DISSERTATION if dissertation else COLUMNS)}
+    columns = wanted or (DISSERTATION if dissertation else COLUMNS)
+    made = {config.experiment: summary(sweep, columns)}
     if dissertation if config.per_image is None else config.per_image:
         made[f"{config.experiment}_images"] = single_images(sweep, config.images)
     for name, table in made.items():
@@ -286,6 +289,7 @@ def latex(table: Table) -> str:
     body = style.to_latex(hrules=True, convert_css=True, column_format=aligned)
     words = " ".join([table.caption, *table.notes])
     text = f"\\begin{{table}}\n\\centering\n\\caption{{{_for_latex(words)}}}\n{body}\\end{{table}}\n"
+    text = text.replace("<", "\\textless{}").replace(">", "\\textgreater{}")  # which pandas leaves
     return text.replace("∞", "$\\infty$").replace("–", "--").replace("“", "``").replace("”", "''")
 
 

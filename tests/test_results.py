@@ -168,7 +168,7 @@ def test_files_and_layout_of_the_dissertation(tmp_path, capsys):
     assert len(lines) == 7 and re.search(r"^\| Grad-CAM \| 5 \| \*\*100.0 %\*\* \| 0.500 \| 50.0 % \|", printed, re.M)
     latex = (tmp_path / "a" / "dissertation_cifar10_images.tex").read_text()
     assert "\\toprule" in latex and "picture\\_0 & whole image & cat & 0.900 & 100.0 \\% & 0.90" in latex
-    assert "</script>" in latex and "\\bfseries" in latex and latex.count("whole image") == 3
+    assert "\\textless{}/script\\textgreater{}" in latex and "\\bfseries" in latex and latex.count("whole image") == 3
     single = pd.read_csv(tmp_path / "a" / "dissertation_cifar10_images.csv")
     assert single["image"].tolist() == ["picture_0"] * 6 + ["picture_1"] * 6 + ["picture_2"] * 6
     assert single.loc[1, ["method", "prediction", "confidence", "pixels", "CP"]].tolist() == ["evomask", "cat", 0.5, 0.125, 4.0]
@@ -276,6 +276,10 @@ def test_formats_are_checked(tmp_path, capsys):
     given = [f"runs={tmp_path}", "experiment=benchmark", f"out={tmp_path}"]
     assert tables.main([*given, "format=xls"]) == 2
     assert "format is 'xls': choose from md, tex, csv, html" in capsys.readouterr().err
+    assert tables.main([*given, "columns=[area]"]) == 2
+    assert "columns is 'area': choose from images, keeps_class, complete, complete_area" in capsys.readouterr().err
+    assert tables.main([*given, "format=md", "columns=[p,complete_area,CP_median]"]) == 0
+    assert "| run | complete area | CP median |" in capsys.readouterr().out
     assert figures.main([*given, "kind=budget"]) == 2
     assert "nothing for kind=budget" in capsys.readouterr().err
 
