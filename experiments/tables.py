@@ -300,15 +300,14 @@ def csv(table: Table) -> str:
 
 def html(table: Table) -> str:
     """A page of its own."""
+    words = [place for place, name in enumerate(table.text) if not _is_number(name)]
     style = _styler(table).format(escape="html").format_index(escape="html", axis=1)
     style = style.set_caption(_escaped(" ".join([table.caption, *table.notes]))).set_table_styles([
         {"selector": "", "props": "border-collapse: collapse; font: 14px system-ui, sans-serif"},
         {"selector": "caption", "props": "text-align: left; padding-bottom: 0.5em; max-width: 60em"},
         {"selector": "th, td", "props": "padding: 0.25em 0.7em; text-align: right; border-bottom: 1px solid #bbb"},
+        *({"selector": f".col{place}", "props": "text-align: left"} for place in words),
     ], overwrite=False)
-    left = {name: "text-align: left" for name in table.text.columns if not _is_number(name)}
-    for name, props in left.items():
-        style = style.set_properties(subset=[name], **{"text-align": props.split(": ")[1]})
     return style.set_uuid(table.caption.partition(":")[0]).to_html(doctype_html=True)
 
 
