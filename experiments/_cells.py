@@ -106,7 +106,7 @@ def gather(runs: str | Path, experiment: str | None, where: str | None = None, m
     Raises:
       InputError: no runs, or a cell is missing, failed, unfinished, there twice, or was run under other circumstances.
     """
-    wanted, folders = parse(where), _runs.find(runs, experiment or "")
+    wanted, folders = parse(where), _runs.find(runs, experiment) if experiment else []
     if not experiment or not folders:
         there = sorted({path.parent.parent.name for path in Path(runs).expanduser().glob("*/*/record.json")})
         asked = f"no runs of experiment {experiment!r} in {runs}" if experiment else "experiment is not set"
@@ -132,7 +132,8 @@ def gather(runs: str | Path, experiment: str | None, where: str | None = None, m
                          "leave runs out with where='key=value ...', or set mark=true to have them marked")
     sweep = Sweep(experiment, about, keys, cells, {key: _default(base, key) for key in keys})
     if not sweep.sound:
-        raise InputError(f"{experiment} has no run that could be shown: {'; '.join(problems) or 'none fits where=' + str(where)}")
+        why = "; ".join(problems) or f"none fits where={where!r}"
+        raise InputError(f"{experiment} has no run that could be shown: {why}")
     for budget in {cell.run.record["budget"] for cell in sweep.sound}:
         _runs.common_budget([cell.run for cell in sweep.sound if cell.run.record["budget"] == budget])
     return sweep
@@ -289,7 +290,7 @@ def _mixed(cells: list[Cell], keys: Sequence[str]) -> list[Cell]:
     }
     notes = defaultdict(list)
     for name, of in circumstances.items():
-        texts = {i: json.dumps(of(cell.run), sort_keys=True) for i, cell in enumerate(cells) if of and cell.run and not cell.note}
+        texts = {i: json.dumps(of(cell.run), sort_keys=True) for i, cell in enumerate(cells) if of and cell.sound}
         usual = Counter(texts.values()).most_common(1)[0][0] if texts else None
         for index, text in texts.items():
             if text != usual:
@@ -301,7 +302,8 @@ def _difference(text: str, usual: str) -> str:
     """`this, not that`; of records only the entries that differ."""
     this, that = json.loads(text), json.loads(usual)
     if isinstance(this, dict) and isinstance(that, dict):
-        return ", ".join(f"{key} {this.get(key)}, not {that.get(key)}" for key in sorted({*this, *that}) if this.get(key) != that.get(key))
+        differ = sorted(key for key in {*this, *that} if this.get(key) != that.get(key))
+        return ", ".join(f"{key} {this.get(key)}, not {that.get(key)}" for key in differ)
     return f"{this}, not {that}"
 
 

@@ -167,11 +167,13 @@ def summary(sweep: Sweep, columns: Sequence[Column]) -> Table:
     columns = [column for column in columns if any(each.get(column.name) is not None for each in values)]
     heads = pd.DataFrame([head(sweep, cell, i) for i, cell in enumerate(sweep.cells)])
     text = pd.DataFrame([{c.name: shown(c, each.get(c.name)) for c in columns} for each in values])
-    numbers = pd.DataFrame([{key: number for c in columns for key, number in in_full(c, each.get(c.name)).items()} for each in values])
-    raw = pd.DataFrame([{**cell.values, "run": cell.folder.name if cell.folder else "", "note": cell.note} for cell in sweep.cells])
+    numbers = pd.DataFrame([dict(pair for c in columns for pair in in_full(c, each.get(c.name)).items()) for each in values])
+    folders = [cell.folder.name if cell.folder else "" for cell in sweep.cells]
+    raw = pd.DataFrame([{**cell.values, "run": run, "note": cell.note} for cell, run in zip(sweep.cells, folders)])
+    intervals = any(column.text is spread for column in columns)
     best = pd.DataFrame({c.name: champions(sweep, c, [each.get(c.name) for each in values]) for c in columns})
     return Table(
-        caption(sweep, any(column.name in ("complete area", "failures as 1") for column in columns), bool(p) and "p" in text),
+        caption(sweep, intervals, bool(p) and "p" in text),
         notes(sweep),
         pd.concat([raw, numbers], axis=1),
         pd.concat([heads, text], axis=1),

@@ -267,6 +267,10 @@ def test_bad_input_is_one_line(tool, tmp_path, capsys):
     assert tool.main([f"runs={tmp_path}", "experiment=fitness"]) == 2
     assert "no runs of experiment 'fitness' in" in (error := capsys.readouterr().err) and "benchmark" in error
     if tool is not status:
+        assert tool.main([f"runs={tmp_path}"]) == 2
+        assert "experiment is not set: experiment=... takes benchmark" in capsys.readouterr().err
+        assert tool.main([f"runs={tmp_path}", "experiment=benchmark", "where=budget", f"out={tmp_path}"]) == 2
+        assert capsys.readouterr().err.startswith("error: cannot read budget: write key=value")
         assert tool.main([f"runs={tmp_path}", "experiment=benchmark", "images=0", f"out={tmp_path}"]) == 2
         assert "images is 0: give a whole number" in capsys.readouterr().err
 
