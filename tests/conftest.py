@@ -5,11 +5,20 @@ Warnings become errors in pyproject.toml (`filterwarnings`), and Hypothesis draw
 
 import hypothesis
 import jax
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_enable_compilation_cache", False)  # what a test compiles, it compiles; nothing is left in the home folder
 
 # The first example of a test compiles, so a deadline per example would be a race.
 hypothesis.settings.register_profile("evomask", deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.load_profile("evomask")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """Compiled programs hold memory maps, of which a process has only so many: each module gives its own back."""
+    yield
+    jax.clear_caches()
