@@ -11,7 +11,6 @@ from typing import Any
 from unittest import mock
 
 import hydra
-import jax
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -20,7 +19,7 @@ from evomask.types import InputError
 
 CONF = Path(__file__).parent.parent / "conf"
 LITERAL = ("image", "label", "contrast", "out", "where")  # keys whose value is text, whatever commas, blanks and brackets are in it
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "evomask"  # compiled programs without callbacks, see JAX
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "evomask"
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"  # the user wants tracebacks
 BAD_INPUT = (InputError, OSError, HydraException, OmegaConfBaseException)
 
@@ -33,8 +32,6 @@ def run(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | None
       With HYDRA_FULL_ERROR=1 in the environment, exceptions come through with their traceback.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(CACHE))
     codes: list[int] = []
 
     def job(config: DictConfig) -> None:  # one of several in a sweep; its failure does not stop the others
