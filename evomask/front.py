@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evomask.types import Array, Evaluation, Front, Mask, record, static
+from evomask.types import Evaluation, Front, Mask, record, static
 
 
 @record
@@ -51,8 +52,8 @@ class Collect:
         confidence = jnp.where(mine, evaluation.confidence[None], -jnp.inf)  # f32[N, P]
         best = jnp.argmax(confidence, axis=1)
         better = confidence.max(1) > archive.evaluation.confidence
-        fields = [jnp.where(better, new[best], old) for new, old in zip(_fields(evaluation), _fields(archive.evaluation))]
-        return Archive(Evaluation(*fields), jnp.where(better[:, None, None], masks[best], archive.mask))
+        kept = jax.tree.map(lambda new, old: jnp.where(better, new[best], old), evaluation, archive.evaluation)
+        return Archive(kept, jnp.where(better[:, None, None], masks[best], archive.mask))
 
 
 def front(archives: Sequence[Archive]) -> Front:
@@ -64,11 +65,10 @@ def front(archives: Sequence[Archive]) -> Front:
     """
     confidence = np.stack([archive.evaluation.confidence for archive in archives])
     stage = np.argmax(confidence, axis=0)[None]
-    take = lambda values: np.take_along_axis(np.stack(values), stage, axis=0)[0]
-    figures = [take(values) for values in zip(*(_fields(archive.evaluation) for archive in archives))]
+    take = lambda *values: np.take_along_axis(np.stack(values), stage, axis=0)[0]
+    seen = jax.tree.map(take, *(archive.evaluation for archive in archives))
     masks = np.stack([archive.mask for archive in archives])
     masks = np.take_along_axis(masks, stage[..., None, None], axis=0)[0]
-    seen = Evaluation(*figures)
     best = np.maximum.accumulate(seen.confidence, axis=1)
     before = np.concatenate([np.full_like(best[:, :1], -np.inf), best[:, :-1]], axis=1)
     on = seen.confidence > before
@@ -80,7 +80,3 @@ def front(archives: Sequence[Archive]) -> Front:
         necessary=on & (seen.inverse_margin < 0),
         mask=masks & on[..., None, None],
     )
-
-
-def _fields(evaluation: Evaluation) -> tuple[Array, ...]:
-    return tuple(getattr(evaluation, name) for name in Evaluation.__dataclass_fields__)
