@@ -158,7 +158,7 @@ def verdicts(
         "cp": cp,
         "cp_floored": fields["masked_confidence"] / np.maximum(area, AREA_FLOOR),
         "complete": sufficient & necessary,
-        "status": _status(sufficient, necessary, fields["blank_label"] == label, held),
+        "status": status_of(sufficient, necessary, fields["blank_label"] == label, held),
     }
 
 
@@ -239,7 +239,7 @@ def _complete_under(
     return np.array([all(judge(whole, *pair, question.label, ratio)[:2]) for pair in pairs])
 
 
-def _status(sufficient: np.ndarray, necessary: np.ndarray, is_blank_class: np.ndarray, held: np.ndarray) -> np.ndarray:
+def status_of(sufficient: np.ndarray, necessary: np.ndarray, is_blank_class: np.ndarray, held: np.ndarray) -> np.ndarray:
     complete = sufficient & necessary
     cases = [complete & is_blank_class, complete, held, necessary, sufficient]
     names = [Status.BLANK_CLASS, Status.COMPLETE, Status.UNSTABLE, Status.NOT_SUFFICIENT, Status.NOT_NECESSARY]

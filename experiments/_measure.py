@@ -88,7 +88,7 @@ def measure(
         values = judge(classifier, questions, whole, mask, truth, protocol.confidence_ratio)
         held = (reasons[rule] == Reason.FOUND) & (rule == "complete")  # as the sweep saw it
         is_blank_class = _labels(empty) == labels
-        status = verify._status(values["sufficient"], values["necessary"], is_blank_class, held)
+        status = verify.status_of(values["sufficient"], values["necessary"], is_blank_class, held)
         figures[rule] = values | {
             "rule": np.full(len(images), rule),
             "status": _names(Status, status if rule != "own" or found.status is None else found.status),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from evomask.genome import OFF, Space, is_active
-from evomask.operators.mutation import _some
+from evomask.operators.mutation import subset
 from evomask.types import Genome, Key, record
 
 
@@ -26,6 +26,6 @@ class Flip:
     reach: float = 0.5
 
     def __call__(self, key: Key, genome: Genome, space: Space) -> Genome:
-        chosen = _some(key, jnp.ones(genome.shape[0], bool), self.reach)
+        chosen = subset(key, jnp.ones(genome.shape[0], bool), self.reach)
         turned = jnp.where(is_active(genome), OFF, space.radii[0])
         return genome.at[:, 2].set(jnp.where(chosen, turned, genome[:, 2]))

@@ -62,7 +62,7 @@ def explain_photographs(config: DictConfig) -> int:
     out = records.prepare_folder(config.out)
     settings = build_config(config)
     classifier = evomask.as_classifier(_cli.instantiate(config.model))
-    shape = _image_shape(classifier)
+    shape = image_shape(classifier)
     paths = images.expand(images.default_for(shape) if config.image is None else config.image)
     names = getattr(classifier, "labels", None) or tuple(map(str, range(check_classifier(classifier, shape))))
     label, contrast = class_index(config.label, names), class_index(config.contrast, names, "contrast")
@@ -208,7 +208,7 @@ def _seed(seed: Any) -> int:
     return seed
 
 
-def _image_shape(classifier: Classifier) -> tuple[int, int, int]:
+def image_shape(classifier: Classifier) -> tuple[int, int, int]:
     shape = getattr(classifier, "image_shape", None)
     if shape is None:
         raise InputError(

@@ -30,7 +30,7 @@ def replace(key: Key, genome: Genome, space: Space, reach: Array | float = 0.0) 
     key_chosen, key_genes = jax.random.split(key)
     anyone = jnp.ones(genome.shape[0], bool)
     fresh = decode(jax.random.uniform(key_genes, (genome.shape[0], 2)), space)
-    return _where(_some(key_chosen, anyone, reach), fresh, genome)
+    return _where(subset(key_chosen, anyone, reach), fresh, genome)
 
 
 def move(key: Key, genome: Genome, space: Space, scale: Array | float, reach: Array | float = 0.0) -> Genome:
@@ -43,7 +43,7 @@ def move(key: Key, genome: Genome, space: Space, scale: Array | float, reach: Ar
     axes = jnp.array([[1, 0], [0, 1], [1, 1]])[pick(draws[:, 0], 3)]
     steps = axes * _sign(draws[:, 1:3]) * _exponential(draws[:, 3:], scale * _side(genome)[:, None])
     moved = _on_image(genome[:, 0] + steps[:, 0], genome[:, 1] + steps[:, 1], genome[:, 2], space)
-    return _where(_some(key_chosen, is_active(genome), reach), moved, genome)
+    return _where(subset(key_chosen, is_active(genome), reach), moved, genome)
 
 
 def resize(
@@ -67,7 +67,7 @@ def resize(
     # Moving the centre against the change of radius keeps the patch where it was on one side.
     anchor = (pick(draws[:, 2:], 3) - 1) * (genome[:, 2] - radius)[:, None]
     resized = _on_image(genome[:, 0] + anchor[:, 0], genome[:, 1] + anchor[:, 1], radius, space)
-    return _where(_some(key_chosen, is_active(genome), reach), resized, genome)
+    return _where(subset(key_chosen, is_active(genome), reach), resized, genome)
 
 
 def drop(key: Key, genome: Genome, reach: Array | float = 0.0) -> Genome:
@@ -77,7 +77,7 @@ def drop(key: Key, genome: Genome, reach: Array | float = 0.0) -> Genome:
     [-1, 1]
     """
     active = is_active(genome)
-    chosen = _some(key, active, reach)
+    chosen = subset(key, active, reach)
     chosen &= jnp.any(active & ~chosen)
     return _where(chosen, genome.at[:, 2].set(OFF), genome)
 
@@ -85,7 +85,7 @@ def drop(key: Key, genome: Genome, reach: Array | float = 0.0) -> Genome:
 def split(key: Key, genome: Genome, space: Space) -> Genome:
     """A random patch of radius above 1 becomes two of half its size at opposite corners, where a gene is free."""
     key_chosen, key_side = jax.random.split(key)
-    place = jnp.argmax(_some(key_chosen, is_active(genome), 0.0))
+    place = jnp.argmax(subset(key_chosen, is_active(genome), 0.0))
     free = jnp.argmin(is_active(genome))
     row, col, radius = genome[place]
     half = radius // 2
@@ -176,7 +176,7 @@ def _call(mutation: MutationFn, key: Key, genome: Genome, space: Space) -> Genom
     return mutation(key, genome, space)
 
 
-def _some(key: Key, candidates: Array, reach: Array | float) -> Array:
+def subset(key: Key, candidates: Array, reach: Array | float) -> Array:
     """bool[G]: k of the candidates, k log-uniform in 1 .. (number of candidates)^reach; none where there are none."""
     draws = jax.random.uniform(key, (candidates.shape[0] + 1,))
     most = jnp.maximum(candidates.sum(), 1).astype(jnp.float32)
