@@ -28,10 +28,10 @@ from evomask import fills, records
 from evomask.types import Classifier, InputError
 from evomask.verify import Question
 from experiments import _cli, _imagesets, _measure, _runs
-from experiments.explain import _image_shape
+from experiments.explain import image_shape
 
 OURS = "evomask.explain"  # the target of conf/method/evomask.yaml and its like
-ASIDE = ("experiment", "out", "chunk", "wait", "again", "data.path")  # overrides that need no place in a title
+ASIDE = ("experiment", "out", "chunk", "wait", "again", "data.path", "method.python")  # overrides that need no place in a title
 
 
 class Job(NamedTuple):
@@ -94,9 +94,12 @@ def prepare(config: DictConfig) -> Job:
 
 def decisive(config: DictConfig, weights: str, images: _imagesets.ImageSet) -> dict[str, Any]:
     """What decides the numbers of a run, and nothing else: its hash is the name of the run."""
-    method = {key: value for key, value in _plain(config.method).items() if key != "fill"}
+    method = _plain(config.method)
+    method = {key: method[key] for key in method if key not in ("fill", "python")}  # one for all methods; where, not what
     if method["_target_"] == OURS:
         method |= preset(config)
+    if "path" in method:  # what the file holds, wherever it lies
+        method["path"] = _runs.digest(np.frombuffer(_read(method["path"]), np.uint8))
     names = ("budget", "seeds", "cut_steps", "cut_areas", "auc_steps")
     return {
         "schema": _runs.SCHEMA,
@@ -237,12 +240,19 @@ def _images(source: str, network: str, target: str) -> _imagesets.ImageSet:
     classifier, _ = _classifier(network)
     node = json.loads(source)
     num, only_correct = node.pop("num"), node.pop("only_correct")
-    node |= {"shape": _image_shape(classifier), "crop": getattr(classifier, "crop", 1.0)}
+    node |= {"shape": image_shape(classifier), "crop": getattr(classifier, "crop", 1.0)}
     found = _imagesets.select(_cli.instantiate(OmegaConf.create(node)), classifier, num, only_correct, target)
     fewer = "" if num is None or num == len(found.images) else f", fewer than data.num={num}"
     left_out = f"; {found.left_out} left out, which the network takes for something else" if found.left_out else ""
     _cli.report(f"{len(found.images)} images{fewer}{left_out}")
     return found
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise InputError(f"method.path={path} cannot be read ({error.strerror}): give the .npz file of heat maps") from error
 
 
 def _plain(node: Any) -> Any:
