@@ -28,7 +28,8 @@ OURS = "evomask"
 TITLES = {  # of methods, as their authors write them
     "dissertation": "dissertation", "random_search": "random search", "gradcam": "Grad-CAM", "gradcam_plus_plus": "Grad-CAM++",
     "integrated_gradients": "Integrated Gradients", "smoothgrad": "SmoothGrad", "rise": "RISE", "hsic": "HSIC", "lime": "LIME",
-    "shap": "SHAP", "random_patches": "random patches", "random_pixels": "random pixels", "centred_square": "centred square",
+    "shap": "SHAP", "rex": "ReX", "heatmaps": "heat maps", "random_patches": "random patches", "random_pixels": "random pixels",
+    "centred_square": "centred square",
 }  # fmt: skip
 
 

@@ -17,9 +17,11 @@ from __future__ import annotations
 from evomask.baselines.controls import CentredSquare, RandomPatches, RandomPixels
 from evomask.baselines.gradcam import GradCAM, GradCAMPlusPlus
 from evomask.baselines.gradients import IntegratedGradients, SmoothGrad
+from evomask.baselines.heatmaps import HeatMaps
 from evomask.baselines.hsic import HSIC
 from evomask.baselines.lime import LIME
 from evomask.baselines.occlusion import Occlusion
+from evomask.baselines.rex import ReX
 from evomask.baselines.rise import RISE
 from evomask.baselines.shap import SHAP
 
@@ -37,3 +39,6 @@ BASELINES = {
     "random_pixels": RandomPixels,
     "centred_square": CentredSquare,
 }
+
+# Those that need something from outside: an environment of its own, a file.
+OUTSIDE = {"rex": ReX, "heatmaps": HeatMaps}
