@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from evomask import fills, presets, refine, scoring, validate, verify
+from evomask import fills, presets, refine, scoring, sharding, validate, verify
 from evomask.classifiers.blackbox import own_errors
 from evomask.config import Config
 from evomask.evaluate import cost, evaluate_fills, feature_maps
@@ -31,11 +33,13 @@ def explain(
     contrast: Any = None,
     config: Config | None = None,
     chunk: int = 16,
+    mesh: Mesh | None = None,
     progress: Progress | None = None,
 ) -> Explanation:
     """Explains one decision of a classifier for each image, by evolving a binary mask.
 
-    Every image is searched with the same key, so it gets the same mask, bit for bit, alone or among others.
+    Every image is searched with the same key, so it gets the same mask, bit for bit, alone or among others, on one device
+    or many.
 
     Args:
       classifier: logits f32[N, K] of images f32[N, H, W, C] in [0, 1]; see `evomask.types.Classifier`.
@@ -46,7 +50,9 @@ def explain(
         keeps A above B, its inverse puts B above A, and confidences are shares between the two. None: all classes.
       config: see `evomask.presets`; the preset `evomask` where None.
       chunk: at most so many images are in one call of the compiled program; it bounds memory and changes nothing else.
-      progress: called now and then with the evaluations done and in all.
+      mesh: devices that share each chunk, see `evomask.sharding`; `chunk` is rounded up to a multiple of their number. Where
+        None, the first device does all.
+      progress: called now and then with the evaluations done and in all, those for rows that fill up the last chunk included.
 
     Returns:
       An `Explanation` of NumPy arrays. Its confidences, labels and verdicts come from the final masks, seen once more
@@ -64,10 +70,10 @@ def explain(
     """
     config = presets.evomask() if config is None else config
     images, labels, contrast = validate.inputs(classifier, images, labels, contrast, key, config)
-    chunks = _chunks(len(images), chunk)
+    chunks = _chunks(len(images), chunk, sharding.ways(mesh, classifier))
     questions, whole = ask(classifier, images, labels, contrast, key, config)
-    with reporting(progress, config.evaluations * len(images)):
-        refined, scores = search(classifier, key, config, questions, whole, chunks, progress is not None)
+    with reporting(progress, config.evaluations * sum(map(len, chunks))):
+        refined, scores = search(classifier, key, config, questions, whole, chunks, progress is not None, mesh=mesh)
     return verify.explanation(classifier, questions, whole, refined, scores, key, config)
 
 
@@ -90,6 +96,7 @@ def search(
     chunks: Sequence[np.ndarray],
     report: bool,
     niche: Niche | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[Refined, np.ndarray]:
     """Runs the compiled program for every chunk of rows: what the stages found and the scores, leading axis B."""
     contrast = None if questions[0].contrast is None else np.array([q.contrast for q in questions], np.int32)
@@ -101,11 +108,11 @@ def search(
         np.stack([q.blanks for q in questions]),
         niche,
     )
-    found = []
+    found, parameters = [], (*sharding.replicate((classifier, key), mesh), config)
     with own_errors():
         for rows in chunks:
-            part = jax.tree.map(lambda x, rows=rows: x[rows], batch)
-            found.append(jax.device_get(_search(classifier, key, config, *part, report)))
+            part = sharding.split(jax.tree.map(lambda x, rows=rows: x[rows], batch), mesh)
+            found.append(jax.device_get(_search(*parameters, part, report, mesh)))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(questions)], *found)
 
 
@@ -124,6 +131,7 @@ def precompile(
     contrast: bool = False,
     config: Config | None = None,
     chunk: int = 16,
+    mesh: Mesh | None = None,
     progress: bool = False,
 ) -> float:
     """Compiles what `explain` will run for as many images of this shape, and returns the seconds that it took.
@@ -134,7 +142,7 @@ def precompile(
     key = jax.random.key(0)
     images, *_ = validate.inputs(classifier, images, None, None, key, config)
     start = time.perf_counter()
-    lower(classifier, images, contrast=contrast, config=config, chunk=chunk, progress=progress).compile()
+    lower(classifier, images, contrast=contrast, config=config, chunk=chunk, mesh=mesh, progress=progress).compile()
     blank = np.asarray(fills.blanks(config.fills, key, images[0]))
     verify.masked_logits(classifier, np.ones(images.shape[1:3], bool), images[0], blank[0])
     fills.blanks(tuple(fills.SHIPPED.values()), key, images[0])
@@ -142,15 +150,23 @@ def precompile(
 
 
 def lower(
-    classifier: Classifier, images: np.ndarray, *, contrast: bool = False, config: Config, chunk: int, progress: bool = False
+    classifier: Classifier,
+    images: np.ndarray,
+    *,
+    contrast: bool = False,
+    config: Config,
+    chunk: int,
+    mesh: Mesh | None = None,
+    progress: bool = False,
 ) -> jax.stages.Lowered:
     """The search of the first chunk of checked images, not compiled yet: what it will need can be asked of it."""
     key = jax.random.key(0)
-    rows = _chunks(len(images), chunk)[0]
+    rows = _chunks(len(images), chunk, sharding.ways(mesh, classifier))[0]
     labels, blank = np.zeros(len(rows), np.int32), np.asarray(fills.blanks(config.fills, key, images[0]))
     confidences, blanks = np.ones(len(rows), np.float32), np.stack([blank] * len(rows))
     batch = (images[rows], labels, labels if contrast else None, confidences, blanks, None)
-    return _search.lower(classifier, key, config, *batch, progress)
+    parameters = (*sharding.replicate((classifier, key), mesh), config)
+    return _search.lower(*parameters, sharding.split(batch, mesh), progress, mesh)
 
 
 @record
@@ -167,20 +183,16 @@ class Niche:
         return dataclasses.replace(evaluation, area=evaluation.area + self.weight * shared)
 
 
-@functools.partial(jax.jit, static_argnames="report")
+@functools.partial(jax.jit, static_argnames=("report", "mesh"))
 def _search(
-    classifier: Classifier,
-    key: Key,
-    config: Config,
-    images: Array,
-    labels: Array,
-    contrasts: Array | None,
-    confidences: Array,
-    blanks: Array,
-    niche: Niche | None,
-    report: bool,
+    classifier: Classifier, key: Key, config: Config, rows: tuple, report: bool, mesh: Mesh | None
 ) -> tuple[Refined, Array]:
-    """The compiled program: the whole evolution for a chunk of images, one image after the other.
+    """The compiled program: the whole evolution for a chunk of images, on every device of the mesh for its own rows."""
+    return sharding.over_images(functools.partial(_search_rows, report), mesh)(classifier, key, config, rows)
+
+
+def _search_rows(report: bool, classifier: Classifier, key: Key, config: Config, rows: tuple) -> tuple[Refined, Array]:
+    """The evolution for images, labels, contrasts, confidences, blanks and niches with leading axis B, one after the other.
 
     Images take turns because a population of masks already fills the machine, and because the bits of an image then
     cannot depend on its neighbours.
@@ -194,7 +206,7 @@ def _search(
 
         def evaluate_masks(masks: Array):
             if report:
-                jax.debug.callback(functools.partial(tick, cost(len(masks), needs["inverse"], len(blanks))))
+                jax.debug.callback(functools.partial(_tick, cost(len(masks), needs["inverse"], len(blanks))))
             size = config.batch_size_for(classifier)
             seen = evaluate_fills(classifier, target, blanks, masks, **needs, batch_size=size)
             return seen if niche is None else niche.price(seen, masks)
@@ -204,17 +216,33 @@ def _search(
         refined = refine.run(key, config.stages, target, *parts, region=region, collect=config.front)
         return refined, scoring.normalize(refined.score, refined.masks[-1], config.score_inside_only)
 
-    return jax.lax.map(search_one, (images, labels, contrasts, confidences, blanks, niche))
+    return jax.lax.map(search_one, rows)
 
 
-def _chunks(num: int, most: int) -> list[np.ndarray]:
+_one_at_a_time = threading.Lock()
+
+
+def _tick(evaluations: int) -> None:
+    """`tick`, which adds up, and which every device calls from a thread of its own."""
+    with _one_at_a_time:
+        tick(evaluations)
+
+
+def _chunks(num: int, most: int, ways: int = 1) -> list[np.ndarray]:
     """Rows of equally large chunks of at most `most`; the last one is filled up with its own last row.
 
-    >>> _chunks(5, 3)
-    [array([0, 1, 2]), array([3, 4, 4])]
+    Where several devices share a chunk, it has as many rows for each of them, and `most` is rounded up.
+
+    >>> _chunks(5, 3), _chunks(3, 3, ways=2)
+    ([array([0, 1, 2]), array([3, 4, 4])], [array([0, 1, 2, 2])])
     """
     if most < 1:
         raise InputError(f"chunk is {most}: give 1 or more")
-    calls = -(-num // most)
-    size = -(-num // calls)
+    calls = -(-num // round_up(most, ways))
+    size = round_up(-(-num // calls), ways)
     return list(np.minimum(np.arange(calls * size), num - 1).reshape(calls, size))
+
+
+def round_up(num: int, ways: int) -> int:
+    """`num`, rounded up to a multiple of `ways`."""
+    return -(-num // ways) * ways

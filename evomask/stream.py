@@ -9,10 +9,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
-from evomask import presets, validate
+from evomask import presets, sharding, validate
 from evomask.config import Config
-from evomask.explain import explain, lower
+from evomask.explain import explain, lower, round_up
 from evomask.types import Classifier, Explanation, InputError, Key
 
 CHUNK = 16  # images in one call of the compiled program, where nothing speaks for fewer
@@ -30,6 +31,7 @@ def explain_stream(
     config: Config | None = None,
     memory_limit: int | None = None,
     chunk: int | None = None,
+    mesh: Mesh | None = None,
 ) -> Iterator[Explanation]:
     """Explains one image after the other, as `explain` does, bit for bit, and forgets each once it is handed out.
 
@@ -45,8 +47,10 @@ def explain_stream(
       contrast: the class to explain it against, see `explain`, as many as images; all classes where None.
       config: see `explain`.
       memory_limit: bytes that the compiled program may use for arguments, temporaries and results, as its own
-        analysis estimates them; it lowers the chunk below the usual 16. Memory of the function in a `BlackBox` is not counted.
+        analysis estimates them, on each device; it lowers the chunk below the usual 16. Memory of the function in a
+        `BlackBox` is not counted.
       chunk: images in one call of the compiled program; where it is given, nothing is estimated.
+      mesh: devices that share each chunk, see `explain`; a chunk has so many images, or a multiple.
 
     Yields:
       An `Explanation` for each image, without leading axis.
@@ -66,42 +70,54 @@ def explain_stream(
     for name, value in (("chunk", chunk), ("memory_limit", memory_limit)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise InputError(f"{name} is {value!r}: give a whole number of 1 or more, or None")
-    most = chunk or _balanced(operator.length_hint(images), getattr(classifier, "chunk", CHUNK))
+    ways = sharding.ways(mesh, classifier)
+    most = chunk or _balanced(operator.length_hint(images), round_up(getattr(classifier, "chunk", CHUNK), ways))
     limit = None if chunk else memory_limit
-    return _explained(classifier, _rows(images, labels, contrast), key, config, most, limit)
+    return _explained(classifier, _rows(images, labels, contrast), key, config, round_up(most, ways), limit, mesh)
 
 
 def _explained(
-    classifier: Classifier, rows: Iterator[tuple], key: Key, config: Config, most: int, limit: int | None
+    classifier: Classifier,
+    rows: Iterator[tuple],
+    key: Key,
+    config: Config,
+    most: int,
+    limit: int | None,
+    mesh: Mesh | None,
 ) -> Iterator[Explanation]:
     size = None
     while part := list(itertools.islice(rows, size or 1)):
         if size is None:
-            size = most if limit is None else fitting_chunk(classifier, part[0][0], config, limit, most)
+            size = most if limit is None else fitting_chunk(classifier, part[0][0], config, limit, most, mesh)
             part += itertools.islice(rows, size - 1)
             size = len(part)  # a stream that ends here needs no padding
         images, *classes = zip(*part, *[part[-1]] * (size - len(part)))
         labels, contrast = (None if column[0] is None else np.array(column) for column in classes)
         found = explain(
-            classifier, np.stack(images), key=key, labels=labels, contrast=contrast, config=config, chunk=size
+            classifier, np.stack(images), key=key, labels=labels, contrast=contrast, config=config, chunk=size, mesh=mesh
         )
         for index in range(len(part)):
             yield jax.tree.map(lambda field: field[index], found)
 
 
-def fitting_chunk(classifier: Classifier, image: Any, config: Config, limit: int, most: int = CHUNK) -> int:
-    """The largest chunk, `most` or fewer, whose compiled program uses at most `limit` bytes.
+def fitting_chunk(
+    classifier: Classifier, image: Any, config: Config, limit: int, most: int = CHUNK, mesh: Mesh | None = None
+) -> int:
+    """The largest chunk, `most` or fewer, whose compiled program uses at most `limit` bytes (on each device of the mesh).
 
-    One program is compiled, and that is the one that will run, where `most` fits. Otherwise the program for one image tells
-    what every further image costs.
+    One program is compiled, and that is the one that will run, where `most` fits. Otherwise the program for one image (on
+    each device) tells what every further one costs.
 
     Raises:
       InputError: one image does not fit.
     """
-    whole = program_bytes(classifier, image, config, most)
+    ways = sharding.ways(mesh, classifier)
+    most = round_up(most, ways) // ways  # from here on, images on each device
+    used = lambda size: program_bytes(classifier, image, config, size * ways, mesh)
+    whole = used(most)
     if whole <= limit:
-        return most
-    one = whole if most == 1 else program_bytes(classifier, image, config, 1)
+        return most * ways
+    one = whole if most == 1 else used(1)
     if one > limit:
         raise InputError(
             f"explaining one image takes {one} bytes, the memory limit is {limit}: raise the limit, or lower the batch_size "
@@ -109,13 +125,13 @@ def fitting_chunk(classifier: Classifier, image: Any, config: Config, limit: int
         )
     size = 1 + int((limit - one) * (most - 1) / (whole - one))
     size = min(size, most - 1)
-    return size if program_bytes(classifier, image, config, size) <= limit else 1
+    return size * ways if used(size) <= limit else ways
 
 
-def program_bytes(classifier: Classifier, image: Any, config: Config, chunk: int) -> int:
-    """Bytes that the compiled search of `chunk` images needs on its device, by the compiler's own account."""
+def program_bytes(classifier: Classifier, image: Any, config: Config, chunk: int, mesh: Mesh | None = None) -> int:
+    """Bytes that the compiled search of `chunk` images needs on each of its devices, by the compiler's own account."""
     images = np.broadcast_to(np.asarray(image)[None], (chunk, *np.shape(image)))
-    used = lower(classifier, images, config=config, chunk=chunk).compile().memory_analysis()
+    used = lower(classifier, images, config=config, chunk=chunk, mesh=mesh).compile().memory_analysis()
     if used is None:
         raise InputError(f"{jax.default_backend()} does not say how much memory a program needs: give chunk instead")
     return used.argument_size_in_bytes + used.temp_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes

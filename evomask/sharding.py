@@ -1,0 +1,133 @@
+"""Many devices share the images of a chunk; many processes, on one host or several, each explain images of their own.
+
+    mesh = sharding.images_mesh()                                     # every device of this process
+    found = evomask.explain(classifier, images, key=key, mesh=mesh)   # the same bits as without
+
+Where a program runs as several processes, each calls `jax.distributed.initialize()` first and then
+
+    rows = sharding.own_rows(len(images))
+    found = evomask.explain(classifier, images[rows], key=key, mesh=sharding.images_mesh())
+    found = sharding.gather(found, len(images))                       # where all of it fits in memory; or write `found`
+
+No image needs another one, so nothing is exchanged but arguments and results. The final masks are verified by the process,
+on its first device: many devices are kept busier by a process for each than by one mesh over all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from evomask.classifiers.blackbox import BlackBox
+from evomask.types import InputError
+
+AXIS = "images"
+
+
+def images_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh with the one axis "images" over these devices; over all of this process where None.
+
+    >>> images_mesh(jax.local_devices()[:2]).shape["images"]
+    2
+    """
+    return Mesh(np.array(jax.local_devices() if devices is None else devices), (AXIS,))
+
+
+def ways(mesh: Mesh | None, classifier: Any) -> int:
+    """How many devices share a chunk of images: 1 without a mesh.
+
+    Raises:
+      InputError: the mesh has other axes or devices of another process, or the classifier is or holds a `BlackBox`.
+    """
+    if mesh is None:
+        return 1
+    if not isinstance(mesh, Mesh) or mesh.axis_names != (AXIS,):
+        axes = f"has the axes {mesh.axis_names}" if isinstance(mesh, Mesh) else f"is a {type(mesh).__name__}"
+        raise InputError(f"mesh {axes}: give one axis {AXIS!r}, as evomask.sharding.images_mesh() makes it")
+    if any(device.process_index != jax.process_index() for device in mesh.devices.flat):
+        raise InputError(
+            "mesh has devices of another process: give images_mesh(), which has those of this one, and explain the images "
+            "that evomask.sharding.own_rows names"
+        )
+    is_box = lambda node: isinstance(node, BlackBox)
+    if any(map(is_box, jax.tree.leaves(classifier, is_leaf=is_box))):
+        raise InputError(
+            "a BlackBox is called by this process and gains nothing from a mesh: leave mesh out, and let its workers make "
+            "several calls at a time"
+        )
+    return mesh.size
+
+
+def replicate(tree: Any, mesh: Mesh | None) -> Any:
+    """The arrays of a pytree, whole on every device of the mesh; without a mesh, as they are."""
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, P()))
+
+
+def split(tree: Any, mesh: Mesh | None) -> Any:
+    """Arrays [B, ...] with B / devices rows on each device of the mesh; without a mesh, as they are."""
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, P(AXIS)))
+
+
+def over_images(function: Callable, mesh: Mesh | None) -> Callable:
+    """`function(*parameters, rows)`, called on each device with its own rows; without a mesh, the function itself.
+
+    Every device runs what one device alone would run for as many rows: no arithmetic is divided, so no bit can change.
+
+    >>> mesh = images_mesh(jax.local_devices()[:2])
+    >>> two_rows_each = over_images(lambda scale, rows: scale * rows[::-1], mesh)
+    >>> two_rows_each(10, jax.numpy.arange(4)).tolist()
+    [10, 0, 30, 20]
+    """
+    if mesh is None:
+        return function
+
+    def sharded(*args: Any) -> Any:
+        specs = (P(),) * (len(args) - 1) + (P(AXIS),)
+        # Nothing is exchanged, so there is nothing for the check of replication to find; loops would have to be annotated.
+        return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)(*args)
+
+    return sharded
+
+
+def own_rows(num: int) -> np.ndarray:
+    """int[M], which of `num` images this process explains: every n-th one, where there are n processes.
+
+    Raises:
+      InputError: there are fewer images than processes.
+
+    >>> own_rows(3)  # a program that is one process
+    array([0, 1, 2])
+    """
+    if num < jax.process_count():
+        raise InputError(f"{num} images are too few for {jax.process_count()} processes: start one for each image at most")
+    return np.arange(jax.process_index(), num, jax.process_count())
+
+
+def gather(found: Any, num: int) -> Any:
+    """What all processes found for their `own_rows`, in the order of the images, in every process.
+
+    Args:
+      found: a pytree of arrays of 32 bits or fewer with one leading row for each of `own_rows(num)`, such as an `Explanation`.
+      num: images of all processes together.
+
+    Raises:
+      InputError: `found` has another number of rows.
+    """
+    own, processes = own_rows(num), jax.process_count()
+    wrong = {len(field) for field in jax.tree.leaves(found)} - {len(own)}
+    if wrong:
+        raise InputError(f"found has {wrong.pop()} rows, this process has {len(own)} of {num} images: give its own_rows({num})")
+    most = -(-num // processes)  # all processes must give equally many
+    filled = np.minimum(np.arange(most), len(own) - 1)
+    places = np.arange(num) % processes * most + np.arange(num) // processes
+
+    def whole(field: Any) -> np.ndarray:
+        return multihost_utils.process_allgather(np.asarray(field)[filled], tiled=True)[places]
+
+    return jax.tree.map(whole, found)

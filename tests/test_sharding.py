@@ -1,0 +1,212 @@
+"""The same bits on one device or many, in one process or two; and a mesh that cannot be used is refused by name."""
+
+import contextlib
+import functools
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+import evomask
+from evomask import fitness, operators, sharding, stream
+from evomask.config import Config
+from evomask.types import InputError
+
+TESTS = pathlib.Path(__file__).parent
+KEY = jax.random.key(5)
+IMAGES = oracles.conv_images(num=5, side=8)
+CONFIG = Config(
+    stages=(evomask.Stage("only", population=6, genes=3, radii=(1, 2), generations=7),),
+    operators=evomask.Operators(operators.Tournament(2), operators.Uniform(0.5), operators.Replace(), operators.Plus()),
+    fitness=fitness.smallest_complete(),
+)
+COST = CONFIG.evaluations
+
+
+def explain(images=IMAGES, **options):
+    return evomask.explain(oracles.conv(), images, **{"key": KEY, "config": CONFIG} | options)
+
+
+def mesh_of(num):
+    return sharding.images_mesh(jax.devices()[:num])
+
+
+@functools.cache
+def alone():
+    """Without a mesh."""
+    return explain()
+
+
+def assert_same(found, expected):
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@contextlib.contextmanager
+def compilations():
+    """Collects the events in which XLA compiles a program."""
+    seen = []
+
+    def listener(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            seen.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        yield seen
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)
+
+
+# -------------------------------------------------------------------------------------------------------- one process
+
+
+@pytest.mark.parametrize("num", [1, 2, 4, 8])
+def test_the_same_bits_on_any_number_of_devices_and_a_second_call_compiles_nothing(num):
+    expected = alone()
+    mesh = jax.make_mesh((4,), ("images",), devices=jax.devices()[:4]) if num == 4 else mesh_of(num)
+    evomask.precompile(oracles.conv(), IMAGES, config=CONFIG, mesh=mesh)
+    with compilations() as compiled:
+        found = explain(mesh=mesh)
+        backwards = explain(mesh=mesh, images=IMAGES[::-1].copy())
+    assert not compiled
+    assert_same(found, expected)
+    assert_same(backwards, jax.tree.map(lambda field: field[::-1], expected))
+    assert len(np.unique(expected.score, axis=0)) == 5  # the images differ in what is found
+
+
+def test_every_device_has_rows_of_its_own_and_all_of_the_parameters():
+    mesh = mesh_of(4)
+    rows = sharding.split(np.arange(8), mesh)
+    assert [shard.data.tolist() for shard in rows.addressable_shards] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert len({shard.device for shard in rows.addressable_shards}) == 4
+    weights = sharding.replicate(oracles.conv(), mesh)
+    assert all(len(leaf.devices()) == 4 and leaf.is_fully_replicated for leaf in jax.tree.leaves(weights))
+
+    @jax.jit
+    def where(rows):
+        return sharding.over_images(lambda rows: rows + 10 * jax.lax.axis_index("images"), mesh)(rows)
+
+    assert where(rows).tolist() == [0, 1, 12, 13, 24, 25, 36, 37]
+
+
+def test_weights_may_lie_on_a_device_of_their_own():
+    there = jax.device_put(oracles.conv(), jax.devices()[3])
+    found = evomask.explain(there, IMAGES, key=jax.device_put(KEY, jax.devices()[3]), config=CONFIG, mesh=mesh_of(2))
+    assert_same(found, alone())
+
+
+def test_chunks_are_rounded_up_to_the_devices_and_progress_counts_what_is_done():
+    told = []
+    found = explain(mesh=mesh_of(2), chunk=3, progress=lambda *figures: told.append(figures))  # 4 and 1, filled up to 4
+    assert_same(found, alone())
+    done, total = zip(*told)
+    assert set(total) == {8 * COST} and done[-1] == 8 * COST
+    assert np.diff(done).tolist() == [CONFIG.generation_cost(CONFIG.stages[0])] * (len(done) - 1)
+
+
+def test_a_stream_hands_out_the_same_bits_from_equally_large_chunks():
+    twice = iter([*IMAGES, *IMAGES])  # in chunks of 8 and 2
+    found = evomask.explain_stream(oracles.conv(), twice, key=KEY, config=CONFIG, chunk=5, mesh=mesh_of(8))
+    found = jax.tree.map(lambda *rows: np.stack(rows), *found)
+    assert_same(found, jax.tree.map(lambda field: np.concatenate([field, field]), alone()))
+
+
+def test_the_memory_limit_of_a_stream_is_that_of_each_device():
+    """On eight devices, 8 images are one on each, and 40 are five, which take what five take on one device."""
+    used = {size: stream.program_bytes(oracles.conv(), IMAGES[0], CONFIG, size, mesh_of(8)) for size in (8, 40)}
+    np.testing.assert_allclose(used[40], stream.program_bytes(oracles.conv(), IMAGES[0], CONFIG, 5), rtol=0.01)
+    assert used[8] < used[40]
+    fitting = lambda limit: stream.fitting_chunk(oracles.conv(), IMAGES[0], CONFIG, limit, 37, mesh_of(8))
+    assert fitting(used[40]) == 40 and fitting(used[8]) == 8
+    with pytest.raises(InputError, match=f"one image takes {used[8]} bytes, the memory limit is {used[8] - 1}"):
+        fitting(used[8] - 1)
+
+
+BOX = evomask.BlackBox(lambda images: images.mean((1, 2)), 3)
+BAD = {
+    "other axis": (dict(mesh=jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])), r"mesh has the axes \('data',\): give one"),
+    "two axes": (dict(mesh=jax.make_mesh((1, 1), ("images", "model"))), r"mesh has the axes \('images', 'model'\): give one axis"),
+    "devices": (dict(mesh=jax.devices()), r"mesh is a list: give one axis 'images', as evomask.sharding.images_mesh\(\)"),
+    "black box": (dict(mesh=mesh_of(2), classifier=BOX), "BlackBox is called by this process .* leave mesh out"),
+    "held box": (
+        dict(mesh=mesh_of(2), classifier=evomask.as_classifier((lambda box, images: box(images), BOX))),
+        "BlackBox is called by this process .* leave mesh out",
+    ),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("function", [evomask.explain, evomask.explain_stream, evomask.precompile])
+def test_a_mesh_that_cannot_be_used_is_refused_before_anything_is_compiled(function, bad):
+    options, message = BAD[bad]
+    key = {} if function is evomask.precompile else {"key": KEY}
+    arguments = {"classifier": oracles.conv(), "images": IMAGES, "config": CONFIG} | key | options
+    with compilations() as compiled, pytest.raises(InputError, match=message) as caught:
+        function(**arguments)
+    assert not compiled and "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------------- two processes
+
+
+# Importing evomask must not start JAX's backends, which have to know of the other process.
+PROCESS = """
+import jax, evomask
+jax.config.update("jax_num_cpu_devices", 2)
+jax.distributed.initialize("{address}", num_processes=2, process_id={process}, initialization_timeout=300)
+import test_sharding
+test_sharding.explain_share("{folder}")
+"""
+
+
+def explain_share(folder):
+    """What each of two processes does, in its own interpreter."""
+    process = jax.process_index()
+    assert (jax.process_count(), jax.local_device_count(), jax.device_count()) == (2, 2, 4)
+    rows, mesh = sharding.own_rows(len(IMAGES)), sharding.images_mesh()
+    assert rows.tolist() == list(range(process, 5, 2)) and mesh.size == 2  # three images here, two there
+    with pytest.raises(InputError, match="mesh has devices of another process: give images_mesh"):
+        explain(mesh=sharding.images_mesh(jax.devices()))
+    with pytest.raises(InputError, match="1 images are too few for 2 processes"):
+        sharding.own_rows(1)
+    found = sharding.gather(explain(IMAGES[rows], mesh=mesh), len(IMAGES))
+    np.savez(pathlib.Path(folder) / f"{process}.npz", *jax.tree.leaves(found))
+    jax.distributed.shutdown()
+
+
+def test_two_processes_find_what_one_finds(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+    scripts = [PROCESS.format(address=address, process=process, folder=tmp_path) for process in range(2)]
+    options = dict(env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    processes = [subprocess.Popen([sys.executable, "-c", script], **options) for script in scripts]
+    try:
+        said = [process.communicate(timeout=600)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()  # one whose partner has died would wait for it
+    assert [process.returncode for process in processes] == [0, 0], said
+    expected = jax.tree.leaves(alone())
+    for process in range(2):
+        with np.load(tmp_path / f"{process}.npz") as file:
+            gathered = list(file.values())
+        assert len(gathered) == len(expected)
+        for field, one in zip(gathered, expected, strict=True):
+            assert field.dtype == one.dtype
+            np.testing.assert_array_equal(field, one)
+
+
+def test_gather_in_one_process_is_the_order_of_the_images():
+    assert sharding.own_rows(5).tolist() == [0, 1, 2, 3, 4]
+    assert_same(sharding.gather(alone(), 5), alone())
+    with pytest.raises(InputError, match=r"found has 5 rows, this process has 4 of 4 images: give its own_rows\(4\)"):
+        sharding.gather(alone(), 4)
