@@ -20,7 +20,7 @@ from evomask.budget import Account, Spent
 from evomask.fills import Constant
 from evomask.types import InputError, Key, record, static
 
-REMEDY = "python3 -m venv rex-env; rex-env/bin/pip install rex-xai; then python='rex-env/bin/python'"
+REMEDY = "python3 -m venv .venv-rex; .venv-rex/bin/pip install rex-xai; then python=.venv-rex/bin/python"
 
 
 @record
@@ -33,13 +33,14 @@ class ReX:
     down to `tree_depth` divisions or `min_box_size` pixels; searches are multiplied with each other. The package makes
     20 of them; here it is as many as the budget pays for, 14 evaluations for a division, or at most `iterations`.
     The mask that the package cuts from the map is not asked for: masks are cut from all maps by the same rules.
-    Deterministic for a key; range [0, 1]; 0 everywhere where no mask had the label.
+    Deterministic for a key; range [0, 1]; 0 everywhere where no mask had the label. Products are float32, as in the
+    package: under a budget of many thousands the least of them may become 0, which `iterations=20` avoids.
 
     >>> from evomask.classifiers import as_classifier
     >>> classifier = as_classifier(lambda images: images.mean((1, 2)))
     >>> ReX()(classifier, np.ones((1, 8, 8, 3)), [0], key=jax.random.key(0), budget=50)
     Traceback (most recent call last):
-    evomask.types.InputError: ReX needs an environment of its own, for it pins NumPy 1.26: python3 -m venv rex-env; ...
+    evomask.types.InputError: ReX needs an environment of its own, for it pins NumPy 1.26: python3 -m venv .venv-rex; ...
     """
 
     python: str | None = static(None)
