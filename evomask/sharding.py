@@ -3,14 +3,17 @@
     mesh = sharding.images_mesh()                                     # every device of this process
     found = evomask.explain(classifier, images, key=key, mesh=mesh)   # the same bits as without
 
-Where a program runs as several processes, each calls `jax.distributed.initialize()` first and then
+Where a program runs as several processes, each of them calls
 
+    jax.distributed.initialize(shutdown_timeout_seconds=86400)
     rows = sharding.own_rows(len(images))
     found = evomask.explain(classifier, images[rows], key=key, mesh=sharding.images_mesh())
     found = sharding.gather(found, len(images))                       # where all of it fits in memory; or write `found`
 
 No image needs another one, so nothing is exchanged but arguments and results. The final masks are verified by the process,
-on its first device: many devices are kept busier by a process for each than by one mesh over all of them.
+on its first device: many devices are kept busier by a process for each than by one mesh over all of them. JAX ends every
+process once one has died, or has waited at its end for the others longer than the timeout above (five minutes if none is
+given): shares that write what they find and need no `gather` are safer as programs that know nothing of each other.
 """
 
 from __future__ import annotations
