@@ -299,6 +299,31 @@ def start(trainable: Trainable, recipe: Recipe, train: Dataset) -> TrainState:
                       jnp.zeros(recipe.epochs))
 
 
+def start_from(folder: str | Path, trainable: Trainable, train: Dataset) -> Trainable:
+    """The network with the averaged weights of an earlier run on the same training set to begin with.
+
+    Args:
+      folder: the `checkpoints` of that run.
+
+    Raises:
+      InputError: there are none.
+    """
+    try:
+        recipe = Recipe(**json.loads((Path(folder) / "recipe.json").read_text()))
+    except FileNotFoundError as error:
+        raise InputError(f"no checkpoints in '{folder}': train that network first, or give another start=...") from error
+    with open_checkpoints(folder, recipe) as manager:
+        if manager.latest_step() is None:
+            raise InputError(f"no checkpoint in '{folder}' is finished: train that network first, or give another start=...")
+        state = start(trainable, recipe, train)
+        shapes = lambda tree: jax.tree.map(lambda leaf: tuple(leaf.shape), tree)
+        saved = manager.item_metadata(manager.latest_step()).tree
+        if shapes([saved["params"], saved["loss"]]) != shapes([state.params, state.loss]):
+            raise InputError(f"the checkpoints in '{folder}' are of another network or training set: give another start=...")
+        state = manager.restore(manager.latest_step(), args=ocp.args.StandardRestore(state))
+    return dataclasses.replace(trainable, init=lambda key, images: jax.tree.map(jnp.array, state.average))
+
+
 def predict(apply: Callable, average: tuple[Params, Params], images: np.ndarray, batch: int = 250) -> np.ndarray:
     """Logits f32[N, K] that `Trainable.apply` gives for uint8[N, H, W, C]; the last batch is padded, so that one program serves all."""
     padded = np.concatenate([images, np.zeros((-len(images) % batch, *images.shape[1:]), np.uint8)])
@@ -413,7 +438,8 @@ def open_checkpoints(folder: str | Path, recipe: Recipe) -> ocp.CheckpointManage
     if written.exists() and Recipe(**json.loads(written.read_text())) != recipe:
         raise InputError(f"'{folder}' holds checkpoints of another recipe: give another out=... or delete that folder")
     written.write_text(json.dumps(dataclasses.asdict(recipe), indent=1))
-    return ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(max_to_keep=2))
+    options = ocp.CheckpointManagerOptions(max_to_keep=2)
+    return ocp.CheckpointManager(folder, options=options, item_handlers=ocp.StandardCheckpointHandler())
 
 
 def finished(trainable: Trainable, state: TrainState, train: Dataset) -> Classifier:

@@ -31,7 +31,8 @@ from experiments import _cli, _imagesets, _measure, _runs
 from experiments.explain import image_shape
 
 OURS = "evomask.explain"  # the target of conf/method/evomask.yaml and its like
-ASIDE = ("experiment", "out", "chunk", "wait", "again", "data.path", "method.python")  # overrides that need no place in a title
+# Overrides that need no place in a title: they say where and how a run happens, not what it is.
+ASIDE = ("experiment", "out", "chunk", "wait", "again", "data.path", "method.python", "launcher")
 
 
 class Job(NamedTuple):
@@ -116,7 +117,12 @@ def decisive(config: DictConfig, weights: str, images: _imagesets.ImageSet) -> d
 def preset(config: DictConfig) -> dict[str, Any]:
     """The preset under the budget of the job; stages that were set to null are left out."""
     node = _plain(config.preset)
-    return node | {"budget": config.budget, "stages": {name: stage for name, stage in node["stages"].items() if stage}}
+    stages = {name: stage for name, stage in node["stages"].items() if stage}
+    for name in (name for name, stage in stages.items() if "_target_" not in stage):
+        given = ", ".join(f"preset.stages.{name}.{key}" for key in stages[name])
+        raise InputError(f"{given} is set, but stages={HydraConfig.get().runtime.choices['stages']} has no stage {name!r}: "
+                         "choose other stages, or leave that out")
+    return node | {"budget": config.budget, "stages": stages}
 
 
 def new_record(config: DictConfig, job: Job) -> dict[str, Any]:
@@ -130,7 +136,8 @@ def new_record(config: DictConfig, job: Job) -> dict[str, Any]:
         "hash": job.folder.name,
         "experiment": job.folder.parent.name,
         "method": job.method,
-        "choices": {k: v for k, v in _plain(HydraConfig.get().runtime.choices).items() if "hydra" not in k},
+        "choices": {k: v for k, v in _plain(HydraConfig.get().runtime.choices).items()
+                    if "hydra" not in k and k != "launcher"},
         "overrides": overrides,
         "budget": config.budget,
         "seeds": _plain(config.seeds),

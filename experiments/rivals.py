@@ -75,9 +75,9 @@ def _cnn(classifier: CNN, f: Framework, x: Any) -> Any:
     def rectified(x: Any, layer: tuple) -> Any:
         return f.clip(f.conv(x, *layer, 1, (1, 1), 1), np.inf)
 
-    x = rectified(f.scale(x, 1.0, -0.5), classifier.stem)
+    x = rectified(f.scale(x, 1.0, -0.5), (classifier.stem, np.zeros(classifier.stem.shape[-1], np.float32)))
     for stage in classifier.stages:
-        x = rectified(f.halve(x), stage[0])
+        x = f.halve(rectified(x, stage[0]))  # the order of the two does not matter
         x = f.add(x, functools.reduce(rectified, stage[1:], x))
     return f.dense(f.mean(x), *classifier.head)
 

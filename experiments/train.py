@@ -101,6 +101,8 @@ def train(config: DictConfig) -> None:
     recipe = _cli.instantiate(config.recipe)
     train, test = _cli.instantiate(config.data)
     trainable = hydra.utils.instantiate(config.model, num_classes=len(train.names), _convert_="all")
+    if config.start is not None:
+        trainable = training.start_from(Path(config.start) / "checkpoints", trainable, train)
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     per_epoch = len(train) // recipe.batch_size

@@ -1,5 +1,6 @@
 """Benchmarks: what is measured, what a run leaves on disk, how it is resumed, and that every experiment runs."""
 
+import os
 from pathlib import Path
 
 import jax
@@ -286,6 +287,7 @@ def test_shipped_and_generated_images():
         (["target=other"], "target is 'other'"),
         (["method=rise", "method.fill.value=1"], "method.fill cannot be set here"),
         (["method=nothing"], "unknown method 'nothing': choose from"),
+        (["stages=flat", "+preset.stages.fine={genes: 8}"], "fine.genes is set, but stages=flat has no stage 'fine'"),
     ],
 )
 def test_bad_input_gets_one_line_and_no_run(overrides, message, tmp_path, capsys):
@@ -438,9 +440,31 @@ def test_a_killed_sweep_that_two_processes_finish_gives_the_same_bytes(tmp_path)
     assert found.get("killed", 0) == 1 and kill_sweep.tables(killed) == expected
 
 
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_launchers_run_the_same_sweep(launcher, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"{_cli.CONF.parent}{os.pathsep}{Path(__file__).parent}")
+    sweep = ["-m", *TINY, "method=centred_square,random_patches", "budget=40"]
+    assert run(tmp_path / "here", *sweep) == 0
+    assert run(tmp_path / "there", *sweep, f"launcher={launcher}") == 0
+    here, there = (runs(tmp_path / name) for name in ("here", "there"))
+    assert [one.folder.name for one in there] == [one.folder.name for one in here] and len(there) == 2
+    for ours, theirs in zip(here, there):
+        assert (theirs.record["status"], theirs.record["choices"]) == ("finished", ours.record["choices"])
+        results = [one.rows.drop(columns=[name for name in one.rows if "seconds" in name]) for one in (ours, theirs)]
+        assert results[0].equals(results[1])
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "slurm"])
+def test_launchers_share_the_machine(launcher):
+    given = ["hydra.launcher.cpus_per_task=3"] if launcher == "slurm" else ["hydra.job.env_set.NPROC=3"]
+    config = composed(f"launcher={launcher}", *given, return_hydra_config=True)
+    environment = OmegaConf.to_container(OmegaConf.masked_copy(config, "hydra").hydra.job.env_set, resolve=True)
+    assert environment["NPROC"] == "3" and "Launcher" in config.hydra.launcher["_target_"]
+
+
 def test_help_names_every_choice():
     config = OmegaConf.load(_cli.CONF / "benchmark.yaml")
     words = config.hydra.help.template.replace(",", " ").replace("(", " ").replace(")", " ").replace(";", " ").split()
-    for group in ("method", "data", "stages"):
+    for group in ("method", "data", "stages", "launcher"):
         for path in (_cli.CONF / group).glob("*.yaml"):
             assert path.stem in words, (group, path.stem)

@@ -1,8 +1,8 @@
 """A small residual CNN for images of a few dozen pixels: the Flax module that is trained and the folded form that is run.
 
 `ResidualCNN` is the trained form (Linen, batch normalisation). `fold` merges every batch normalisation into the
-convolution before it; the result, `CNN`, is a `Classifier` pytree whose only operations are convolutions, rectified
-linear units and 2 x 2 maxima, and it is what `load` reads from the shipped weights.
+convolution before it; the result, `CNN`, is a `Classifier` pytree whose only operations are convolutions, 2 x 2
+maxima and rectified linear units, and it is what `load` reads from the shipped weights.
 """
 
 from __future__ import annotations
@@ -21,50 +21,12 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from evomask.classifiers.convolution import convolve
 from evomask.types import Array, InputError, record, static
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 NORM_EPSILON = 1e-5
 WHITEN_EPSILON = 5e-4  # added to the patch variances (images in [0, 1]) so that flat directions are not blown up
-
-
-def _convolve(x: Array, kernel: Array) -> Array:
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
-@jax.custom_vjp
-def convolve(x: Array, kernel: Array) -> Array:
-    """3 x 3 convolution with zero padding; its gradient with respect to the kernel is nine matrix products.
-
-    XLA's own kernel gradient is a convolution whose "kernel" is the whole feature map, which the CPU backend runs
-    slowly; measured on two CPU cores, forward and backward of 24 -> 48 channels at 32 x 32 fell from 4.3 to 1.2 ms an image.
-
-    >>> convolve(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)))[0, 0, :, 0]
-    Array([4., 6., 6., 4.], dtype=float32)
-    """
-    return _convolve(x, kernel)
-
-
-def _convolve_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _convolve(x, kernel), (x, kernel)
-
-
-def _convolve_backward(residual: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
-    x, kernel = residual
-    _, height, width, channels = x.shape
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    flat_g = g.reshape(-1, g.shape[-1])
-
-    def tap(i: int, j: int) -> Array:
-        shifted = padded[:, i : i + height, j : j + width].reshape(-1, channels)
-        return jnp.matmul(flat_g.T, shifted, preferred_element_type=jnp.float32).T
-
-    kernel_gradient = jnp.stack([tap(i, j) for i in range(3) for j in range(3)]).reshape(kernel.shape)
-    image_gradient = _convolve(g, kernel[::-1, ::-1].swapaxes(2, 3))
-    return image_gradient, kernel_gradient.astype(kernel.dtype)
-
-
-convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 def halve(x: Array) -> Array:
@@ -103,21 +65,27 @@ def whitening_kernel(images: Array, num: int) -> Array:
 
 
 class ConvNorm(nn.Module):
-    """3 x 3 convolution, batch normalisation, rectified linear unit."""
+    """3 x 3 convolution, 2 x 2 maximum if asked, batch normalisation, rectified linear unit.
+
+    The normalisation has no scale of its own, so that its factor is positive and `fold` may move it past the maximum.
+    """
 
     width: int
+    halves: bool = False
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         shape = (3, 3, x.shape[-1], self.width)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         x = convolve(x, kernel.astype(x.dtype))
-        norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=NORM_EPSILON, dtype=jnp.float32)
+        x = halve(x) if self.halves else x
+        norm = nn.BatchNorm(
+            use_running_average=not train, momentum=0.9, epsilon=NORM_EPSILON, use_scale=False, dtype=jnp.float32)
         return nn.relu(norm(x.astype(jnp.float32)).astype(x.dtype))
 
 
 class ResidualCNN(nn.Module):
-    """Whitening stem, then one stage for each width: halve, widen, add a residual branch of `depth` convolutions.
+    """Whitening stem, then one stage for each width: widen and halve, add a residual branch of `depth` convolutions.
 
     Called with f32[N, H, W, C] in [0, 1] it returns logits f32[N, num_classes]. After s stages the feature map has
     H / 2**s rows; the default turns 32 x 32 into 4 x 4. The collections are `params`, `batch_stats` and `fixed`
@@ -125,20 +93,18 @@ class ResidualCNN(nn.Module):
     """
 
     num_classes: int = 10
-    widths: tuple[int, ...] = (64, 128, 256)
+    widths: tuple[int, ...] = (64, 192, 224)
     depth: int = 1
-    directions: int = 16
+    directions: int = 12
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
         num = min(self.directions, 9 * images.shape[-1])
-        kernel = self.variable("fixed", "whitening", whitening_kernel, images, num).value
-        bias = self.param("bias", nn.initializers.zeros, (2 * num,))
-        x = _convolve(images.astype(self.dtype) - 0.5, kernel.astype(self.dtype))
-        x = nn.relu(x + bias.astype(self.dtype).reshape(1, 1, 1, -1))
+        stem = self.variable("fixed", "whitening", whitening_kernel, images, num).value
+        x = nn.relu(convolve(images.astype(self.dtype) - 0.5, stem.astype(self.dtype)))
         for width in self.widths:
-            x = ConvNorm(width)(halve(x), train)
+            x = ConvNorm(width, halves=True)(x, train)
             branch = x
             for _ in range(self.depth):
                 branch = ConvNorm(width)(branch, train)
@@ -154,7 +120,7 @@ Layer = tuple[Array, Array]  # kernel f32[3, 3, Cin, Cout], bias f32[Cout]
 class CNN:
     """The folded `ResidualCNN`, a `Classifier`: images f32[N, H, W, C] in [0, 1] -> logits f32[N, K]."""
 
-    stem: Layer
+    stem: Array  # f32[3, 3, C, C1], the whitening filters
     stages: tuple[tuple[Layer, ...], ...]  # per stage the widening layer, then those of the residual branch
     head: Layer  # kernel f32[C, K], bias f32[K]
     labels: tuple[str, ...] = static()
@@ -170,7 +136,7 @@ class CNN:
 
     def features_and_logits(self, images: Array) -> tuple[tuple[Array, ...], Array]:
         """Both from one pass: images f32[N, H, W, C] in [0, 1] -> (feature maps, logits f32[N, K])."""
-        x = _rectified(images - 0.5, self.stem)
+        x = nn.relu(convolve(images - 0.5, self.stem))
         features = []
         for stage in self.stages:
             x = _stage(x, stage)
@@ -192,19 +158,19 @@ class CNN:
 
 def _rectified(x: Array, layer: Layer) -> Array:
     kernel, bias = layer
-    return nn.relu(_convolve(x, kernel) + bias[None, None, None])
+    return nn.relu(convolve(x, kernel) + bias[None, None, None])
 
 
 def _stage(x: Array, stage: tuple[Layer, ...]) -> Array:
-    x = _rectified(halve(x), stage[0])
-    branch = functools.reduce(_rectified, stage[1:], x)
-    return x + branch
+    kernel, bias = stage[0]
+    x = nn.relu(halve(convolve(x, kernel)) + bias[None, None, None])
+    return x + functools.reduce(_rectified, stage[1:], x)
 
 
 def fold(module: ResidualCNN, variables: Mapping, labels: Sequence[str], image_shape: tuple[int, int, int]) -> CNN:
     """The inference form of a trained `ResidualCNN`: each batch-norm becomes part of the convolution before it.
 
-    A batch-norm multiplies by scale / sqrt(variance + eps), which scales the kernel's output channels, and adds
+    A batch-norm multiplies by 1 / sqrt(variance + eps), which scales the kernel's output channels, and adds
     bias - mean * that factor.
 
     >>> module = ResidualCNN(num_classes=2, widths=(4,), depth=1)
@@ -219,35 +185,39 @@ def fold(module: ResidualCNN, variables: Mapping, labels: Sequence[str], image_s
     def layer(index: int) -> Layer:
         name = f"ConvNorm_{index}"
         norm, moments = params[name]["BatchNorm_0"], stats[name]["BatchNorm_0"]
-        factor = norm["scale"] / jnp.sqrt(moments["var"] + NORM_EPSILON)
+        factor = 1 / jnp.sqrt(moments["var"] + NORM_EPSILON)
         return params[name]["kernel"] * factor[None, None, None], norm["bias"] - moments["mean"] * factor
 
     per_stage = module.depth + 1
     stages = tuple(
         tuple(layer(stage * per_stage + i) for i in range(per_stage)) for stage in range(len(module.widths))
     )
-    stem = (variables["fixed"]["whitening"], params["bias"])
     head = (params["head"]["kernel"], params["head"]["bias"])
-    return CNN(stem, stages, head, tuple(labels), tuple(image_shape))
+    return CNN(variables["fixed"]["whitening"], stages, head, tuple(labels), tuple(image_shape))
 
 
 def multiply_adds(cnn: CNN) -> int:
-    """Multiplications of one forward pass of one image, the convolutions' zero padding included.
+    """Multiplications of one forward pass of one image as plain convolutions, their zero padding included.
 
-    >>> multiply_adds(CNN((jnp.zeros((3, 3, 3, 4)), jnp.zeros(4)), (), (jnp.zeros((4, 2)), jnp.zeros(2)), ("a", "b")))
+    >>> multiply_adds(CNN(jnp.zeros((3, 3, 3, 4)), (), (jnp.zeros((4, 2)), jnp.zeros(2)), ("a", "b")))
     110600
     """
     pixels = cnn.image_shape[0] * cnn.image_shape[1]
-    layers = [(cnn.stem, pixels)] + [(layer, pixels >> 2 * s) for s, stage in enumerate(cnn.stages, 1) for layer in stage]
-    return sum(kernel.size * size for (kernel, _), size in layers) + cnn.head[0].size
+    total = cnn.stem.size * pixels + cnn.head[0].size
+    for widening, *branch in cnn.stages:  # only after the widening layer are there fewer pixels
+        total += widening[0].size * pixels
+        pixels //= 4
+        total += sum(kernel.size for kernel, _ in branch) * pixels
+    return total
 
 
 def save(cnn: CNN, path: str | pathlib.Path) -> None:
     """Writes a `.safetensors` file in half precision, with labels and image shape in its header."""
-    layers = {"stem": cnn.stem, "head": cnn.head}
+    layers = {"head": cnn.head}
     layers |= {f"stages.{s}.{i}": layer for s, stage in enumerate(cnn.stages) for i, layer in enumerate(stage)}
     tensors = {f"{name}.{part}": np.asarray(value, np.float16)
                for name, layer in layers.items() for part, value in zip(("kernel", "bias"), layer)}
+    tensors["stem"] = np.asarray(cnn.stem, np.float16)
     header = {"labels": json.dumps(cnn.labels), "image_shape": json.dumps(cnn.image_shape)}
     temporary = f"{path}.tmp"
     safetensors.numpy.save_file(tensors, temporary, header)
@@ -269,7 +239,7 @@ def load(path: str | pathlib.Path) -> CNN:
         layer = lambda name: (tensors[f"{name}.kernel"], tensors[f"{name}.bias"])
         grouped = itertools.groupby(stages, key=lambda index: index[0])
         stages = tuple(tuple(layer(f"stages.{s}.{i}") for s, i in group) for _, group in grouped)
-        return CNN(layer("stem"), stages, layer("head"), labels, image_shape)
+        return CNN(tensors["stem"], stages, layer("head"), labels, image_shape)
     except FileNotFoundError as error:
         raise InputError(f"no weights at '{path}': train them with python -m experiments.train") from error
     except (KeyError, ValueError, safetensors.SafetensorError) as error:
