@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -206,7 +205,7 @@ def _search_rows(report: bool, classifier: Classifier, key: Key, config: Config,
 
         def evaluate_masks(masks: Array):
             if report:
-                jax.debug.callback(functools.partial(_tick, cost(len(masks), needs["inverse"], len(blanks))))
+                jax.debug.callback(functools.partial(tick, cost(len(masks), needs["inverse"], len(blanks))))
             size = config.batch_size_for(classifier)
             seen = evaluate_fills(classifier, target, blanks, masks, **needs, batch_size=size)
             return seen if niche is None else niche.price(seen, masks)
@@ -217,15 +216,6 @@ def _search_rows(report: bool, classifier: Classifier, key: Key, config: Config,
         return refined, scoring.normalize(refined.score, refined.masks[-1], config.score_inside_only)
 
     return jax.lax.map(search_one, rows)
-
-
-_one_at_a_time = threading.Lock()
-
-
-def _tick(evaluations: int) -> None:
-    """`tick`, which adds up, and which every device calls from a thread of its own."""
-    with _one_at_a_time:
-        tick(evaluations)
 
 
 def _chunks(num: int, most: int, ways: int = 1) -> list[np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 
 import jax
@@ -11,6 +12,7 @@ Progress = Callable[[int, int], None]  # (evaluations done, evaluations in all)
 
 # The compiled program outlives one call and cannot hold the listener itself, or each listener would compile anew.
 _listeners: list[Callable[[int], None]] = []
+_one_at_a_time = threading.Lock()  # the devices of a mesh call from threads of their own
 
 
 @contextlib.contextmanager
@@ -41,5 +43,6 @@ def reporting(progress: Progress | None, total: int) -> Iterator[None]:
 
 def tick(evaluations: int) -> None:
     """Called from the compiled program: so many evaluations are about to be made."""
-    if _listeners:
-        _listeners[-1](evaluations)
+    with _one_at_a_time:
+        if _listeners:
+            _listeners[-1](evaluations)

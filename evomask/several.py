@@ -89,7 +89,7 @@ def several(
     first = config if demand == "complete" else _sufficient(config, 0.0)
     later = _sufficient(first, wish) if disjoint else first
     taken, found = np.zeros(images.shape[:3], bool), []
-    with reporting(progress, (first.evaluations + (num - 1) * later.evaluations) * len(images)):
+    with reporting(progress, (first.evaluations + (num - 1) * later.evaluations) * sum(map(len, chunks))):
         for index in range(num):
             region = np.where(disjoint, ~taken, True)
             niche = Niche(region, taken, np.full(len(images), 0 if disjoint else weight, np.float32)) if index else None
