@@ -10,6 +10,13 @@ from hypothesis import strategies as st
 from evomask.classifiers import convolution
 
 
+@pytest.fixture(autouse=True)
+def always(monkeypatch):
+    """Also where it does not pay."""
+    monkeypatch.setattr(convolution, "FEWEST_WEIGHTS", 1)
+    jax.clear_caches()
+
+
 def draws(seed, *shapes):
     draw = np.random.default_rng(seed)
     return [draw.normal(size=shape).astype(np.float32) for shape in shapes]
@@ -29,7 +36,7 @@ def assert_close(ours, theirs):
 
 
 @hypothesis.given(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), st.integers(1, 4), st.integers(1, 4), st.integers(0, 9))
-@hypothesis.settings(max_examples=15)
+@hypothesis.settings(max_examples=10, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 def test_equal_to_the_library(num, height, width, channels, features, seed):
     args = draws(seed, (num, height, width, channels), (3, 3, channels, features), (num, height, width, features))
     ours = with_gradients(convolution.convolve)(*args)
@@ -44,6 +51,16 @@ def test_chunks_change_nothing(monkeypatch, floats):
     monkeypatch.setattr(convolution, "GRADIENT_FLOATS", floats)
     jax.clear_caches()
     assert_close(with_gradients(lambda x, k: convolution.convolve(x, k))(*args), whole)
+
+
+def test_small_kernels_take_the_library(monkeypatch):
+    programs = []
+    for fewest in (12, 13):
+        monkeypatch.setattr(convolution, "FEWEST_WEIGHTS", fewest)
+        jax.clear_caches()
+        args = draws(0, (2, 6, 6, 3), (3, 3, 3, 4))
+        programs.append(jax.jit(lambda x, k: convolution.convolve(x, k)).lower(*args).as_text())
+    assert ["stablehlo.convolution" in program for program in programs] == [False, True]
 
 
 def test_an_image_does_not_depend_on_its_neighbours():
