@@ -16,7 +16,7 @@ explain: $(VENV)/.installed
 	$(BIN)/python -m experiments.explain $(ARGS)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("evomask needs Python 3.11 or newer: make PYTHON=python3.12")'

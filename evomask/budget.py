@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from evomask.batching import batch_size
-from evomask.classifiers.blackbox import own_errors
+from evomask.classifiers.blackbox import run
 from evomask.types import Array, Classifier
 
 
@@ -103,8 +103,7 @@ class Account:
         self.spent = after
         padded = np.pad(images, [(0, -len(images) % self.batch_size)] + [(0, 0)] * (images.ndim - 1))
         batches = np.split(padded, len(padded) // self.batch_size)
-        with own_errors():
-            found = np.concatenate([_probabilities(self._classifier, batch) for batch in batches])[: len(images)]
+        found = np.concatenate([run(_probabilities, self._classifier, batch) for batch in batches])[: len(images)]
         if not np.isfinite(found).all():
             raise ValueError("the classifier returned NaN or infinite logits for a masked image; a host-side method "
                              "cannot rank pixels by them: check the classifier's weights and its input range")

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from evomask import presets, prune, validate, verify
+from evomask.classifiers.blackbox import run
 from evomask.config import Config
 from evomask.evaluate import cost, evaluate_fills
 from evomask.explain import pose
@@ -89,7 +90,7 @@ def _prune_all(
     for question, seen, genome, mask, complete in zip(questions, whole, found.genome, found.mask, found.complete):
         label, other = (None if x is None else np.int32(x) for x in (question.label, question.contrast))
         asked = (question.image, label, other, np.float32(seen.confidence), question.blanks)
-        rows.append(jax.device_get(_prune(classifier, config, *asked, genome, mask, complete, np.int32(masks), descend)))
+        rows.append(jax.device_get(run(_prune, classifier, config, *asked, genome, mask, complete, np.int32(masks), descend)))
     return jax.tree.map(lambda *parts: np.stack(parts), *rows), questions, whole
 
 

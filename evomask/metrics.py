@@ -21,6 +21,7 @@ import numpy as np
 
 from evomask.batching import batch_size, in_batches
 from evomask.budget import Counted, Spent, bare
+from evomask.classifiers.blackbox import run
 from evomask.evaluate import evaluate
 from evomask.fills import apply
 from evomask.thresholding import prefix_pixels, ranks
@@ -49,7 +50,7 @@ def judge(classifier: Classifier | Counted, images: Array, labels: Array, masks:
     Args:
       images, blanks: f32[B, H, W, C]. labels: int[B]. masks: bool[B, H, W].
     """
-    return _judge(bare(classifier), *map(jnp.asarray, (images, labels, masks, blanks)))
+    return run(_judge, bare(classifier), *map(jnp.asarray, (images, labels, masks, blanks)))
 
 
 @jax.jit
@@ -146,7 +147,7 @@ def deletion_auc(
     Range [0, 1], smaller is better. Step t of `steps` has blanked the best round(t / steps * H * W) pixels, from none to all; trapezoid rule;
     activation softmax. The paper blanks with 0 and takes steps of one image row. Equal scores go in pixel order.
     """
-    return _auc(bare(classifier), *map(jnp.asarray, (images, labels, scores, images, blanks)), steps)
+    return run(_auc, bare(classifier), *map(jnp.asarray, (images, labels, scores, images, blanks)), steps)
 
 
 def insertion_auc(
@@ -156,7 +157,7 @@ def insertion_auc(
 
     Starts from the blank image; the paper's is a Gaussian blur (`fills.Blur`).
     """
-    return _auc(bare(classifier), *map(jnp.asarray, (images, labels, scores, blanks, images)), steps)
+    return run(_auc, bare(classifier), *map(jnp.asarray, (images, labels, scores, blanks, images)), steps)
 
 
 @functools.partial(jax.jit, static_argnames="steps")
@@ -202,7 +203,7 @@ def mu_fidelity(
     evaluations. Equals Quantus `FaithfulnessCorrelation` on the same subsets, where a model's outputs are
     probabilities and a pixel is perturbed in all its channels.
     """
-    return _mu_fidelity(bare(classifier), *map(jnp.asarray, (images, labels, scores, blanks, subsets)))
+    return run(_mu_fidelity, bare(classifier), *map(jnp.asarray, (images, labels, scores, blanks, subsets)))
 
 
 @jax.jit

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from evomask import fills
-from evomask.classifiers.blackbox import own_errors
+from evomask.classifiers.blackbox import run
 from evomask.classifiers.wrappers import check_logits
 from evomask.config import Config
 from evomask.front import front
@@ -54,8 +54,7 @@ def logits(classifier: Classifier, image: Image) -> np.ndarray:
     Raises:
       InputError: the classifier returns NaN or an infinite logit.
     """
-    with own_errors():
-        found = np.asarray(_logits(classifier, image))
+    found = np.asarray(run(_logits, classifier, image))
     check_logits(found)
     return found[0]
 
@@ -240,6 +239,7 @@ def _complete_under(
 
 
 def status_of(sufficient: np.ndarray, necessary: np.ndarray, is_blank_class: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """The `Status` int[B] of masks by their verdicts, bool[B] each; `held`: what the search itself held for complete."""
     complete = sufficient & necessary
     cases = [complete & is_blank_class, complete, held, necessary, sufficient]
     names = [Status.BLANK_CLASS, Status.COMPLETE, Status.UNSTABLE, Status.NOT_SUFFICIENT, Status.NOT_NECESSARY]

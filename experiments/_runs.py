@@ -28,8 +28,9 @@ record.json
     weights          digest of the classifier's arrays
     code             {commit, dirty, digest of the sources}; commit null outside of a repository
     versions, device of the packages; kind of the first device
-    sittings         [{started, seconds, compile_seconds}]: one for every process that worked at the run. Seconds of a
-                     killed one are those up to its last chunk; compile_seconds are those that XLA took
+    sittings         [{started, outside, seconds, compile_seconds}]: one for every process that worked at the run; outside
+                     holds versions of packages in another environment. Seconds of a killed one are those up to its last
+                     chunk; compile_seconds are those that XLA took
     run_seconds      sum over the chunks of what they took without compiling, kept and merged ones only
     compile_seconds  sum over the sittings
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import json
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,9 +24,11 @@ from rich.text import Text
 
 import evomask
 from evomask import fills, records
+from evomask.baselines import rex
 from evomask.types import Classifier, InputError
 from evomask.verify import Question
 from experiments import _cli, _imagesets, _measure, _runs
+from experiments._compiling import compile_seconds
 from experiments.explain import image_shape
 
 OURS = "evomask.explain"  # the target of conf/method/evomask.yaml and its like
@@ -180,8 +181,9 @@ def work(config: DictConfig, job: Job, record: dict[str, Any]) -> None:
     total = len(job.images.names) * len(record["seeds"])
     before = total - sum(stop - start for _, start, stop in todo)
     begun = time.perf_counter()
-    with _compile_seconds() as compiled, _progress() as bar:
+    with compile_seconds() as compiled, _progress() as bar:
         explain = build(config, job)
+        sitting["outside"] = outside(config.method)
         task = bar.add_task(job.title, total=total, completed=before, before=before)
         for seed, start, stop in todo:
             watch, found = time.perf_counter() - sum(compiled), []
@@ -195,6 +197,12 @@ def work(config: DictConfig, job: Job, record: dict[str, Any]) -> None:
     seconds = {"run_seconds": round(_runs.merge(job.folder), 3),
                "compile_seconds": round(sum(each["compile_seconds"] for each in record["sittings"]), 3)}
     _runs.write_record(job.folder, record | {"status": "finished"} | seconds)
+
+
+def outside(method: DictConfig) -> dict[str, str]:
+    """Versions of the packages that a method runs in another environment than this one."""
+    python = method.get("python")
+    return {} if python is None else {"rex_xai": rex.start(python).version}
 
 
 def build(config: DictConfig, job: Job) -> Callable[[int, int], _runs.Chunk]:
@@ -273,22 +281,6 @@ def _title(method: str) -> str:
     varied = [text for text in overrides if text.partition("=")[0] in (HydraConfig.get().sweeper.params or ())]
     telling = varied or [text for text in overrides if text.partition("=")[0] not in ASIDE]
     return " ".join(text.removeprefix("method=") for text in telling) or method
-
-
-@contextlib.contextmanager
-def _compile_seconds() -> Iterator[list[float]]:
-    """Collects the seconds that XLA spends on compiling."""
-    seconds: list[float] = []
-
-    def listener(event: str, duration: float, **_) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            seconds.append(duration)
-
-    jax.monitoring.register_event_duration_secs_listener(listener)
-    try:
-        yield seconds
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listener)
 
 
 class _Rate(ProgressColumn):

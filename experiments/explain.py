@@ -209,6 +209,7 @@ def _seed(seed: Any) -> int:
 
 
 def image_shape(classifier: Classifier) -> tuple[int, int, int]:
+    """Height, width and channels of the images that a classifier takes; InputError where it does not say."""
     shape = getattr(classifier, "image_shape", None)
     if shape is None:
         raise InputError(

@@ -1,6 +1,6 @@
 """The shipped networks in PyTorch and ONNX Runtime, with the same weights, to time them side by side.
 
-Each network is described once, in terms of seven operations; a framework is an object that has them. Neither package is
+Each network is described once, in terms of eight operations; a framework is an object that has them. Neither package is
 needed by anything else: `pip install torch onnx onnxruntime` beside evomask to have them compared.
 """
 
@@ -27,6 +27,7 @@ class Framework(Protocol):
     def scale(self, x: Any, factor: float, offset: float) -> Any: ...
     def conv(self, x: Any, kernel: np.ndarray, bias: np.ndarray, stride: int, pads: Pads, groups: int) -> Any: ...
     def clip(self, x: Any, high: float) -> Any: ...  # from 0
+    def gelu(self, x: Any) -> Any: ...  # Gaussian error linear unit, with the hyperbolic tangent
     def add(self, x: Any, y: Any) -> Any: ...
     def halve(self, x: Any) -> Any: ...  # 2 x 2 maximum
     def mean(self, x: Any) -> Any: ...  # over pixels: [N, C]
@@ -72,13 +73,14 @@ def _lite0(classifier: EfficientNetLite0Classifier, f: Framework, x: Any) -> Any
 
 
 def _cnn(classifier: CNN, f: Framework, x: Any) -> Any:
-    def rectified(x: Any, layer: tuple) -> Any:
-        return f.clip(f.conv(x, *layer, 1, (1, 1), 1), np.inf)
+    def conv(x: Any, kernel: np.ndarray, bias: np.ndarray) -> Any:
+        return f.conv(x, kernel, bias, 1, (1, 1), 1)
 
-    x = rectified(f.scale(x, 1.0, -0.5), (classifier.stem, np.zeros(classifier.stem.shape[-1], np.float32)))
-    for stage in classifier.stages:
-        x = f.halve(rectified(x, stage[0]))  # the order of the two does not matter
-        x = f.add(x, functools.reduce(rectified, stage[1:], x))
+    no_bias = np.zeros(classifier.stem.shape[-1], np.float32)
+    x = f.clip(conv(f.scale(x, 1.0, -0.5), classifier.stem, no_bias), np.inf)
+    for first, *branch in classifier.stages:
+        x = f.gelu(f.halve(conv(x, *first)))
+        x = f.add(x, functools.reduce(lambda y, layer: f.gelu(conv(y, *layer)), branch, x))
     return f.dense(f.mean(x), *classifier.head)
 
 
@@ -126,6 +128,9 @@ def torch_forward(classifier: Classifier) -> Forward:
 
         def clip(self, x, high):
             return functional.relu(x) if high == np.inf else torch.clamp(x, 0.0, high)
+
+        def gelu(self, x):
+            return functional.gelu(x, approximate="tanh")
 
         def add(self, x, y):
             return x + y
@@ -183,6 +188,9 @@ def onnx_forward(classifier: Classifier) -> Forward:
                 return self.node("Relu", x)
             return self.node("Clip", x, self.constant(np.float32(0)), self.constant(np.float32(high)))
 
+        def gelu(self, x):
+            return self.node("Gelu", x, approximate="tanh")
+
         def add(self, x, y):
             return self.node("Add", x, y)
 
@@ -201,7 +209,7 @@ def onnx_forward(classifier: Classifier) -> Forward:
     tensor = lambda name, *shape: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
     shapes = tensor("images", "N", *classifier.image_shape), tensor(logits, "N", len(classifier.labels))
     whole = helper.make_graph(graph.nodes, "classifier", shapes[:1], shapes[1:], graph.constants)
-    model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return lambda images: session.run(None, {"images": images})[0]
 

@@ -6,6 +6,7 @@
     sequential     the same as a plain loop, one image at a time (experiments/sequential.py); same masks, same evaluations
     rise           RISE with the settings of its paper
     blackbox       `explain` with a Python function that sleeps 1 ms for each batch of 32 x 32 pixels, beside its calls alone
+    phases         each phase of the generations of `explain` alone, see experiments/phases.py
     frameworks     the forward passes in PyTorch and ONNX Runtime with the same weights, where these are installed
 
 A machine whose speed drifts treats all of them alike, since every round runs each once, and a ratio is taken round by round.
@@ -37,10 +38,11 @@ from evomask.classifiers.wrappers import check_classifier
 from evomask.config import Config
 from evomask.evaluate import batches
 from evomask.types import Classifier, Explanation, InputError
-from experiments import _cli, rivals, sequential
+from experiments import _cli, phases, rivals, sequential
 from experiments.explain import build_config
 
-RUNS = ("forward", "explain", "dissertation", "sequential", "rise", "blackbox", "frameworks")
+RUNS = ("forward", "explain", "dissertation", "sequential", "rise", "blackbox", "phases", "frameworks")
+PHASE = "phase: "  # before the name of one
 KEY = 0  # the seed of everything that draws
 
 
@@ -113,6 +115,9 @@ def contestants(classifier: Classifier, image: np.ndarray, settings: Config, con
                              used_bytes(compiled))
         elif name == "blackbox":
             yield from napping(config.naps)
+        elif name == "phases":
+            for phase, run in phases.compile_phases(classifier, image, label, settings).items():
+                yield Contestant(PHASE + phase, run, settings.evaluations, since() / len(phases.PHASES))
         elif name == "frameworks":
             yield from frameworks(classifier, image, settings.evaluations, config.batches)
 
@@ -249,6 +254,11 @@ def ratios(taking_part: Sequence[Contestant], times: dict[str, np.ndarray], resu
     if {"explain", "forward"} <= each.keys():
         add("explain / forward, per image", each["explain"] / each["forward"])
         out.add_row("share of the network in explain", f"{np.median(each['forward'] / each['explain']):.1%}", "", "")
+    alone = [name for name in each if name.startswith(PHASE)]
+    if alone and "explain" in each:
+        for name in alone:
+            add(f"share of {name.removeprefix(PHASE)} in explain", each[name] / each["explain"])
+        add("share of all else in explain", 1 - sum(each[name] for name in alone) / each["explain"])
     if {"sequential", "dissertation"} <= each.keys():
         add("sequential / dissertation, same evaluations", each["sequential"] / each["dissertation"])
     if {"sequential", "explain"} <= each.keys():
@@ -262,7 +272,7 @@ def ratios(taking_part: Sequence[Contestant], times: dict[str, np.ndarray], resu
         add("rise / explain, one explanation", times["rise"] / times["explain"])
     if "black box" in each:
         add("black box / naps alone", each["black box"] / each["naps alone"])
-    for name in each.keys() - {*RUNS, "black box", "naps alone"}:
+    for name in each.keys() - {*RUNS, "black box", "naps alone", *alone}:
         if "forward" in each:
             add(f"{name} / forward, per image", each[name] / each["forward"])
     return out

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from evomask import training
-from experiments import _cli
+from experiments import _cli, _memory
 
 
 class Stopwatch:
@@ -141,4 +141,5 @@ def train_or_stop(config: DictConfig) -> int:
 
 
 if __name__ == "__main__":
+    _memory.keep_freed()
     sys.exit(main())

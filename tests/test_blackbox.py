@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 import evomask
-from evomask import fitness, operators, validate
+from evomask import fitness, metrics, operators, validate
 from evomask.baselines import RISE
 from evomask.budget import Account
 from evomask.classifiers import blackbox
@@ -227,12 +227,24 @@ def test_an_exception_comes_out_as_itself(service, call, caplog, capfd):
 @pytest.mark.parametrize("ask", [
     lambda: RISE()(BOX, IMAGES[:1], [1], key=KEY, budget=8),
     lambda: Account(BOX, 8)(IMAGES),
-], ids=["compiled", "on the host"])
-def test_baselines_let_an_exception_out_as_well(service, ask):
+    lambda: metrics.judge(BOX, IMAGES[:1], [1], np.ones((1, *IMAGES.shape[1:3]), bool), IMAGES[:1]),
+    lambda: metrics.deletion_auc(BOX, IMAGES[:1], [1], IMAGES[:1, :, :, 0], IMAGES[:1], steps=2),
+    lambda: metrics.mu_fidelity(BOX, IMAGES[:1], [1], IMAGES[:1, :, :, 0], IMAGES[:1], IMAGES[:2, :, :, 0] > 0),
+], ids=["compiled", "on the host", "judge", "auc", "fidelity"])
+def test_whoever_asks_lets_an_exception_out(service, ask):
     error = Overheated(7, "rack 3")
     service.function = dies_at(0, error)
     with pytest.raises(Overheated) as caught:
         ask()
+    assert caught.value is error
+
+
+def test_certifying_lets_an_exception_out(service):
+    found = explain()
+    error = Overheated(7, "rack 3")
+    service.function = dies_at(3, error)
+    with pytest.raises(Overheated) as caught:
+        evomask.certify(BOX, IMAGES, found, key=KEY, config=CONFIG)
     assert caught.value is error
 
 

@@ -1,6 +1,5 @@
 """Known evidence is found, the same bits come out however images are grouped, and nothing is compiled twice."""
 
-import contextlib
 import dataclasses
 import functools
 
@@ -16,6 +15,7 @@ from evomask.config import Config
 from evomask.explain import _search
 from evomask.reasons import reasons
 from evomask.types import InputError, Status, record, static
+from experiments._compiling import compile_seconds
 
 KEY = jax.random.key(3)
 SIDE = 8
@@ -42,22 +42,6 @@ CONFIG = Config(
     fitness=fitness.smallest_complete(),
 )
 COSTS = [16] * 9 + [20] * 17  # evaluations per generation: each mask and its inverse
-
-
-@contextlib.contextmanager
-def compilations():
-    """Collects the names of the events in which XLA compiles a program."""
-    seen = []
-
-    def listener(event, duration, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            seen.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listener)
-    try:
-        yield seen
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listener)
 
 
 def explain(classifier=LINEAR, images=IMAGES, config=CONFIG, **options):
@@ -187,7 +171,7 @@ GOLDEN_GENES = [112, 48, 16]  # sums of rows, columns and radii
 
 def test_a_second_call_compiles_nothing():
     batch()
-    with compilations() as compiled:
+    with compile_seconds() as compiled:
         explain(key=jax.random.key(9), images=IMAGES[::-1].copy())
     assert not compiled
 
@@ -202,7 +186,7 @@ def test_hyper_parameters_do_not_compile_again_and_matter():
         confidence_ratio=0.6,
     )
     programs = _search._cache_size()
-    with compilations() as compiled:
+    with compile_seconds() as compiled:
         found = explain(config=changed)
     assert not compiled and _search._cache_size() == programs
     assert (found.mask != batch().mask).any()
@@ -212,7 +196,7 @@ def test_after_precompile_explain_compiles_nothing_and_progress_reaches_the_tota
     told = []
     assert evomask.precompile(LINEAR, WHITE, config=CONFIG, progress=True) > 0
     pair = np.repeat(WHITE, 2, axis=0)
-    with compilations() as compiled:
+    with compile_seconds() as compiled:
         found = explain(images=pair, chunk=1, progress=lambda done, total: told.append((done, total)))
     assert not compiled
     assert told == [(done, 2 * sum(COSTS)) for done in np.cumsum(COSTS * 2)]
@@ -407,7 +391,7 @@ BAD = {
 @pytest.mark.parametrize("bad", BAD)
 def test_bad_input_is_refused_before_anything_is_compiled(bad):
     options, message = BAD[bad]
-    with compilations() as compiled, pytest.raises(InputError, match=message) as caught:
+    with compile_seconds() as compiled, pytest.raises(InputError, match=message) as caught:
         explain(**{"classifier": LINEAR, "images": WHITE} | options)
     assert not compiled and "\n" not in str(caught.value)
 

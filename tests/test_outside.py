@@ -128,7 +128,7 @@ def test_the_benchmark_treats_heat_maps_like_the_method_that_made_them(tmp_path)
     [
         (["method=heatmaps"], "method.path=??? cannot be read (No such file or directory): give the .npz file"),
         (["method=heatmaps", "method.path=nowhere.npz"], "method.path=nowhere.npz cannot be read"),
-        (["method=rex", "method.python=null"], "ReX needs an environment of its own, for it pins NumPy 1.26: python3 -m venv"),
+        (["method=rex", "method.python=null"], "ReX needs an environment of its own, for it pins NumPy 1.26: python3.11 -m venv"),
         (["method=rex", "method.python=nowhere/python"], "python='nowhere/python' cannot be started (No such file or directory)"),
         (["method=rex", f"method.python={sys.executable}"], "cannot run ReX (ModuleNotFoundError: No module named 'rex_xai')"),
     ],
@@ -212,7 +212,7 @@ def test_a_worker_serves_many_images_and_is_replaced_when_it_has_died(search):
     with pytest.raises(RuntimeError, match="ReX has stopped: no such class"):
         first.ask(None, shape=(SIDE, SIDE), label=2, confidence=1.0, seed=0, budget=9)
     second = rex.start(search.python)
-    assert second is not first and first._process.poll() is not None
+    assert second is not first and first._process.poll() == 1
     second._process.kill()
     with pytest.raises(RuntimeError, match="ReX has stopped: exit code -9"):
         second.ask(None, shape=(SIDE, SIDE), label=0)
@@ -302,5 +302,6 @@ def test_rex_takes_its_place_among_the_methods(tmp_path):
     assert run(tmp_path, *TINY, "method=rex", f"method.python={PYTHON}", "budget=60", "seeds=[0,1]") == 0
     (one,) = runs(tmp_path)
     assert (one.rows["evaluations"] == 57).all() and (one.rows["method"] == "rex").all() and len(one.rows) == 4
+    assert [sitting["outside"] for sitting in one.record["sittings"]] == [{"rex_xai": rex.start(PYTHON).version}]
     elsewhere = hashes(tmp_path, *TINY, "method=rex", "method.python=elsewhere", "budget=60", "seeds=[0,1]")
     assert elsewhere == [one.folder.name]

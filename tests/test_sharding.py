@@ -1,6 +1,5 @@
 """The same bits on one device or many, in one process or two; and a mesh that cannot be used is refused by name."""
 
-import contextlib
 import functools
 import os
 import pathlib
@@ -18,6 +17,7 @@ import evomask
 from evomask import fitness, operators, sharding, stream
 from evomask.config import Config
 from evomask.types import InputError
+from experiments._compiling import compile_seconds
 
 TESTS = pathlib.Path(__file__).parent
 KEY = jax.random.key(5)
@@ -48,22 +48,6 @@ def assert_same(found, expected):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-@contextlib.contextmanager
-def compilations():
-    """Collects the events in which XLA compiles a program."""
-    seen = []
-
-    def listener(event, duration, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            seen.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listener)
-    try:
-        yield seen
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listener)
-
-
 # -------------------------------------------------------------------------------------------------------- one process
 
 
@@ -72,7 +56,7 @@ def test_the_same_bits_on_any_number_of_devices_and_a_second_call_compiles_nothi
     expected = alone()
     mesh = jax.make_mesh((4,), ("images",), devices=jax.devices()[:4]) if num == 4 else mesh_of(num)
     evomask.precompile(oracles.conv(), IMAGES, config=CONFIG, mesh=mesh)
-    with compilations() as compiled:
+    with compile_seconds() as compiled:
         found = explain(mesh=mesh)
         backwards = explain(mesh=mesh, images=IMAGES[::-1].copy())
     assert not compiled
@@ -148,7 +132,7 @@ def test_a_mesh_that_cannot_be_used_is_refused_before_anything_is_compiled(funct
     options, message = BAD[bad]
     key = {} if function is evomask.precompile else {"key": KEY}
     arguments = {"classifier": oracles.conv(), "images": IMAGES, "config": CONFIG} | key | options
-    with compilations() as compiled, pytest.raises(InputError, match=message) as caught:
+    with compile_seconds() as compiled, pytest.raises(InputError, match=message) as caught:
         function(**arguments)
     assert not compiled and "\n" not in str(caught.value)
 

@@ -11,7 +11,7 @@ import evomask
 from evomask import classifiers, presets
 from evomask.classifiers import cnn
 from evomask.types import InputError
-from experiments import rivals, sequential, speed
+from experiments import phases, rivals, sequential, speed
 from experiments.speed import Contestant
 
 
@@ -53,10 +53,10 @@ def test_everybody_takes_part(tmp_path, capsys):
     out = capsys.readouterr().out
     rows = {line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:-1]] for line in out.splitlines()
             if line.startswith("│")}
-    assert {name: rows[name][1] for name in speed.RUNS[:-2]} == {
+    assert {name: rows[name][1] for name in speed.RUNS[:5]} == {
         "forward": "320", "explain": "320", "dissertation": "320", "sequential": "320", "rise": "20",
     }
-    assert all(float(rows[name][2]) > 0 for name in speed.RUNS[:-2])
+    assert all(float(rows[name][2]) > 0 for name in speed.RUNS[:5])
     quotient = float(rows["sequential"][4]) / float(rows["dissertation"][4])
     assert float(rows["sequential / dissertation, same evaluations"][0]) == pytest.approx(quotient, rel=0.2)
     assert "sequential / explain, to an equal mask" in rows and "rise / explain, one explanation" in rows
@@ -80,6 +80,32 @@ def test_ratios_are_those_of_the_rounds():
     assert cells[0] == ["explain / forward, per image", "share of the network in explain", "Other / forward, per image"]
     assert [column[0] for column in cells[1:]] == ["1.1", "1.05", "1.3"]
     assert cells[1][1:] == ["90.9%", "2"]
+
+
+def test_shares_of_the_phases():
+    names = ("explain", "phase: breed", "phase: evaluate")
+    times = {name: np.array(taken) for name, taken in zip(names, ([4.0, 2.0], [1.0, 0.25], [2.0, 1.5]))}
+    cells = [list(column.cells) for column in speed.ratios([Contestant(name, None, 10, 0.0) for name in names], times, {}).columns]
+    assert cells[0] == ["share of breed in explain", "share of evaluate in explain", "share of all else in explain"]
+    assert cells[2:] == [["0.125", "0.5", "0.125"], ["0.25", "0.75", "0.25"]]
+
+
+@pytest.mark.parametrize("preset", [presets.evomask(96), presets.dissertation(320)], ids=["evomask", "dissertation"])
+def test_a_phase_is_what_the_search_does(preset):
+    classifier, image = tiny(), np.asarray(jax.random.uniform(jax.random.key(0), (12, 12, 3)))
+    found = {name: run() for name, run in phases.compile_phases(classifier, image, 1, preset).items()}
+    screened = {"screen", "learn"} if preset.operators.screening else set()
+    assert found.keys() == {"breed", "rasterize", "evaluate", "score"} | screened
+    for index, stage in enumerate(preset.stages):
+        children, masks, seen = (found[name][index] for name in ("breed", "rasterize", "evaluate"))
+        num = stage.num_offspring
+        assert children.shape == (num * (8 if screened else 1), stage.genes, 3) and children[..., :2].max() < 12
+        assert masks.shape == (num, 12, 12) and 0 < masks.mean() < 1
+        area = seen.area * 144
+        np.testing.assert_allclose(area, np.round(area), atol=1e-3)
+        assert ((seen.confidence > 0) & (seen.confidence < 1)).all() and found["score"][index].shape == (12, 12)
+        if screened:
+            assert found["screen"][index].shape == (num, stage.genes, 3) and found["learn"][index].count > num
 
 
 def test_share_to_match():
@@ -112,6 +138,9 @@ class Lax:
 
     def clip(self, x, high):
         return jnp.clip(x, 0.0, high)
+
+    def gelu(self, x):
+        return jax.nn.gelu(x)
 
     def add(self, x, y):
         return x + y
@@ -204,7 +233,7 @@ def test_the_memory_of_a_stream(tmp_path, capfd):
         ("pairs=0", "pairs is 0: give a whole number of 1 or more"),
         ("rise=0", "rise is 0: give a whole number of 1 or more"),
         ("naps=0.5", "naps is 0.5: give a whole number of 1 or more"),
-        ("runs=[walk]", "runs has walk: choose from forward, explain, dissertation, sequential, rise, blackbox, frameworks"),
+        ("runs=[walk]", "runs has walk: choose from forward, explain, dissertation, sequential, rise, blackbox, phases, frameworks"),
         ("stream=[0]", "stream has 0: give whole numbers of images"),
     ],
 )

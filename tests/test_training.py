@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import pathlib
+import platform
 import signal
+import subprocess
+import sys
 
 import hydra
 import jax
@@ -17,7 +20,8 @@ from evomask.types import InputError
 from experiments import train as command
 
 CONF = pathlib.Path(__file__).parent.parent / "conf" / "train"
-RECIPE = training.Recipe(epochs=2, batch_size=8, learning_rate=0.05, average=0.9, pad=1, erase=0.5)
+KEY = jax.random.key(2)
+RECIPE = training.Recipe(epochs=2, batch_size=8, optimizer="muon", learning_rate=0.05, bias_rate=4.0, average=0.9, pad=1, erase=0.5)
 
 
 def bright_and_dark(num, seed):
@@ -79,7 +83,7 @@ def test_a_run_begins_with_the_averaged_weights_of_another(sets, tiny, uninterru
     training.fit(tiny, *sets, RECIPE, tmp_path)
     warm = training.start_from(tmp_path, tiny, sets[0])
     same(training.start(warm, dataclasses.replace(RECIPE, epochs=1), sets[0]).average, uninterrupted.average)
-    after = training.fit(warm, *sets, dataclasses.replace(RECIPE, epochs=1, learning_rate=0.0, average=1.0))
+    after = training.fit(warm, *sets, dataclasses.replace(RECIPE, epochs=1, learning_rate=0.0, kernel_rate=0.0, average=1.0))
     same(after.params, uninterrupted.average[0])
 
 
@@ -180,6 +184,29 @@ def test_rates_rise_and_fall():
     assert sizes[0] == 0 and sizes[-1] < 1e-3
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_biases_of_normalisations_learn_faster(name):
+    optimizer = training.make_optimizer(training.Recipe(optimizer=name, warmup=0.0, bias_rate=64.0), 10)
+    params = {"ConvNorm_0": {"BatchNorm_0": {"bias": jnp.ones(2)}, "weights": jnp.zeros((2, 2))}, "head": {"bias": jnp.ones(2)}}
+    updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, params), optimizer.init(params), params)
+    np.testing.assert_allclose(updates["ConvNorm_0"]["BatchNorm_0"]["bias"], 64.0 * updates["head"]["bias"], rtol=1e-6)
+    np.testing.assert_allclose(updates["ConvNorm_0"]["weights"][0], updates["head"]["bias"], rtol=1e-6)
+
+
+def test_muon_moves_kernels_by_orthogonal_matrices():
+    recipe = training.Recipe(optimizer="muon", warmup=0.0, kernel_rate=0.1, kernel_decay=0.5, learning_rate=0.2, momentum=0.0)
+    optimizer = training.make_optimizer(recipe, 10)
+    params = {"ConvNorm_0": {"kernel": jnp.ones((3, 3, 2, 4))}, "head": {"bias": jnp.ones(2)}}
+    gradients = {"ConvNorm_0": {"kernel": jax.random.normal(KEY, (3, 3, 2, 4))}, "head": {"bias": jnp.ones(2)}}
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    matrix = np.asarray(updates["ConvNorm_0"]["kernel"] / -0.1 - 0.5).reshape(18, 4)  # without rate and decay
+    given = np.asarray(gradients["ConvNorm_0"]["kernel"]).reshape(18, 4)
+    _, sizes, right = np.linalg.svd(matrix)
+    assert ((sizes > 0.6) & (sizes < 1.3)).all() and np.linalg.cond(given) > 1.2  # near one, which is all that three steps give
+    np.testing.assert_allclose(np.sort(abs(np.linalg.svd(given)[2] @ right.T)), [[0, 0, 0, 1]] * 4, atol=1e-3)  # same directions
+    np.testing.assert_allclose(updates["head"]["bias"], -0.2, rtol=1e-6)
+
+
 def test_calibration_error():
     logits = np.log(np.array([[0.9, 0.1]] * 10 + [[0.45, 0.55]] * 10, np.float32))
     labels = np.array([0] * 6 + [1] * 4 + [1] * 5 + [0] * 5)  # right 6 of 10 at confidence 0.9, 5 of 10 at 0.55
@@ -223,7 +250,7 @@ def test_finetuning_starts_from_the_pretrained_trunk(tmp_path):
     [
         (dict(warmup=1.5), "recipe.warmup is 1.5: give a number from 0 to 1"),
         (dict(epochs=0), "0 epochs and batches of 8: both must be at least 1"),
-        (dict(optimizer="lamb"), "recipe.optimizer is 'lamb': choose sgd or adamw"),
+        (dict(optimizer="lamb"), "recipe.optimizer is 'lamb': choose sgd, adamw or muon"),
         (dict(frozen_epochs=3), r"recipe.frozen_epochs is 3: give 0 \.\. 2"),
     ],
 )
@@ -292,7 +319,7 @@ def test_interrupts_are_noticed_once():
     ("overrides", "message"),
     [
         (["recipe=nothing"], "unknown recipe 'nothing': choose from cifar10"),
-        (["recipe=digits", "recipe.epoch=3"], "unknown key 'recipe.epoch': choose from recipe.batch_size, recipe.epochs"),
+        (["recipe=digits", "recipe.epoch=3"], "unknown key 'recipe.epoch': choose from recipe.batch_size, recipe.bias_rate, recipe.epochs"),
         (["recipe=digits", "recipe.epochs=0"], "0 epochs and batches of 64: both must be at least 1"),
     ],
 )
@@ -300,3 +327,22 @@ def test_bad_options_are_one_line(tmp_path, capsys, overrides, message):
     assert command.main([*overrides, f"out={tmp_path}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+REPEAT = """
+import resource
+from experiments import _memory
+
+assert _memory.keep_freed()
+for turn in range(6):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = bytearray(b"x") * 2**25  # 8,192 pages
+    del block
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_freed_memory_is_used_again():
+    done = subprocess.run([sys.executable, "-c", REPEAT], capture_output=True, text=True, check=True)
+    assert max(map(int, done.stdout.split()[1:])) < 100

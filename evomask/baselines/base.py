@@ -15,7 +15,7 @@ import numpy as np
 
 from evomask import validate
 from evomask.budget import Account, Counted, bare, charge, check_budget, check_spent
-from evomask.classifiers.blackbox import own_errors
+from evomask.classifiers.blackbox import run
 from evomask.classifiers.wrappers import check_classifier
 from evomask.types import Array, Classifier, Key
 
@@ -41,8 +41,7 @@ def compiled(
     images, labels = check_inputs(classifier, images, labels, key, budget)
     cost = method.cost(images.shape[1:], budget)
     check_spent(cost, budget, type(method).__name__)
-    with own_errors():
-        scores = jax.block_until_ready(_explain(method, bare(classifier), images, labels, key, budget))
+    scores = run(_explain, method, bare(classifier), images, labels, key, budget)
     for _ in range(len(images)):
         charge(classifier, cost)
     return scores

@@ -20,7 +20,7 @@ from evomask.budget import Account, Spent
 from evomask.fills import Constant
 from evomask.types import InputError, Key, record, static
 
-REMEDY = "python3 -m venv .venv-rex; .venv-rex/bin/pip install rex-xai; then python=.venv-rex/bin/python"
+REMEDY = "python3.11 -m venv .venv-rex; .venv-rex/bin/pip install torch==2.13.0 rex-xai==0.4.1; then python=.venv-rex/bin/python"
 
 
 @record
@@ -40,7 +40,7 @@ class ReX:
     >>> classifier = as_classifier(lambda images: images.mean((1, 2)))
     >>> ReX()(classifier, np.ones((1, 8, 8, 3)), [0], key=jax.random.key(0), budget=50)
     Traceback (most recent call last):
-    evomask.types.InputError: ReX needs an environment of its own, for it pins NumPy 1.26: python3 -m venv .venv-rex; ...
+    evomask.types.InputError: ReX needs an environment of its own, for it pins NumPy 1.26: python3.11 -m venv .venv-rex; ...
     """
 
     python: str | None = static(None)

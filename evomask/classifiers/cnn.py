@@ -2,7 +2,7 @@
 
 `ResidualCNN` is the trained form (Linen, batch normalisation). `fold` merges every batch normalisation into the
 convolution before it; the result, `CNN`, is a `Classifier` pytree whose only operations are convolutions, 2 x 2
-maxima and rectified linear units, and it is what `load` reads from the shipped weights.
+maxima and (Gaussian error) linear units, and it is what `load` reads from the shipped weights.
 """
 
 from __future__ import annotations
@@ -64,8 +64,23 @@ def whitening_kernel(images: Array, num: int) -> Array:
     return jnp.concatenate([strongest, -strongest], axis=1).reshape(3, 3, channels, -1)
 
 
+def near_identity(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:
+    """Kernels f32[h, w, Cin, Cout] of which the first min(Cin, Cout) hand their input on; the others are random (He).
+
+    A deep stack then begins as a shallow one (Zagoruyko & Komodakis 2017, arXiv:1706.00388; Jordan 2024, section 3.3).
+
+    >>> kernel = near_identity(jax.random.key(0), (3, 3, 2, 4))
+    >>> kernel[1, 1, :, :2].tolist(), float(jnp.abs(kernel[..., :2]).sum())
+    ([[1.0, 0.0], [0.0, 1.0]], 2.0)
+    """
+    height, width, inputs, outputs = shape
+    num = min(inputs, outputs)
+    kernel = nn.initializers.he_normal()(key, shape, dtype).at[..., :num].set(0)
+    return kernel.at[height // 2, width // 2, jnp.arange(num), jnp.arange(num)].set(1)
+
+
 class ConvNorm(nn.Module):
-    """3 x 3 convolution, 2 x 2 maximum if asked, batch normalisation, rectified linear unit.
+    """3 x 3 convolution, 2 x 2 maximum if asked, batch normalisation, Gaussian error linear unit.
 
     The normalisation has no scale of its own, so that its factor is positive and `fold` may move it past the maximum.
     """
@@ -76,12 +91,12 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         shape = (3, 3, x.shape[-1], self.width)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        kernel = self.param("kernel", near_identity, shape)
         x = convolve(x, kernel.astype(x.dtype))
         x = halve(x) if self.halves else x
         norm = nn.BatchNorm(
             use_running_average=not train, momentum=0.9, epsilon=NORM_EPSILON, use_scale=False, dtype=jnp.float32)
-        return nn.relu(norm(x.astype(jnp.float32)).astype(x.dtype))
+        return nn.gelu(norm(x.astype(jnp.float32)).astype(x.dtype))
 
 
 class ResidualCNN(nn.Module):
@@ -156,15 +171,15 @@ class CNN:
         return jnp.mean(x, (1, 2)) @ kernel + bias[None]
 
 
-def _rectified(x: Array, layer: Layer) -> Array:
+def _layer(x: Array, layer: Layer) -> Array:
     kernel, bias = layer
-    return nn.relu(convolve(x, kernel) + bias[None, None, None])
+    return nn.gelu(convolve(x, kernel) + bias[None, None, None])
 
 
 def _stage(x: Array, stage: tuple[Layer, ...]) -> Array:
     kernel, bias = stage[0]
-    x = nn.relu(halve(convolve(x, kernel)) + bias[None, None, None])
-    return x + functools.reduce(_rectified, stage[1:], x)
+    x = nn.gelu(halve(convolve(x, kernel)) + bias[None, None, None])
+    return x + functools.reduce(_layer, stage[1:], x)
 
 
 def fold(module: ResidualCNN, variables: Mapping, labels: Sequence[str], image_shape: tuple[int, int, int]) -> CNN:
