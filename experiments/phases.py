@@ -43,8 +43,10 @@ class Inputs:
 
 def compile_phases(classifier: Classifier, image: np.ndarray, label: int, config: Config) -> dict[str, Callable[[], Any]]:
     """For every phase a function that goes through it as often as an explanation of f32[H, W, C] does, compiled."""
-    given = [(_inputs(classifier, image, label, config, stage), jax.random.split(jax.random.key(0), stage.generations + 1))
-             for stage in config.stages]
+    given, best = [], jnp.full((1, 3), genome.OFF, jnp.int32)
+    for stage in config.stages:
+        given.append((_inputs(classifier, image, label, config, stage, best), jax.random.split(jax.random.key(0), stage.generations + 1)))
+        best = given[-1][0].state.champion
     names = [name for name in PHASES if config.operators.screening or name not in ("screen", "learn")]
     programs = {name: [_repeat.lower(*arguments, stage, name).compile() for stage, arguments in enumerate(given)] for name in names}
     run = lambda programs: [program(*arguments) for program, arguments in zip(programs, given)]
@@ -59,8 +61,8 @@ def _repeat(inputs: Inputs, keys: Key, index: int, name: str) -> Any:
     return jax.lax.scan(lambda _, key: (phase(key), None), jax.tree.map(jnp.zeros_like, phase(keys[0])), keys)[0]
 
 
-def _inputs(classifier: Classifier, image: np.ndarray, label: int, config: Config, stage: Stage) -> Inputs:
-    """What a stage is at after its founders, inside of the whole image."""
+def _inputs(classifier: Classifier, image: np.ndarray, label: int, config: Config, stage: Stage, best: Array) -> Inputs:
+    """What a stage is at after its first generation, inside of the whole image; `best` is from the stage before."""
     key, image = jax.random.key(1), jnp.asarray(image)
     features = feature_maps(classifier, image) if config.fitness.needs_features else ()
     target = Target(image, jnp.int32(label), jnp.float32(1.0), features)
@@ -69,7 +71,6 @@ def _inputs(classifier: Classifier, image: np.ndarray, label: int, config: Confi
     @jax.jit
     def begin(empty: Inputs) -> tuple[State, Array]:
         problem = _problem(empty, stage)
-        best = jnp.full((1, 3), genome.OFF, jnp.int32)
         founders = stage.founders(key, problem.space, stage.num_offspring, stage.genes, best)
         sizes = {"population": stage.population, "generations": 1}
         return evolve.run(key, founders, problem, config.operators, **sizes)[0], founders
