@@ -236,7 +236,7 @@ def make_optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
     """Linear warm-up, cosine to zero; weight decay on weights with two or more axes only.
 
     Muon (Jordan et al. 2024; `optax.contrib`) makes the update of a kernel orthogonal, seen as a matrix from its inputs to
-    its outputs, with three Newton-Schulz steps; it learns in two epochs what SGD learns in three.
+    its outputs, with three Newton-Schulz steps.
     """
     warmup = round(recipe.warmup * steps)
     schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, steps)
