@@ -45,10 +45,12 @@ def compile_phases(classifier: Classifier, image: np.ndarray, label: int, config
     """For every phase a function that goes through it as often as an explanation of f32[H, W, C] does, compiled."""
     given, best = [], jnp.full((1, 3), genome.OFF, jnp.int32)
     for stage in config.stages:
-        given.append((_inputs(classifier, image, label, config, stage, best), jax.random.split(jax.random.key(0), stage.generations + 1)))
-        best = given[-1][0].state.champion
+        inputs = _inputs(classifier, image, label, config, stage, best)
+        given.append((inputs, jax.random.split(jax.random.key(0), stage.generations + 1)))
+        best = inputs.state.champion
     names = [name for name in PHASES if config.operators.screening or name not in ("screen", "learn")]
-    programs = {name: [_repeat.lower(*arguments, stage, name).compile() for stage, arguments in enumerate(given)] for name in names}
+    programs = {name: [_repeat.lower(*arguments, stage, name).compile() for stage, arguments in enumerate(given)]
+                for name in names}
     run = lambda programs: [program(*arguments) for program, arguments in zip(programs, given)]
     return {name: functools.partial(run, programs[name]) for name in names}
 

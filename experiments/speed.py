@@ -116,8 +116,9 @@ def contestants(classifier: Classifier, image: np.ndarray, settings: Config, con
         elif name == "blackbox":
             yield from napping(config.naps)
         elif name == "phases":
-            for phase, run in phases.compile_phases(classifier, image, label, settings).items():
-                yield Contestant(PHASE + phase, run, settings.evaluations, since() / len(phases.PHASES))
+            compiled = phases.compile_phases(classifier, image, label, settings)
+            each = since() / len(compiled)
+            yield from (Contestant(PHASE + phase, run, settings.evaluations, each) for phase, run in compiled.items())
         elif name == "frameworks":
             yield from frameworks(classifier, image, settings.evaluations, config.batches)
 
