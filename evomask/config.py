@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from evomask import batching, fills, scoring
 from evomask.evaluate import cost
@@ -44,6 +45,11 @@ class Config:
     def fills(self) -> tuple[Fill, ...]:
         """The one fill, or the several."""
         return self.fill if isinstance(self.fill, tuple) else (self.fill,)
+
+    def needs(self, classifier: Classifier) -> dict[str, Any]:
+        """What `evaluate` has to be told: whether to look at inverse-masked images and at features, and the batch size."""
+        fitness = self.fitness
+        return {"inverse": fitness.needs_inverse, "features": fitness.needs_features, "batch_size": self.batch_size_for(classifier)}
 
     def batch_size_for(self, classifier: Classifier) -> int:
         """The most images in one call of the classifier."""

@@ -29,6 +29,7 @@ def evaluate(
     inverse: bool,
     features: bool,
     batch_size: int,
+    axis: str | None = None,
 ) -> Evaluation:
     """Sends P masked images (and P inverse-masked ones, if asked) through the classifier.
 
@@ -40,12 +41,13 @@ def evaluate(
       inverse: whether to evaluate the inverse-masked images too; their fields are NaN otherwise.
       features: whether to compare feature maps; `distance` is NaN otherwise.
       batch_size: the most images in one call of the classifier.
+      axis: of a mesh, whose devices share the calls; see `in_batches`.
     """
     num = len(masks)
     queue = jnp.concatenate([masks, ~masks]) if inverse else masks
     _, size = batches(len(queue), batch_size)
     look = functools.partial(_look, classifier, target, blank, features)
-    log_prob, margin, distance = in_batches(look, queue, size)
+    log_prob, margin, distance = in_batches(look, queue, size, axis)
     missing = jnp.full(num, jnp.nan)
     return Evaluation(
         area=genome.area(masks),

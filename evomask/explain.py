@@ -187,16 +187,19 @@ def _search(
     classifier: Classifier, key: Key, config: Config, rows: tuple, report: bool, mesh: Mesh | None
 ) -> tuple[Refined, Array]:
     """The compiled program: the whole evolution for a chunk of images, on every device of the mesh for its own rows."""
-    return sharding.over_images(functools.partial(_search_rows, report), mesh)(classifier, key, config, rows)
+    search_rows = functools.partial(_search_rows, report, sharding.population_axis(mesh))
+    return sharding.over_images(search_rows, mesh)(classifier, key, config, rows)
 
 
-def _search_rows(report: bool, classifier: Classifier, key: Key, config: Config, rows: tuple) -> tuple[Refined, Array]:
+def _search_rows(
+    report: bool, axis: str | None, classifier: Classifier, key: Key, config: Config, rows: tuple
+) -> tuple[Refined, Array]:
     """The evolution for images, labels, contrasts, confidences, blanks and niches with leading axis B, one after the other.
 
     Images take turns because a population of masks already fills the machine, and because the bits of an image then
     cannot depend on its neighbours.
     """
-    needs = {"inverse": config.fitness.needs_inverse, "features": config.fitness.needs_features}
+    needs = config.needs(classifier)
 
     def search_one(args: tuple[Array, ...]) -> tuple[Refined, Array]:
         image, label, contrast, confidence, blanks, niche = args
@@ -204,10 +207,10 @@ def _search_rows(report: bool, classifier: Classifier, key: Key, config: Config,
         target = Target(image, label, confidence, features, contrast)
 
         def evaluate_masks(masks: Array):
-            if report:
-                jax.debug.callback(functools.partial(tick, cost(len(masks), needs["inverse"], len(blanks))))
-            size = config.batch_size_for(classifier)
-            seen = evaluate_fills(classifier, target, blanks, masks, **needs, batch_size=size)
+            if report:  # where devices share a population, the first one speaks for all
+                speaks = True if axis is None else jax.lax.axis_index(axis) == 0
+                jax.debug.callback(functools.partial(tick, cost(len(masks), needs["inverse"], len(blanks))), speaks)
+            seen = evaluate_fills(classifier, target, blanks, masks, **needs, axis=axis)
             return seen if niche is None else niche.price(seen, masks)
 
         parts = (config.fitness, config.operators, evaluate_masks, config.scoring)

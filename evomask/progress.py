@@ -41,8 +41,8 @@ def reporting(progress: Progress | None, total: int) -> Iterator[None]:
         _listeners.remove(listener)
 
 
-def tick(evaluations: int) -> None:
-    """Called from the compiled program: so many evaluations are about to be made."""
+def tick(evaluations: int, speaks: bool = True) -> None:
+    """Called from the compiled program: so many evaluations are about to be made; ignored from a device that does not speak."""
     with _one_at_a_time:
-        if _listeners:
+        if _listeners and speaks:
             _listeners[-1](evaluations)

@@ -17,8 +17,9 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
-from evomask import fitness, metrics, presets, validate, verify
+from evomask import fitness, metrics, presets, sharding, validate, verify
 from evomask.config import Config
 from evomask.explain import Niche, _chunks, ask, search
 from evomask.progress import Progress, reporting
@@ -49,6 +50,7 @@ def several(
     weight: float = 1.0,
     wish: float = 0.02,
     chunk: int = 16,
+    mesh: Mesh | None = None,
     progress: Progress | None = None,
 ) -> Several:
     """Explains one decision `num` times: each search keeps clear of the masks that were found before it.
@@ -57,7 +59,7 @@ def several(
     their own, and two programs are compiled at most, whatever `num` is.
 
     Args:
-      classifier, images, key, labels, contrast, config, chunk, progress: as for `explain`.
+      classifier, images, key, labels, contrast, config, chunk, mesh, progress: as for `explain`.
       num: how many masks, from 1.
       demand: "complete", or "sufficient" where no mask has to be necessary (the inverse is then not evaluated).
       disjoint: True forbids the pixels of earlier masks; of the later masks sufficiency is demanded, see above.
@@ -84,7 +86,7 @@ def several(
         raise InputError(f"weight is {weight} and wish is {wish}: give numbers from 0")
     config = presets.evomask() if config is None else config
     images, labels, contrast = validate.inputs(classifier, images, labels, contrast, key, config)
-    chunks = _chunks(len(images), chunk)
+    chunks = _chunks(len(images), chunk, sharding.ways(mesh, classifier))
     questions, whole = ask(classifier, images, labels, contrast, key, config)
     first = config if demand == "complete" else _sufficient(config, 0.0)
     later = _sufficient(first, wish) if disjoint else first
@@ -95,7 +97,8 @@ def several(
             niche = Niche(region, taken, np.full(len(images), 0 if disjoint else weight, np.float32)) if index else None
             key_search = jax.random.fold_in(key, index) if index else key
             asked = later if index else first
-            refined, scores = search(classifier, key_search, asked, questions, whole, chunks, progress is not None, niche)
+            refined, scores = search(
+                classifier, key_search, asked, questions, whole, chunks, progress is not None, niche, mesh)
             # Where nothing is left, the search takes the whole image for its region.
             refined = dataclasses.replace(refined, masks=refined.masks & region[:, None])
             found.append(verify.explanation(classifier, questions, whole, refined, scores, key, asked))

@@ -1,7 +1,11 @@
-"""Many devices share the images of a chunk; many processes, on one host or several, each explain images of their own.
+"""Many devices share the images of a chunk, or the population of each; many processes, on one host or several, each explain images of their own.
 
     mesh = sharding.images_mesh()                                     # every device of this process
     found = evomask.explain(classifier, images, key=key, mesh=mesh)   # the same bits as without
+
+Where there are fewer images than devices, `images_mesh(population=4)` lets four devices share the batches that each population
+goes through the classifier in. There are as many of these as the search's `batch_size` makes of it; a device has nothing to do
+beyond them, and every generation waits for the exchange of the answers, so images are the better thing to share.
 
 Where a program runs as several processes, each of them calls
 
@@ -10,7 +14,7 @@ Where a program runs as several processes, each of them calls
     found = evomask.explain(classifier, images[rows], key=key, mesh=sharding.images_mesh())
     found = sharding.gather(found, len(images))                       # where all of it fits in memory; or write `found`
 
-No image needs another one, so nothing is exchanged but arguments and results. The final masks are verified by the process,
+No image needs another one, so nothing else is exchanged but arguments and results. The final masks are verified by the process,
 on its first device: many devices are kept busier by a process for each than by one mesh over all of them. JAX ends every
 process once one has died, or has waited at its end for the others longer than the timeout above (five minutes if none is
 given): shares that write what they find and need no `gather` are safer as programs that know nothing of each other.
@@ -30,29 +34,35 @@ from jax.sharding import PartitionSpec as P
 from evomask.classifiers.blackbox import BlackBox
 from evomask.types import InputError
 
-AXIS = "images"
+AXES = IMAGES, POPULATION = "images", "population"
 
 
-def images_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh with the one axis "images" over these devices; over all of this process where None.
+def images_mesh(devices: Sequence[jax.Device] | None = None, *, population: int = 1) -> Mesh:
+    """A mesh over these devices, over all of this process where None: `population` of them share each image.
 
-    >>> images_mesh(jax.local_devices()[:2]).shape["images"]
-    2
+    Raises:
+      InputError: `population` does not divide the number of devices.
+
+    >>> images_mesh(jax.local_devices()[:8], population=2).shape["images"]
+    4
     """
-    return Mesh(np.array(jax.local_devices() if devices is None else devices), (AXIS,))
+    devices = np.array(jax.local_devices() if devices is None else devices)
+    if population < 1 or len(devices) % population:
+        raise InputError(f"population is {population}, with {len(devices)} devices: give a number that divides theirs")
+    return Mesh(devices.reshape(-1, population), AXES) if population > 1 else Mesh(devices, AXES[:1])
 
 
 def ways(mesh: Mesh | None, classifier: Any) -> int:
-    """How many devices share a chunk of images: 1 without a mesh.
+    """How many ways a chunk of images is split: 1 without a mesh.
 
     Raises:
       InputError: the mesh has other axes or devices of another process, or the classifier is or holds a `BlackBox`.
     """
     if mesh is None:
         return 1
-    if not isinstance(mesh, Mesh) or mesh.axis_names != (AXIS,):
+    if not isinstance(mesh, Mesh) or mesh.axis_names not in (AXES, AXES[:1]):
         axes = f"has the axes {mesh.axis_names}" if isinstance(mesh, Mesh) else f"is a {type(mesh).__name__}"
-        raise InputError(f"mesh {axes}: give one axis {AXIS!r}, as evomask.sharding.images_mesh() makes it")
+        raise InputError(f"mesh {axes}: give one that evomask.sharding.images_mesh() makes, with the axis {IMAGES!r}")
     if any(device.process_index != jax.process_index() for device in mesh.devices.flat):
         raise InputError(
             "mesh has devices of another process: give images_mesh(), which has those of this one, and explain the images "
@@ -64,7 +74,12 @@ def ways(mesh: Mesh | None, classifier: Any) -> int:
             "a BlackBox is called by this process and gains nothing from a mesh: leave mesh out, and let its workers make "
             "several calls at a time"
         )
-    return mesh.size
+    return mesh.shape[IMAGES]
+
+
+def population_axis(mesh: Mesh | None) -> str | None:
+    """The axis whose devices share the population of one image, if there is one."""
+    return None if mesh is None or POPULATION not in mesh.axis_names else POPULATION
 
 
 def replicate(tree: Any, mesh: Mesh | None) -> Any:
@@ -73,14 +88,15 @@ def replicate(tree: Any, mesh: Mesh | None) -> Any:
 
 
 def split(tree: Any, mesh: Mesh | None) -> Any:
-    """Arrays [B, ...] with B / devices rows on each device of the mesh; without a mesh, as they are."""
-    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, P(AXIS)))
+    """Arrays [B, ...] with B / ways rows on each device of the mesh; without a mesh, as they are."""
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, P(IMAGES)))
 
 
 def over_images(function: Callable, mesh: Mesh | None) -> Callable:
     """`function(*parameters, rows)`, called on each device with its own rows; without a mesh, the function itself.
 
-    Every device runs what one device alone would run for as many rows: no arithmetic is divided, so no bit can change.
+    Every device runs what one device alone would run for as many rows: no sum is divided, so no bit can change. Devices that
+    share a population all do everything but the batches of others, and so agree.
 
     >>> mesh = images_mesh(jax.local_devices()[:2])
     >>> two_rows_each = over_images(lambda scale, rows: scale * rows[::-1], mesh)
@@ -91,9 +107,9 @@ def over_images(function: Callable, mesh: Mesh | None) -> Callable:
         return function
 
     def sharded(*args: Any) -> Any:
-        specs = (P(),) * (len(args) - 1) + (P(AXIS),)
+        specs = (P(),) * (len(args) - 1) + (P(IMAGES),)
         # Nothing is exchanged, so there is nothing for the check of replication to find; loops would have to be annotated.
-        return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)(*args)
+        return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=P(IMAGES), check_vma=False)(*args)
 
     return sharded
 

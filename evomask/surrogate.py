@@ -18,10 +18,11 @@ MOST_NATS = 8.0  # beyond it a margin is as good as certain, and would only bend
 
 @record
 class Model:
-    """Sums of a ridge regression over the samples so far, the weight of older ones fading."""
+    """A ridge regression over the samples so far, the weight of older ones fading."""
 
     gram: Array  # f32[F, F], products of features
     moments: Array  # f32[F, M], products of features and targets
+    weights: Array  # f32[F, M], coefficients; the last row is the constant
     squares: Array  # f32[M], squared errors of the predictions that were made before each sample was seen
     count: Array  # f32[], samples
 
@@ -45,25 +46,19 @@ class Screening:
     def init(self) -> Model:
         """A model that knows nothing."""
         size, targets = self.grid**2 + 1, 5
-        return Model(jnp.zeros((size, size)), jnp.zeros((size, targets)), jnp.zeros(targets), jnp.zeros(()))
+        nothing = jnp.zeros((size, targets))
+        return Model(jnp.zeros((size, size)), nothing, nothing, jnp.zeros(targets), jnp.zeros(()))
 
     def learn(self, model: Model, masks: Mask, evaluation: Evaluation) -> Model:
         """The model with a generation of P evaluated masks, bool[P, H, W], added to its samples."""
         features, targets = self.features(masks), encode(evaluation)
-        errors = targets - features @ self.weights(model)
+        errors = targets - features @ model.weights
         fade = lambda total, new: self.memory * total + new
-        return Model(
-            fade(model.gram, features.T @ features),
-            fade(model.moments, features.T @ targets),
-            fade(model.squares, jnp.square(errors).sum(0)),
-            fade(model.count, jnp.float32(len(masks))),
-        )
-
-    def weights(self, model: Model) -> Array:
-        """f32[F, M], the coefficients; the last row is the constant, which is not shrunk."""
-        size = model.gram.shape[0]
-        shrink = jnp.full(size, self.ridge).at[-1].set(1e-3)
-        return jax.scipy.linalg.solve(model.gram + jnp.diag(shrink), model.moments, assume_a="pos")
+        gram, moments = fade(model.gram, features.T @ features), fade(model.moments, features.T @ targets)
+        shrink = jnp.full(len(gram), self.ridge).at[-1].set(1e-3)  # hardly the constant
+        weights = jax.scipy.linalg.solve(gram + jnp.diag(shrink), moments, assume_a="pos")
+        squares, count = fade(model.squares, jnp.square(errors).sum(0)), fade(model.count, jnp.float32(len(masks)))
+        return Model(gram, moments, weights, squares, count)
 
     def features(self, masks: Mask) -> Array:
         """Share of each cell that is kept, and a one: bool[P, H, W] -> f32[P, grid^2 + 1].
@@ -78,7 +73,7 @@ class Screening:
     def predict(self, key: Key, model: Model, masks: Mask) -> Evaluation:
         """Draws from what the model makes of P masks: an `Evaluation` with fields f32[draws, P]."""
         spread = jnp.sqrt(model.squares / jnp.maximum(model.count, 1.0))
-        mean = self.features(masks) @ self.weights(model)
+        mean = self.features(masks) @ model.weights
         noise = jax.random.normal(key, (self.draws, 1, mean.shape[1]))
         return decode(mean[None] + spread[None, None] * noise, genes.area(masks))
 

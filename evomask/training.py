@@ -55,6 +55,7 @@ class Recipe:
     erase: float = 0.0  # probability that one rectangle of an image is erased
     erase_area: tuple[float, float] = (0.02, 0.5)  # its share of the image
     erase_black: float = 0.5  # probability that it becomes black; otherwise one random colour or noise
+    mixup: float = 0.0  # each image is mixed with another one, by a share from Beta(mixup, mixup); 0: never
     frozen_epochs: int = 0  # so many epochs at the start train the head only
     seed: int = 0
 
@@ -64,6 +65,8 @@ class Recipe:
         wrong = [name for name in fractions if not 0 <= getattr(self, name) <= 1]
         if wrong:
             raise InputError(f"recipe.{wrong[0]} is {getattr(self, wrong[0])}: give a number from 0 to 1")
+        if self.mixup < 0:
+            raise InputError(f"recipe.mixup is {self.mixup}: give 0 (never) or a positive number, such as 0.3")
         if self.epochs < 1 or self.batch_size < 1:
             raise InputError(f"recipe has {self.epochs} epochs and batches of {self.batch_size}: both must be at least 1")
         if self.optimizer not in ("sgd", "adamw", "muon"):
@@ -232,6 +235,28 @@ def augment(key: Key, images: Array, mirror: Array, recipe: Recipe) -> Array:
     return images
 
 
+def mixup_shares(key: Key, num: int, strength: float) -> Array:
+    """How much of another image goes into each of `num`: f32[num] in [0, 0.5], from Beta(strength, strength); 0 without strength."""
+    if not strength:
+        return jnp.zeros(num)
+    share = jax.random.beta(key, strength, strength, (num,))
+    return jnp.minimum(share, 1 - share)
+
+
+def mix(examples: Array, shares: Array) -> Array:
+    """Mixes each example with the one before it in the batch (mixup, Zhang et al. 2018, arXiv:1710.09412).
+
+    Args:
+      examples: f32[N, ...], images or their targets.
+      shares: f32[N], the other one's share.
+
+    >>> mix(jnp.array([0.0, 1.0, 2.0]), jnp.array([0.5, 0.0, 0.25])).tolist()
+    [1.0, 1.0, 1.75]
+    """
+    shares = shares.reshape(-1, *[1] * (examples.ndim - 1))
+    return (1 - shares) * examples + shares * jnp.roll(examples, 1, axis=0)
+
+
 def make_optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
     """Linear warm-up, cosine to zero; weight decay on weights with two or more axes only.
 
@@ -290,12 +315,12 @@ def make_step(trainable: Trainable, recipe: Recipe, per_epoch: int, frozen: bool
     def freeze(tree, of):
         return jax.tree.map_with_path(lambda path, leaf: leaf if trainable.is_head(path) else of(leaf), tree)
 
-    def loss_of(params, stats, images, labels):
+    def loss_of(params, stats, images, labels, shares):
         if frozen:
             params = freeze(params, jax.lax.stop_gradient)
-        logits, stats = trainable.apply(params, stats, images, True)
+        logits, stats = trainable.apply(params, stats, mix(images, shares), True)
         targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), recipe.label_smoothing)
-        loss = optax.softmax_cross_entropy(logits, targets).mean()
+        loss = optax.softmax_cross_entropy(logits, mix(targets, shares)).mean()
         return loss, (stats, (logits.argmax(-1) == labels).mean())
 
     def step(state: TrainState, images: Array, labels: Array, order: Array, key: Key) -> TrainState:
@@ -304,9 +329,11 @@ def make_step(trainable: Trainable, recipe: Recipe, per_epoch: int, frozen: bool
         index = jax.lax.dynamic_slice(order, (position * recipe.batch_size,), (recipe.batch_size,))
         mirror = jax.random.bernoulli(mirror_key, shape=labels.shape)[index] ^ (epoch % 2 == 1)
         batch = images[index].astype(jnp.float32) / 255.0
-        batch = augment(jax.random.fold_in(augment_key, state.step), batch, mirror, recipe)
+        batch_key, mix_key = jax.random.split(jax.random.fold_in(augment_key, state.step))
+        batch = augment(batch_key, batch, mirror, recipe)
+        shares = mixup_shares(mix_key, recipe.batch_size, recipe.mixup)
         gradient = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, (stats, accuracy)), grads = gradient(state.params, state.stats, batch, labels[index])
+        (loss, (stats, accuracy)), grads = gradient(state.params, state.stats, batch, labels[index], shares)
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         if frozen:
             updates = freeze(updates, jnp.zeros_like)

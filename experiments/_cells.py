@@ -276,7 +276,7 @@ def _twice(cells: list[Cell]) -> list[Cell]:
 def _mixed(cells: list[Cell], keys: Sequence[str]) -> list[Cell]:
     """Notes cells that were run under other circumstances than most of the others; those swept over may differ."""
     model, data = {"model"} & set(keys), {"data", "model", "target"} & {key.partition(".")[0] for key in keys}
-    measured = ("cut_steps", "auc_steps", "cut_areas")
+    measured = ("cut_steps", "auc_steps", "cut_areas", "fidelity_subsets")
     circumstances: dict[str, Callable[[_runs.Run], Any]] = {
         "code version": lambda run: run.record["code"]["digest"],
         "package versions": lambda run: run.record["versions"],

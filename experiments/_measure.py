@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -32,6 +33,9 @@ RULES = {
 }
 
 
+GRID = 8  # cells along each side, for muFidelity
+
+
 class Protocol(NamedTuple):
     """What is measured, and how: the same for all methods that are compared."""
 
@@ -39,6 +43,7 @@ class Protocol(NamedTuple):
     cut_steps: int  # prefixes that a mask is cut from; twice as many evaluations
     cut_areas: tuple[float, ...]
     auc_steps: int  # of insertion and deletion
+    fidelity_subsets: int  # of muFidelity
 
 
 class Found(NamedTuple):
@@ -106,7 +111,7 @@ def measure(
         "forward": np.array([spent.forward for spent in found.spent]),
         "backward": np.array([spent.backward for spent in found.spent]),
         **figures[headline],
-        **heat_map(found.score, classifier, images, blanks, labels, truth, protocol.auc_steps),
+        **heat_map(found.score, classifier, images, blanks, labels, truth, protocol),
     }
     cuts = {name: np.stack([values[name] for values in figures.values()], axis=1).reshape(-1) for name in figures[headline]}
     prefixes = {
@@ -183,13 +188,15 @@ def heat_map(
     blanks: np.ndarray,
     labels: np.ndarray,
     truth: np.ndarray | None,
-    steps: int,
+    protocol: Protocol,
 ) -> dict[str, np.ndarray]:
-    """The metrics of heat maps: insertion and deletion start from and end in the same blank image as the masks."""
-    scores = jnp.asarray(score)
+    """The metrics of heat maps; insertion, deletion and muFidelity blank pixels as the masks do."""
+    scores, steps = jnp.asarray(score), protocol.auc_steps
+    subsets = fidelity_subsets(protocol.fidelity_subsets, score.shape[1:])
     values = {
         "insertion_auc": metrics.insertion_auc(classifier, images, labels, scores, blanks, steps=steps),
         "deletion_auc": metrics.deletion_auc(classifier, images, labels, scores, blanks, steps=steps),
+        "mu_fidelity": metrics.mu_fidelity(classifier, images, labels, scores, blanks, subsets),
         "gini": metrics.gini(scores),
     }
     nothing = np.full(len(score), np.nan, np.float32)
@@ -198,6 +205,16 @@ def heat_map(
         values["pointing_game"] = metrics.pointing_game(scores, jnp.asarray(truth))
         values["energy"] = metrics.energy_in_object(scores, jnp.asarray(truth))
     return {name: np.asarray(value) for name, value in values.items()}
+
+
+def fidelity_subsets(num: int, shape: tuple[int, int]) -> np.ndarray:
+    """bool[num, H, W]: each is a fifth of the cells of an 8 x 8 grid; the same ones for all methods and images.
+
+    Single pixels, as in the paper, would be noise that hides no feature of a large image.
+    """
+    cells = np.asarray(metrics.random_subsets(jax.random.key(0), num, (GRID, GRID), GRID**2 // 5))
+    rows, columns = (np.arange(side) * GRID // side for side in shape)
+    return cells[:, rows[:, None], columns]
 
 
 def identified(chunk: Chunk, images: ImageSet, index: int, seed: int, method: str) -> Chunk:

@@ -15,7 +15,7 @@ ordered by seed, then image, then rule, hold no times, and are the same bytes ho
 both .parquet files appear when all of them are there.
 
 record.json
-    schema           1; another number cannot be read
+    schema           2; another number cannot be read
     status           running, finished, failed or interrupted (Ctrl-C); see `status` for killed ones
     error            null, or {type, message, traceback} of a failed run
     hash, experiment
@@ -65,7 +65,7 @@ try:
 except ModuleNotFoundError as missing:
     raise SystemExit(f"error: benchmarks need the package {missing.name}: pip install 'evomask[benchmark]'") from missing
 
-SCHEMA = 1
+SCHEMA = 2
 ROOT = Path(__file__).parent.parent
 PATIENCE = 2.0  # seconds before a lock counts as taken: whoever only looks holds it for an instant
 
@@ -109,6 +109,7 @@ ROWS = {
     "backward": "int32",
     "insertion_auc": "float32",  # NaN of a heat map that is not finite
     "deletion_auc": "float32",
+    "mu_fidelity": "float32",
     "gini": "float32",
     "pointing_game": "float32",  # these two NaN without a ground truth
     "energy": "float32",

@@ -70,7 +70,7 @@ def benchmark(config: DictConfig) -> int:
 
 def check(config: DictConfig) -> None:
     """Raises InputError for values that have no meaning, before anything is loaded."""
-    for name in ("budget", "chunk", "cut_steps", "auc_steps"):
+    for name in ("budget", "chunk", "cut_steps", "auc_steps", "fidelity_subsets"):
         if isinstance(config[name], bool) or not isinstance(config[name], int) or config[name] < 1:
             raise InputError(f"{name} is {config[name]!r}: give a whole number of 1 or more")
     seeds = list(config.seeds) if isinstance(config.seeds, ListConfig) else [None]
@@ -102,7 +102,7 @@ def decisive(config: DictConfig, weights: str, images: _imagesets.ImageSet) -> d
         method |= preset(config)
     if "path" in method:  # what the file holds, wherever it lies
         method["path"] = _runs.digest(np.frombuffer(_read(method["path"]), np.uint8))
-    names = ("budget", "seeds", "cut_steps", "cut_areas", "auc_steps")
+    names = ("budget", "seeds", "cut_steps", "cut_areas", "auc_steps", "fidelity_subsets")
     return {
         "schema": _runs.SCHEMA,
         "method": method,
@@ -217,7 +217,8 @@ def build(config: DictConfig, job: Job) -> Callable[[int, int], _runs.Chunk]:
     fill = _cli.instantiate(config.preset.fill)
     fill = fill if isinstance(fill, tuple) else (fill,)
     method = build_method(config, job.method, fill)
-    protocol = _measure.Protocol(config.preset.confidence_ratio, config.cut_steps, tuple(config.cut_areas), config.auc_steps)
+    protocol = _measure.Protocol(
+        config.preset.confidence_ratio, config.cut_steps, tuple(config.cut_areas), config.auc_steps, config.fidelity_subsets)
     pixels, labels, truth = job.images.pixels, job.images.labels, job.images.truth
 
     def explain(seed: int, index: int) -> _runs.Chunk:

@@ -83,9 +83,8 @@ def _inputs(classifier: Classifier, image: np.ndarray, label: int, config: Confi
 
 def _problem(inputs: Inputs, stage: Stage) -> Problem:
     config, shape = inputs.config, inputs.target.image.shape[:2]
-    needs = {"inverse": config.fitness.needs_inverse, "features": config.fitness.needs_features}
-    size = config.batch_size_for(inputs.classifier)
-    evaluate = lambda masks: evaluate_fills(inputs.classifier, inputs.target, inputs.blanks, masks, **needs, batch_size=size)
+    needs = config.needs(inputs.classifier)
+    evaluate = lambda masks: evaluate_fills(inputs.classifier, inputs.target, inputs.blanks, masks, **needs)
     space = genome.space(jnp.ones(shape, bool), genome.scale_radii(stage.radii, shape))
     return Problem(inputs.target, space, config.fitness, stage.penalty, evaluate, config.scoring)
 

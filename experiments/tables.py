@@ -50,6 +50,8 @@ COLUMNS = (
     Column("floored CP", 1, short),
     Column("insertion", 1, plain),
     Column("deletion", -1, plain),
+    Column("insertion - deletion", 1, spread),
+    Column("muFidelity", 1, plain),
     Column("evaluations", 0, whole),
     Column("cut", 0, whole),
     Column("IoU", 1, plain),
@@ -138,6 +140,9 @@ def quantities(run: _runs.Run) -> dict[str, Any]:
         "floored CP": mean("cp_floored"),
         "insertion": mean("insertion_auc", 0.0),
         "deletion": mean("deletion_auc", 1.0),
+        "insertion - deletion": statistics.bootstrap(
+            per_image(run, "insertion_auc", 0.0) - per_image(run, "deletion_auc", 1.0), seed=SEED),
+        "muFidelity": mean("mu_fidelity", 0.0),
         "evaluations": mean("evaluations"),
         "cut": mean("cut_evaluations"),
         **overlap,

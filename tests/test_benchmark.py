@@ -24,7 +24,7 @@ from experiments import _cli, _imagesets, _measure, _runs, benchmark
 
 SIDE = 16
 NETWORK = ["model=custom", "model.network._target_=test_benchmark.tiny"]
-TINY = [*NETWORK, "data=samples", "data.num=2", "target=predicted", "cut_steps=8", "auc_steps=8"]
+TINY = [*NETWORK, "data=samples", "data.num=2", "target=predicted", "cut_steps=8", "auc_steps=8", "fidelity_subsets=8"]
 # A search that compiles fast, and is one program for all of the tests that do not vary it.
 SEARCH = ["budget=320", "stages=flat", "crossover=one_point", "mutation=replace", "preset.stages.gross.genes=8",
           "++preset.stages.gross.penalty=null"]  # fmt: skip
@@ -207,6 +207,8 @@ def test_a_baseline_is_cut_and_measured_as_the_library_does(tmp_path):
         np.testing.assert_array_equal(rows["complete"], metrics.complete(verdict))
     auc = metrics.insertion_auc(tiny(), images, labels, score, blanks, steps=8)
     np.testing.assert_allclose(one.rows["insertion_auc"], auc, rtol=1e-6)
+    fidelity = metrics.mu_fidelity(tiny(), images, labels, score, blanks, _measure.fidelity_subsets(8, images.shape[1:3]))
+    np.testing.assert_allclose(one.rows["mu_fidelity"], fidelity, rtol=1e-5)
     assert one.rows["evaluations"].tolist() == [40, 40] and one.rows["backward"].tolist() == [0, 0]
 
 
@@ -215,9 +217,18 @@ def test_a_heat_map_that_is_not_finite_is_a_failure():
     classifier = evomask.as_classifier(lambda images: 9.0 * images.mean((1, 2)))
     red = np.broadcast_to(np.eye(3, dtype=np.float32)[0], (8, 8, 3))
     asked = [_measure.Question(red, np.zeros((1, 8, 8, 3), np.float32), 0, None)]
-    chunk = _measure.measure(found, classifier, asked, None, _measure.Protocol(0.9, 4, (0.25,), 4))
+    chunk = _measure.measure(found, classifier, asked, None, _measure.Protocol(0.9, 4, (0.25,), 4, 4))
     assert chunk.rows["reason"].tolist() == ["not_finite"] and chunk.rows["area"].tolist() == [1.0]
-    assert np.isnan(chunk.rows["insertion_auc"]).all() and np.isnan(chunk.rows["iou"]).all()
+    assert np.isnan(chunk.rows["insertion_auc"]).all() and np.isnan(chunk.rows["mu_fidelity"]).all() and np.isnan(chunk.rows["iou"]).all()
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (32, 20), (5, 9)])
+def test_fidelity_blanks_a_fifth_of_the_cells(shape):
+    subsets = _measure.fidelity_subsets(50, shape)
+    assert subsets.shape == (50, *shape) and subsets.dtype == bool
+    assert abs(subsets.mean() - 12 / 64) < 0.03 and len(np.unique(subsets, axis=0)) == 50
+    if shape == (32, 20):
+        assert (subsets.reshape(50, 8, 4, 20).std(axis=2) == 0).all() and (subsets[:, :, 0] == subsets[:, :, 2]).all()
 
 
 def test_jobs_that_differ_in_floats_compile_once(tmp_path):
@@ -306,7 +317,7 @@ def test_the_folder_says_everything_and_a_finished_run_is_skipped(tmp_path, caps
     assert run(tmp_path, *TINY, "method=random_pixels", "chunk=1") == 0
     (one,) = runs(tmp_path)
     record = one.record
-    assert (record["schema"], record["status"], record["hash"], record["method"]) == (1, "finished", one.folder.name, "random_pixels")
+    assert (record["schema"], record["status"], record["hash"], record["method"]) == (_runs.SCHEMA, "finished", one.folder.name, "random_pixels")
     assert record["images"]["num"] == 2 and record["images"]["left_out"] == 0 and record["budget"] == 2000
     assert record["overrides"]["method"] == "random_pixels" and "out" not in record["overrides"]
     assert record["choices"]["data"] == "samples" and record["versions"]["evomask"] and record["device"]
@@ -344,7 +355,7 @@ def test_the_hash_covers_what_decides_the_numbers_and_nothing_else(tmp_path):
     for same in (["chunk=3"], ["wait=true"], ["selection=binary_tournament"], ["stages=as_preset"], ["data.only_correct=false"]):
         assert hashes(tmp_path, *base, *same) == [name], same
     different = [["budget=97"], ["seeds=[1]"], ["seeds=[0,1]"], ["fill=grey"], ["data.num=3"], ["cut_steps=9"], ["auc_steps=9"],
-                 ["cut_areas=[0.1]"], ["selection=rank"], ["preset.confidence_ratio=0.8"], ["stages=flat"], ["method=rise"],
+                 ["fidelity_subsets=9"], ["cut_areas=[0.1]"], ["selection=rank"], ["preset.confidence_ratio=0.8"], ["stages=flat"], ["method=rise"],
                  ["model.network._target_=test_benchmark.blind"]]  # fmt: skip
     found = [hashes(tmp_path, *[t for t in base if t.partition("=")[0] != d[0].partition("=")[0]], *d)[0] for d in different]
     assert len({name, *found}) == len(different) + 1
@@ -388,7 +399,7 @@ def test_a_run_of_another_process_is_left_to_it(tmp_path, capsys, monkeypatch):
         assert run(tmp_path, *TINY, "method=centred_square") == 0
         assert "another process is at it" in capsys.readouterr().err
         assert not (folder / "record.json").exists()
-        _runs.begin(folder, {"schema": 1, "status": "running", "seeds": [0]}, "", again=False)
+        _runs.begin(folder, {"schema": _runs.SCHEMA, "status": "running", "seeds": [0]}, "", again=False)
         assert _runs.status(folder) == "running"
     assert _runs.status(folder) == "killed"
 

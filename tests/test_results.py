@@ -50,7 +50,7 @@ def chunk(known, start, stop, seed, method, areas, spent, history):
         "status": np.where(complete, "complete", "not_sufficient"), "reason": same("found"), "cut_evaluations": same(0),
         "iou": same(np.nan), "precision": same(np.nan), "recall": same(np.nan),
         "evaluations": same(spent), "forward": same(spent), "backward": same(0),
-        "insertion_auc": rng.random(count), "deletion_auc": same(0.25), "gini": same(0.5),
+        "insertion_auc": rng.random(count), "deletion_auc": same(0.25), "mu_fidelity": same(0.1), "gini": same(0.5),
         "pointing_game": same(np.nan), "energy": same(np.nan),
     }  # fmt: skip
     arrays = {
@@ -73,11 +73,11 @@ def make(out, experiment="dissertation_cifar10", *, method="evomask", areas=(0.2
     overrides = {"method": method, "budget": str(budget)} | {key.replace("__", "."): str(value) for key, value in overrides.items()}
     ours = method in ("evomask", "dissertation")
     config = {"method": {"_target_": "evomask.explain" if ours else "evomask.baselines.Other"}, "cut_steps": 8, "auc_steps": 8,
-              "cut_areas": [0.1], "budget": budget, "seeds": list(seeds),
+              "fidelity_subsets": 8, "cut_areas": [0.1], "budget": budget, "seeds": list(seeds),
               "preset": {"fill": {"_target_": "evomask.fills.Constant", "value": 0.0}, "confidence_ratio": 0.9}}  # fmt: skip
     file = _runs.write_images(_runs.records.prepare_folder(folder), known)
     record = {
-        "schema": 1, "status": "running", "error": None, "experiment": experiment, "method": method, "overrides": overrides,
+        "schema": _runs.SCHEMA, "status": "running", "error": None, "experiment": experiment, "method": method, "overrides": overrides,
         "hash": name or _runs.digest([overrides, code, salt]), "budget": budget, "seeds": list(seeds), "weights": "w", "device": "cpu",
         "choices": {"method": method, "data": "samples", "model": "cifar10", "fill": "black", **dict(choices)},
         "images": {"file": file, "num": num, "left_out": 0}, "versions": {"python": "3.11", "jax": "0.10"},
@@ -394,12 +394,12 @@ def test_the_page_is_whole_in_itself(written):
     assert policy["content"].startswith("default-src 'none'; img-src data:;")
     heads = [tag for tag, values in page.elements if tag == "th"]
     rows = [values for tag, values in page.elements if tag == "td"]
-    assert len(heads) == 16 and len(rows) == 5 * 16  # and the dialog's are made when it opens
+    assert len(heads) == 18 and len(rows) == 5 * 18  # and the dialog's are made when it opens
     assert rows[1]["data-by"] == "5.0" and sum(values.get("class") == "best" for values in rows) > 5
     for wanted in ("cell", "class", "complete", "gallery", "large", "show-mask", "show-score", "back", "on", "close"):
         assert sum(values.get("id") == wanted for _, values in page.elements) == 1, wanted
     labelled = [tag for tag, values in page.elements if tag in ("select", "button", "input")]
-    assert len(labelled) == 16 + 3 + 2 + 3
+    assert len(labelled) == 18 + 3 + 2 + 3
 
 
 def test_the_gallery_shows_the_masks_and_scores_of_the_runs(written):

@@ -1,5 +1,6 @@
 """The same bits on one device or many, in one process or two; and a mesh that cannot be used is refused by name."""
 
+import dataclasses
 import functools
 import os
 import pathlib
@@ -15,6 +16,7 @@ import pytest
 
 import evomask
 from evomask import fitness, operators, sharding, stream
+from evomask.batching import in_batches
 from evomask.config import Config
 from evomask.types import InputError
 from experiments._compiling import compile_seconds
@@ -80,6 +82,34 @@ def test_every_device_has_rows_of_its_own_and_all_of_the_parameters():
     assert where(rows).tolist() == [0, 1, 12, 13, 24, 25, 36, 37]
 
 
+@pytest.mark.parametrize(("devices", "population", "batch_size"), [(2, 2, 3), (8, 4, 3), (8, 8, 5)])  # 12 images a generation
+def test_devices_that_share_a_population_find_the_same_bits(devices, population, batch_size):
+    config = dataclasses.replace(CONFIG, batch_size=batch_size)
+    mesh, told = sharding.images_mesh(jax.devices()[:devices], population=population), []
+    found = explain(mesh=mesh, config=config, progress=lambda *figures: told.append(figures))
+    assert_same(found, explain(config=config))
+    rows = -(-5 * population // devices) * devices // population  # filled up
+    assert told[-1] == (rows * COST, rows * COST) and len(told) == rows * 8  # every generation is counted once
+
+
+def test_the_batches_of_a_population_are_dealt_out():
+    mesh = sharding.images_mesh(jax.devices()[:4], population=4)
+
+    @jax.jit
+    def who(numbers):
+        device = lambda call: call + 100 * jax.lax.axis_index("population")
+        return sharding.over_images(lambda rows: in_batches(device, rows, 2, "population"), mesh)(numbers)
+
+    assert who(jnp.arange(13)).tolist() == [0, 1, 2, 3, 104, 105, 106, 107, 208, 209, 210, 211, 312]  # seven calls, two each
+    with pytest.raises(InputError, match="population is 3, with 4 devices: give a number that divides theirs"):
+        sharding.images_mesh(jax.devices()[:4], population=3)
+
+
+def test_several_masks_are_the_same_on_a_mesh():
+    options = dict(key=KEY, config=CONFIG, disjoint=True)
+    assert_same(evomask.several(oracles.conv(), IMAGES, 2, mesh=mesh_of(4), **options), evomask.several(oracles.conv(), IMAGES, 2, **options))
+
+
 def test_weights_may_lie_on_a_device_of_their_own():
     there = jax.device_put(oracles.conv(), jax.devices()[3])
     found = evomask.explain(there, IMAGES, key=jax.device_put(KEY, jax.devices()[3]), config=CONFIG, mesh=mesh_of(2))
@@ -115,9 +145,9 @@ def test_the_memory_limit_of_a_stream_is_that_of_each_device():
 
 BOX = evomask.BlackBox(lambda images: images.mean((1, 2)), 3)
 BAD = {
-    "other axis": (dict(mesh=jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])), r"mesh has the axes \('data',\): give one"),
-    "two axes": (dict(mesh=jax.make_mesh((1, 1), ("images", "model"))), r"mesh has the axes \('images', 'model'\): give one axis"),
-    "devices": (dict(mesh=jax.devices()), r"mesh is a list: give one axis 'images', as evomask.sharding.images_mesh\(\)"),
+    "other axis": (dict(mesh=jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])), r"mesh has the axes \('data',\): give one that"),
+    "two axes": (dict(mesh=jax.make_mesh((1, 1), ("images", "model"))), r"mesh has the axes \('images', 'model'\): give one that"),
+    "devices": (dict(mesh=jax.devices()), r"mesh is a list: give one that evomask.sharding.images_mesh\(\) makes, with the axis 'images'"),
     "black box": (dict(mesh=mesh_of(2), classifier=BOX), "BlackBox is called by this process .* leave mesh out"),
     "held box": (
         dict(mesh=mesh_of(2), classifier=evomask.as_classifier((lambda box, images: box(images), BOX))),

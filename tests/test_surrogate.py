@@ -43,7 +43,7 @@ def learnt(generations, screening=SCREENING):
 
 def test_a_linear_classifier_is_learnt():
     model = learnt(10)
-    weights = SCREENING.weights(model)
+    weights = model.weights
     np.testing.assert_allclose(weights[:-1, 1], GAIN, atol=1e-2)
     np.testing.assert_allclose(weights[-1, 1], -1.0, atol=1e-2)
     np.testing.assert_allclose(weights[:-1, 3], -GAIN, atol=1e-2)  # what is kept is taken from the inverse
@@ -64,7 +64,7 @@ def test_predictions_are_as_uncertain_as_they_were_wrong():
     fresh = random_masks(jax.random.key(1), 3)
     drawn = dataclasses.replace(forgetful, draws=4000).predict(KEY, once, fresh).margin
     np.testing.assert_allclose(drawn.std(0), spread(once), rtol=5 * (2 * 4000) ** -0.5)
-    mean = (SCREENING.features(fresh) @ SCREENING.weights(once))[:, 1]
+    mean = (SCREENING.features(fresh) @ once.weights)[:, 1]
     np.testing.assert_allclose(drawn.mean(0), mean, atol=5 * spread(once) / 4000**0.5)
 
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from evomask import data, training
 from evomask.classifiers import check_classifier, cnn
@@ -21,7 +22,8 @@ from experiments import train as command
 
 CONF = pathlib.Path(__file__).parent.parent / "conf" / "train"
 KEY = jax.random.key(2)
-RECIPE = training.Recipe(epochs=2, batch_size=8, optimizer="muon", learning_rate=0.05, bias_rate=4.0, average=0.9, pad=1, erase=0.5)
+RECIPE = training.Recipe(epochs=2, batch_size=8, optimizer="muon", learning_rate=0.05, bias_rate=4.0, average=0.9, pad=1, erase=0.5,
+                         mixup=0.3)
 
 
 def bright_and_dark(num, seed):
@@ -155,6 +157,35 @@ def test_erased_rectangles_have_the_asked_sizes_and_fills():
     assert 0.44 < black.mean() < 0.56 and 0.18 < (spread > 0.1).mean() < 0.32  # noise; the rest has one colour
 
 
+def test_shares_of_mixup():
+    shares = np.asarray(training.mixup_shares(jax.random.key(3), 4000, 0.3))
+    drawn = scipy.stats.beta(0.3, 0.3)
+    expected, deviation = 2 * drawn.expect(lambda s: s, ub=0.5), drawn.std()  # folded at a half, so less than that
+    assert 0 <= shares.min() and 0.45 < shares.max() <= 0.5
+    assert abs(shares.mean() - expected) < 4 * deviation / np.sqrt(4000)
+    assert np.all(np.asarray(training.mixup_shares(jax.random.key(3), 5, 0.0)) == 0)
+
+
+def test_images_and_targets_are_mixed_alike():
+    """Class 0 is black and class 1 white, so the brightness of a mixed image is what its target must be."""
+    seen = []
+
+    def apply(params, stats, images, train):
+        jax.debug.callback(lambda x: seen.append(np.asarray(x)), images)
+        return jnp.broadcast_to(jnp.array([[0.3, -1.2]]) * params["w"], (len(images), 2)), stats
+
+    labels = np.repeat(np.array([0, 1], np.int32), [12, 24])
+    plain = data.Dataset(np.broadcast_to(np.uint8(255) * labels.astype(np.uint8)[:, None, None, None], (36, 8, 8, 3)), labels, ("a", "b"))
+    recipe = training.Recipe(epochs=1, batch_size=36, pad=1, label_smoothing=0.0, mixup=1.0)
+    trainable = training.Trainable(lambda key, images: ({"w": jnp.ones(())}, {}), apply, None, None)
+    state = training.fit(trainable, plain, plain, recipe)
+    jax.effects_barrier()
+    white = seen[0].mean((1, 2, 3))
+    assert np.ptp(seen[0], axis=(1, 2, 3)).max() < 1e-6 and 5 < ((white > 0.02) & (white < 0.98)).sum() < 36
+    log_p = np.asarray(jax.nn.log_softmax(jnp.array([0.3, -1.2])))
+    assert float(state.loss[0]) == pytest.approx(-np.mean((1 - white) * log_p[0] + white * log_p[1]), rel=1e-5)
+
+
 def test_every_image_is_flipped_in_every_second_epoch(sets):
     seen = []
 
@@ -250,6 +281,7 @@ def test_finetuning_starts_from_the_pretrained_trunk(tmp_path):
     [
         (dict(warmup=1.5), "recipe.warmup is 1.5: give a number from 0 to 1"),
         (dict(epochs=0), "0 epochs and batches of 8: both must be at least 1"),
+        (dict(mixup=-0.1), "recipe.mixup is -0.1: give 0"),
         (dict(optimizer="lamb"), "recipe.optimizer is 'lamb': choose sgd, adamw or muon"),
         (dict(frozen_epochs=3), r"recipe.frozen_epochs is 3: give 0 \.\. 2"),
     ],
