@@ -79,9 +79,9 @@ def test_every_job_of_an_experiment_can_be_built(name):
         if config.method["_target_"] == benchmark.OURS:
             built = _cli.instantiate(OmegaConf.create(benchmark.preset(config)))
             assert 0.9 * config.budget <= built.evaluations <= config.budget, overrides
-            found.append(f"{jax.tree.structure(built)} {jax.tree.leaves(built)}")
+            found.append(f"{config.model} {jax.tree.structure(built)} {jax.tree.leaves(built)}")
         else:
-            found.append(f"{_cli.instantiate(config.method)} {config.budget} {config.preset.fill}")
+            found.append(f"{config.model} {_cli.instantiate(config.method)} {config.budget} {config.preset.fill}")
     assert len(set(found)) == len(found) > 1, "two jobs are the same"
 
 
@@ -107,6 +107,7 @@ SWEPT = {
     "population_generations": ["population=12", "stages=as_preset", "preset.stages.fine.genes=8"],
     "radii": ["preset.stages.gross.radii=[0.03,0.06,0.12]"],
     "scoring": ["preset.scoring.strict=false", "preset.score_inside_only=false"],
+    "screening": ["preset.operators.screening.candidates=4"],
     "selection": ["selection=binary_tournament"],
     "survival": ["survival=plus"],
 }

@@ -78,7 +78,7 @@ def test_other_files_are_refused(tmp_path):
         cnn.load(tmp_path / "other.safetensors")
 
 
-@pytest.mark.parametrize("name", ["cifar10"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar10_erased"])
 def test_shipped_networks_recognise_the_samples(name):
     classifier, samples = classifiers.load(name), data.samples("cifar10")
     assert classifiers.check_classifier(classifier, (32, 32, 3)) == 10 and classifier.labels == samples.names

@@ -313,6 +313,7 @@ def test_every_recipe_composes(name):
     trainable = hydra.utils.instantiate(config.model, num_classes=4, _convert_="all")
     assert isinstance(trainable, training.Trainable) and config.name == name
     assert hydra.utils.get_method(config.data["_target_"])
+    assert config.start == ("out/train/cifar10" if name == "cifar10_erased" else None)
 
 
 def test_command_line(tmp_path, capsys):

@@ -49,11 +49,18 @@ def _cifar10() -> Classifier:
     return cnn.cifar10()
 
 
+def _cifar10_erased() -> Classifier:
+    from evomask.classifiers import cnn
+
+    return cnn.cifar10_erased()
+
+
 # Each entry imports what it needs when it is called, so that `import evomask` stays light.
 CLASSIFIERS: dict[str, Callable[[], Classifier]] = {
     "efficientnet_lite0": _efficientnet_lite0,
     "imagenette": _imagenette,
     "cifar10": _cifar10,
+    "cifar10_erased": _cifar10_erased,
 }
 
 
