@@ -352,7 +352,7 @@ def test_interrupts_are_noticed_once():
     ("overrides", "message"),
     [
         (["recipe=nothing"], "unknown recipe 'nothing': choose from cifar10"),
-        (["recipe=digits", "recipe.epoch=3"], "unknown key 'recipe.epoch': choose from recipe.batch_size, recipe.bias_rate, recipe.epochs"),
+        (["recipe=digits", "recipe.epoch=3"], "unknown key 'recipe.epoch': choose from recipe.average, recipe.batch_size, recipe.bias_rate"),
         (["recipe=digits", "recipe.epochs=0"], "0 epochs and batches of 64: both must be at least 1"),
     ],
 )
