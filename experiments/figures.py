@@ -45,8 +45,8 @@ def figures(config: DictConfig) -> int:
     kinds = tuple(KINDS) if config.kind is None else chosen(config.kind, tuple(KINDS), "kind")
     if type(config.images) is not int or config.images < 1:
         raise InputError(f"images is {config.images!r}: give a whole number of 1 or more")
-    out = records.prepare_folder(config.out)
     sweep = _cells.gather(config.runs, config.experiment, config.where, config.mark)
+    out = records.prepare_folder(config.out)
     for cell in sweep.cells:
         if not cell.sound:
             _cli.report(f"left out: {_cells.name(cell)}: {cell.note}")

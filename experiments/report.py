@@ -34,8 +34,8 @@ def report(config: DictConfig) -> int:
     """Writes the page of an experiment."""
     if type(config.images) is not int or config.images < 1:
         raise InputError(f"images is {config.images!r}: give a whole number of 1 or more")
-    out = records.prepare_folder(config.out)
     sweep = _cells.gather(config.runs, config.experiment, config.where, config.mark)
+    out = records.prepare_folder(config.out)
     path, text = out / f"{config.experiment}.html", page(sweep, config.images)
     records.write_atomically(path, lambda file: file.write(text.encode()))
     print(path)

@@ -85,8 +85,8 @@ def tables(config: DictConfig) -> int:
         raise InputError(f"images is {config.images!r}: give a whole number of 1 or more")
     names = {column.name.replace(" ", "_"): column for column in COLUMNS}
     wanted = [names[name] for name in chosen(config.columns, tuple(names), "columns")] if config.columns is not None else None
-    out = records.prepare_folder(config.out)
     sweep = _cells.gather(config.runs, config.experiment, config.where, config.mark)
+    out = records.prepare_folder(config.out)
     dissertation = config.experiment.startswith("dissertation_")
     columns = wanted or (DISSERTATION if dissertation else COLUMNS)
     made = {config.experiment: summary(sweep, columns)}
