@@ -49,8 +49,8 @@ def explain(
         keeps A above B, its inverse puts B above A, and confidences are shares between the two. None: all classes.
       config: see `evomask.presets`; the preset `evomask` where None.
       chunk: at most so many images are in one call of the compiled program; it bounds memory and changes nothing else.
-      mesh: devices that share each chunk, see `evomask.sharding`; `chunk` is rounded up to a multiple of their number. Where
-        None, the first device does all.
+      mesh: devices that share each chunk, see `evomask.sharding`; `chunk` is rounded up to as many images for each share.
+        Where None, the first device does all.
       progress: called now and then with the evaluations done and in all, those for rows that fill up the last chunk included.
 
     Returns:

@@ -1,4 +1,5 @@
-"""Many devices share the images of a chunk, or the population of each; many processes, on one host or several, each explain images of their own.
+"""Many devices share the images of a chunk, or the population of each; many processes, on one host or several, each explain
+images of their own.
 
     mesh = sharding.images_mesh()                                     # every device of this process
     found = evomask.explain(classifier, images, key=key, mesh=mesh)   # the same bits as without
@@ -108,7 +109,8 @@ def over_images(function: Callable, mesh: Mesh | None) -> Callable:
 
     def sharded(*args: Any) -> Any:
         specs = (P(),) * (len(args) - 1) + (P(IMAGES),)
-        # Nothing is exchanged, so there is nothing for the check of replication to find; loops would have to be annotated.
+        # Where a population is shared all devices get all answers, and else nothing is exchanged: there is nothing for the check
+        # of replication to find, and loops would have to be annotated.
         return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=P(IMAGES), check_vma=False)(*args)
 
     return sharded

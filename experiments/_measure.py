@@ -6,6 +6,7 @@ mask is then seen by the classifier once more, one image at a time, as `evomask.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -207,6 +208,7 @@ def heat_map(
     return {name: np.asarray(value) for name, value in values.items()}
 
 
+@functools.lru_cache(maxsize=1)  # all images of a run ask for the same
 def fidelity_subsets(num: int, shape: tuple[int, int]) -> np.ndarray:
     """bool[num, H, W]: each is a fifth of the cells of an 8 x 8 grid; the same ones for all methods and images.
 

@@ -106,11 +106,11 @@ def _rasterize(inputs: Inputs, problem: Problem, stage: Stage, key: Key) -> Arra
 
 
 def _evaluate(inputs: Inputs, problem: Problem, stage: Stage, key: Key) -> Any:
-    return problem.evaluate(jax.random.bernoulli(key, 0.5, (stage.num_offspring, 1, 1)) & problem.space.region[None])
+    return problem.evaluate(_whole_or_none(key, problem, stage))
 
 
 def _learn(inputs: Inputs, problem: Problem, stage: Stage, key: Key) -> Any:
-    masks = jax.random.bernoulli(key, 0.5, (stage.num_offspring, 1, 1)) & problem.space.region[None]
+    masks = _whole_or_none(key, problem, stage)
     seen = jax.tree.map(lambda x: jnp.resize(x, stage.num_offspring), inputs.state.evaluation)
     return inputs.config.operators.screening.learn(inputs.state.model, masks, seen)
 
@@ -119,6 +119,11 @@ def _score(inputs: Inputs, problem: Problem, stage: Stage, key: Key) -> Array:
     champion = _moved(key, inputs.state.champion[None])[0]
     evaluation = jax.tree.map(lambda x: x[0], inputs.state.champion_evaluation)
     return problem.scoring(champion, evaluation, jnp.bool_(True), problem.space)
+
+
+def _whole_or_none(key: Key, problem: Problem, stage: Stage) -> Array:
+    """A mask for each child, the whole region or nothing: what a mask holds does not change what it costs."""
+    return jax.random.bernoulli(key, 0.5, (stage.num_offspring, 1, 1)) & problem.space.region[None]
 
 
 def _moved(key: Key, genomes: Array) -> Array:
