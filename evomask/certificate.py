@@ -123,7 +123,7 @@ def _prune(
 
 def _price(config: Config) -> int:
     """Evaluations for one mask."""
-    return cost(1, True, len(config.fills))
+    return cost(1, 1, len(config.fills))
 
 
 def _certificate(pruned: Pruned, config: Config) -> Certificate:

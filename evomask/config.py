@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from evomask import batching, fills, scoring
-from evomask.evaluate import cost
 from evomask.evolve import Operators
 from evomask.fills import Fill
 from evomask.fitness import Fitness
@@ -39,7 +38,13 @@ class Config:
 
     def generation_cost(self, stage: Stage) -> int:
         """Evaluations of one generation of a stage."""
-        return cost(stage.num_offspring, self.fitness.needs_inverse, len(self.fills))
+        return len(self.fills) * sum(self.passes(stage))
+
+    def passes(self, stage: Stage) -> tuple[int, ...]:
+        """Images in each forward pass of one generation, under each fill: masks and inverses, together or in turn."""
+        inverses = stage.num_inverses if self.fitness.needs_inverse else 0
+        in_turn = inverses and stage.inverses is not None
+        return (stage.num_offspring, inverses) if in_turn else (stage.num_offspring + inverses,)
 
     @property
     def fills(self) -> tuple[Fill, ...]:

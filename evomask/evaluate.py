@@ -1,4 +1,6 @@
-"""One batched forward pass per generation: everything that fitness and scoring want to know about P masks.
+"""Everything that fitness and scoring want to know about the P masks of a generation, in one batched forward pass.
+
+Where only some masks are worth a look at their inverse, it takes a second pass for these (see `Hopeful`).
 
 A population is cut into equal batches of at most `batch_size` images, which go through the classifier one after the
 other. The shape of a batch follows from the population alone, so an image gets the same bits however many are explained
@@ -8,7 +10,10 @@ each mask, one image at a time.)
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +23,13 @@ from evomask.batching import in_batches
 from evomask.types import Array, Classifier, Evaluation, Image, Mask, Target
 
 FEATURE_DEPTHS = 3  # the published distance compares three depths; the shipped networks name a fourth for Grad-CAM
+
+
+class Hopeful(NamedTuple):
+    """Which masks have their inverse evaluated, once it is known what they are worth themselves."""
+
+    num: int
+    rank: Callable[[Evaluation], Array]  # of P masks, inverse fields NaN -> f32[P]; those of the largest are looked at
 
 
 def evaluate(
@@ -59,15 +71,24 @@ def evaluate(
     )
 
 
-def evaluate_fills(classifier: Classifier, target: Target, blanks: Array, masks: Mask, **options) -> Evaluation:
+def evaluate_fills(
+    classifier: Classifier,
+    target: Target,
+    blanks: Array,
+    masks: Mask,
+    *,
+    inverse: bool,
+    hopeful: Hopeful | None = None,
+    **options,
+) -> Evaluation:
     """`evaluate` under every fill, blanks f32[F, H, W, C]; of each mask and each figure the worst counts.
 
-    So a mask holds where it holds under all of the fills, and what it lacks is what it lacks under the hardest.
+    So a mask holds where it holds under all of the fills, and what it lacks is what it lacks under the hardest. With
+    `hopeful`, inverses are evaluated of that many masks only; the inverse fields of the others are NaN.
     """
-    if len(blanks) == 1:
-        return evaluate(classifier, target, blanks[0], masks, **options)
-    seen = jax.lax.map(lambda blank: evaluate(classifier, target, blank, masks, **options), blanks)
-    return Evaluation(
+    later = inverse and hopeful is not None
+    seen = _under_each(classifier, target, blanks, masks, inverse=inverse and not later, **options)
+    worst = Evaluation(
         area=seen.area[0],
         confidence=seen.confidence.min(0),
         margin=seen.margin.min(0),
@@ -75,11 +96,29 @@ def evaluate_fills(classifier: Classifier, target: Target, blanks: Array, masks:
         inverse_margin=seen.inverse_margin.max(0),
         distance=seen.distance.max(0),
     )
+    if not later:
+        return worst
+    chosen = jax.lax.top_k(hopeful.rank(worst), hopeful.num)[1]
+    options = {**options, "features": False}
+    inverses = _under_each(classifier, target, blanks, ~masks[chosen], inverse=False, **options)
+    return dataclasses.replace(
+        worst,
+        inverse_confidence=worst.inverse_confidence.at[chosen].set(inverses.confidence.max(0)),
+        inverse_margin=worst.inverse_margin.at[chosen].set(inverses.margin.max(0)),
+    )
 
 
-def cost(population: int, inverse: bool, fills: int = 1) -> int:
-    """Evaluations, that is images sent through the classifier, for one population."""
-    return population * (2 if inverse else 1) * fills
+def _under_each(classifier: Classifier, target: Target, blanks: Array, masks: Mask, **options) -> Evaluation:
+    """`evaluate` under every fill: fields f32[F, P]."""
+    under = lambda blank: evaluate(classifier, target, blank, masks, **options)
+    if len(blanks) == 1:  # no loop
+        return jax.tree.map(lambda field: field[None], under(blanks[0]))
+    return jax.lax.map(under, blanks)
+
+
+def cost(masks: int, inverses: int = 0, fills: int = 1) -> int:
+    """Evaluations, that is images sent through the classifier, of so many masks and inverses."""
+    return (masks + inverses) * fills
 
 
 def batches(num: int, most: int) -> tuple[int, int]:

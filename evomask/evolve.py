@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from evomask import genome as genes
+from evomask.evaluate import Hopeful
 from evomask.fitness import Fitness, penalized, ranks
 from evomask.front import Archive, Collect
 from evomask.genome import Space
@@ -42,9 +43,10 @@ class Problem(NamedTuple):
     space: Space
     fitness: Fitness
     penalty: tuple[float, float] | None  # first and last; see `standing`
-    evaluate: Callable[[Mask], Evaluation]  # bool[P, H, W] -> evaluation of P masks
+    evaluate: Callable[[Mask, Hopeful | None], Evaluation]  # bool[P, H, W] -> evaluation of P masks
     scoring: Callable[..., Array]  # see `evomask.scoring`
     collect: Collect | None = None  # see `evomask.front`
+    inverses: int | None = None  # see `hopeful`; None: all
 
 
 @record
@@ -136,10 +138,26 @@ def offspring(key: Key, state: State, problem: Problem, operators: Operators, nu
     return screen(key_screen, state, bred, problem, screening, num, progress)
 
 
+def hopeful(problem: Problem, progress: Array) -> Hopeful | None:
+    """Which inverses to evaluate: of the masks that would stand best if their inverse lost the class.
+
+    Most children do not live, and of most of those the masked image alone shows it. A mask whose inverse was not looked
+    at has no known violation, and ranks last.
+    """
+    if problem.inverses is None:
+        return None
+
+    def rank(seen: Evaluation) -> Array:
+        lost = {"inverse_confidence": jnp.zeros_like(seen.area), "inverse_margin": jnp.full_like(seen.area, -jnp.inf)}
+        return standing(dataclasses.replace(seen, **lost), problem, progress)
+
+    return Hopeful(problem.inverses, rank)
+
+
 def step(state: State, children: Genome, problem: Problem, operators: Operators, progress: Array) -> tuple[State, Info]:
     """Evaluates the children, lets them compete with their parents, and adds the champion to the score."""
     masks = problem.space.region[None] & genes.rasterize(children, problem.space.shape)
-    evaluated = problem.evaluate(masks)
+    evaluated = problem.evaluate(masks, hopeful(problem, progress))
     genomes, evaluation = _join((state.genomes, state.evaluation), (children, evaluated))
     keep = operators.survival(standing(evaluation, problem, progress), state.genomes.shape[0])
 

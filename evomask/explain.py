@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from evomask import fills, presets, refine, scoring, sharding, validate, verify
 from evomask.classifiers.blackbox import own_errors
 from evomask.config import Config
-from evomask.evaluate import cost, evaluate_fills, feature_maps
+from evomask.evaluate import Hopeful, cost, evaluate_fills, feature_maps
 from evomask.progress import Progress, reporting, tick
 from evomask.refine import Refined
 from evomask.types import Array, Classifier, Evaluation, Explanation, InputError, Key, Mask, Target, record
@@ -206,12 +206,14 @@ def _search_rows(
         features = feature_maps(classifier, image) if needs["features"] else ()
         target = Target(image, label, confidence, features, contrast)
 
-        def evaluate_masks(masks: Array):
+        def evaluate_masks(masks: Array, hopeful: Hopeful | None):
             if report:  # where devices share a population, the first one speaks for all
+                inverses = 0 if not needs["inverse"] else len(masks) if hopeful is None else hopeful.num
                 speaks = True if axis is None else jax.lax.axis_index(axis) == 0
-                jax.debug.callback(functools.partial(tick, cost(len(masks), needs["inverse"], len(blanks))), speaks)
-            seen = evaluate_fills(classifier, target, blanks, masks, **needs, axis=axis)
-            return seen if niche is None else niche.price(seen, masks)
+                jax.debug.callback(functools.partial(tick, cost(len(masks), inverses, len(blanks))), speaks)
+            priced = lambda seen: seen if niche is None else niche.price(seen, masks)
+            hopeful = hopeful and hopeful._replace(rank=lambda seen, rank=hopeful.rank: rank(priced(seen)))
+            return priced(evaluate_fills(classifier, target, blanks, masks, **needs, hopeful=hopeful, axis=axis))
 
         parts = (config.fitness, config.operators, evaluate_masks, config.scoring)
         region = None if niche is None else niche.region

@@ -40,13 +40,13 @@ def evomask(budget: int | None = 2000) -> Config:
     The gross stage trades area against what a mask still lacks, at a price that rises fiftyfold, so that it closes in on
     small complete masks from both sides; the fine stage thins and trims the mask that it found, by the strict rule.
     """
-    sizes = {"population": 12, "genes": 32, "offspring": 12}
+    sizes = {"population": 12, "genes": 32, "offspring": 16, "inverses": 8}
     stages = {
         "gross": Stage("gross", radii=(0.03, 0.06, 0.12), generations=65, penalty=(0.1, 5.0), **sizes),
-        "fine": Stage("fine", radii=(0.03, 0.06), generations=16, founders=ops.Inherit(0.6), **sizes),
+        "fine": Stage("fine", radii=(0.03, 0.06), generations=16, founders=ops.Bracket(0.6), **sizes),
     }
-    moves = (ops.Replace(), ops.Move(0.25, 0.5), ops.Resize(0.1, 0.4, 0.5), ops.Drop(0.5), ops.Split())
-    mutation = ops.Mixture(moves, (1.0, 1.0, 2.0, 2.0, 0.5), 0.5)
+    moves = (ops.Replace(), ops.Move(0.25, 0.5), ops.Resize(0.1, 0.4, 0.5), ops.Add(0.5), ops.Drop(0.5), ops.Split())
+    mutation = ops.Mixture(moves, (1.0, 1.0, 2.0, 1.0, 2.0, 0.5), 0.5)
     operators = Operators(ops.Tournament(2), ops.Uniform(0.5), mutation, ops.Plus(), Screening())
     scoring = BestOfGeneration(strict=False)
     return build(stages, operators, fitness_lib.smallest_complete(), budget=budget, scoring=scoring)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from evomask import evolve, genome
+from evomask.evaluate import Hopeful
 from evomask.evolve import Info, Operators, Problem
 from evomask.fitness import Fitness
 from evomask.front import Archive, Collect
@@ -25,7 +26,7 @@ class Stage:
     """One level of the search.
 
     Radii are pixels (8) or fractions of the shorter side (0.05). `generations` come after the founders, so that a stage
-    evaluates (generations + 1) * offspring masks. For `penalty` see `evolve.standing`.
+    evaluates (generations + 1) * offspring masks. For `penalty` see `evolve.standing`, for `inverses` `evolve.hopeful`.
     """
 
     name: str = static()
@@ -34,6 +35,7 @@ class Stage:
     radii: tuple[float, ...] = static()
     generations: int = static()
     offspring: int | None = static(None)  # None: as many as the population
+    inverses: int | None = static(None)  # offspring whose inverse is evaluated, where the fitness asks; None: all
     founders: Founding = Scatter()
     penalty: tuple[float, float] | None = None  # first and last; None: feasible before infeasible throughout
 
@@ -41,17 +43,25 @@ class Stage:
     def num_offspring(self) -> int:
         return self.population if self.offspring is None else self.offspring
 
+    @property
+    def num_inverses(self) -> int:
+        return self.num_offspring if self.inverses is None else self.inverses
+
 
 def check_stages(stages: Sequence[Stage]) -> None:
     """Raises InputError unless there are stages, and their sizes are whole numbers that make sense."""
     if not stages:
         raise InputError("the configuration has no stages: give at least one evomask.Stage")
     for stage in stages:
-        for name in ("population", "genes", "num_offspring", "generations"):
+        for name in ("population", "genes", "num_offspring", "num_inverses", "generations"):
             value = getattr(stage, name)
             if not isinstance(value, int) or value < 1:
                 name = name.removeprefix("num_")
                 raise InputError(f"stage {stage.name!r}: {name} is {value!r}: give a whole number of 1 or more")
+        if stage.num_inverses > stage.num_offspring:
+            raise InputError(
+                f"stage {stage.name!r}: inverses is {stage.inverses}, but there are {stage.num_offspring} offspring: give at most as many"
+            )
         if stage.penalty is not None and not (len(stage.penalty) == 2 and min(stage.penalty) > 0):
             raise InputError(f"stage {stage.name!r}: penalty is {stage.penalty}: give two positive numbers, or None")
 
@@ -74,7 +84,7 @@ def run(
     target: Target,
     fitness: Fitness,
     operators: Operators,
-    evaluate: Callable[[Mask], Evaluation],
+    evaluate: Callable[[Mask, Hopeful | None], Evaluation],
     scoring: Callable[..., Array],
     region: Mask | None = None,
     collect: Collect | None = None,
@@ -87,7 +97,7 @@ def run(
     for number, stage in enumerate(stages):
         key_found, key_run = jax.random.split(jax.random.fold_in(key, number))
         space = genome.space(region, genome.scale_radii(stage.radii, shape))
-        problem = Problem(target, space, fitness, stage.penalty, evaluate, scoring, collect)
+        problem = Problem(target, space, fitness, stage.penalty, evaluate, scoring, collect, stage.inverses)
         founders = stage.founders(key_found, space, stage.num_offspring, stage.genes, best)
         sizes = {"population": stage.population, "generations": stage.generations}
         state, info = evolve.run(key_run, founders, problem, operators, **sizes, model=model)

@@ -13,18 +13,19 @@ import numpy as np
 from evomask import genome as genes
 from evomask.types import Array, Evaluation, Genome, InputError, Key, Mask, record, static
 
+OF_INVERSES = np.array([False, False, True, True, False])  # which of the targets of `encode`
 MOST_NATS = 8.0  # beyond it a margin is as good as certain, and would only bend the line
 
 
 @record
 class Model:
-    """A ridge regression over the samples so far, the weight of older ones fading."""
+    """Two ridge regressions over the samples so far, the weight of older ones fading: on masked and on inverse images."""
 
-    gram: Array  # f32[F, F], products of features
+    gram: Array  # f32[2, F, F], products of features: of all samples, and of those whose inverse was evaluated
     moments: Array  # f32[F, M], products of features and targets
     weights: Array  # f32[F, M], coefficients; the last row is the constant
     squares: Array  # f32[M], squared errors of the predictions that were made before each sample was seen
-    count: Array  # f32[], samples
+    count: Array  # f32[M], samples
 
 
 @record
@@ -47,17 +48,24 @@ class Screening:
         """A model that knows nothing."""
         size, targets = self.grid**2 + 1, 5
         nothing = jnp.zeros((size, targets))
-        return Model(jnp.zeros((size, size)), nothing, nothing, jnp.zeros(targets), jnp.zeros(()))
+        return Model(jnp.zeros((2, size, size)), nothing, nothing, jnp.zeros(targets), jnp.zeros(targets))
 
     def learn(self, model: Model, masks: Mask, evaluation: Evaluation) -> Model:
-        """The model with a generation of P evaluated masks, bool[P, H, W], added to its samples."""
+        """The model with a generation of P evaluated masks, bool[P, H, W], added to its samples.
+
+        Masks whose inverse was not evaluated tell nothing about inverses.
+        """
         features, targets = self.features(masks), encode(evaluation)
-        errors = targets - features @ model.weights
+        looked = ~jnp.isnan(evaluation.inverse_margin)
+        seen = jnp.where(OF_INVERSES[None], looked[:, None], True).astype(jnp.float32)  # f32[P, M]
+        errors, samples = seen * (targets - features @ model.weights), jnp.where(looked[:, None], features, 0.0)
         fade = lambda total, new: self.memory * total + new
-        gram, moments = fade(model.gram, features.T @ features), fade(model.moments, features.T @ targets)
-        shrink = jnp.full(len(gram), self.ridge).at[-1].set(1e-3)  # hardly the constant
-        weights = jax.scipy.linalg.solve(gram + jnp.diag(shrink), moments, assume_a="pos")
-        squares, count = fade(model.squares, jnp.square(errors).sum(0)), fade(model.count, jnp.float32(len(masks)))
+        gram = fade(model.gram, jnp.stack([features.T @ features, samples.T @ samples]))
+        moments = fade(model.moments, features.T @ (seen * targets))
+        shrink = jnp.full(features.shape[1], self.ridge).at[-1].set(1e-3)  # hardly the constant
+        solve = lambda gram: jax.scipy.linalg.solve(gram + jnp.diag(shrink), moments, assume_a="pos")
+        weights = jnp.where(OF_INVERSES[None], solve(gram[1]), solve(gram[0]))
+        squares, count = fade(model.squares, jnp.square(errors).sum(0)), fade(model.count, seen.sum(0))
         return Model(gram, moments, weights, squares, count)
 
     def features(self, masks: Mask) -> Array:

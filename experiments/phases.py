@@ -84,9 +84,11 @@ def _inputs(classifier: Classifier, image: np.ndarray, label: int, config: Confi
 def _problem(inputs: Inputs, stage: Stage) -> Problem:
     config, shape = inputs.config, inputs.target.image.shape[:2]
     needs = config.needs(inputs.classifier)
-    evaluate = lambda masks: evaluate_fills(inputs.classifier, inputs.target, inputs.blanks, masks, **needs)
+    evaluate = lambda masks, hopeful: evaluate_fills(
+        inputs.classifier, inputs.target, inputs.blanks, masks, hopeful=hopeful, **needs
+    )
     space = genome.space(jnp.ones(shape, bool), genome.scale_radii(stage.radii, shape))
-    return Problem(inputs.target, space, config.fitness, stage.penalty, evaluate, config.scoring)
+    return Problem(inputs.target, space, config.fitness, stage.penalty, evaluate, config.scoring, inverses=stage.inverses)
 
 
 def _breed(inputs: Inputs, problem: Problem, stage: Stage, key: Key) -> Array:
@@ -106,7 +108,7 @@ def _rasterize(inputs: Inputs, problem: Problem, stage: Stage, key: Key) -> Arra
 
 
 def _evaluate(inputs: Inputs, problem: Problem, stage: Stage, key: Key) -> Any:
-    return problem.evaluate(_whole_or_none(key, problem, stage))
+    return problem.evaluate(_whole_or_none(key, problem, stage), evolve.hopeful(problem, jnp.float32(0.5)))
 
 
 def _learn(inputs: Inputs, problem: Problem, stage: Stage, key: Key) -> Any:

@@ -133,9 +133,10 @@ def napping(budget: int) -> Iterator[Contestant]:
 
     def alone() -> None:
         for stage in config.stages:
-            batch = np.repeat(image[None], config.generation_cost(stage), axis=0)
+            batches = [np.repeat(image[None], size, axis=0) for size in config.passes(stage)]
             for _ in range(stage.generations + 1):
-                nap(batch)
+                for batch in batches:
+                    nap(batch)
 
     box = evomask.BlackBox(nap, 2)
     yield Contestant("naps alone", alone, config.evaluations, 0.0)
@@ -185,8 +186,8 @@ def check_same(forward: rivals.Forward, classifier: Classifier, image: np.ndarra
 
 def compile_forward(classifier: Classifier, image: np.ndarray, settings: Config) -> jax.stages.Compiled:
     """The forward passes of one explanation and nothing else: as many images, in batches as large, in one program."""
-    sizes = [(stage.generations + 1, *batches(settings.generation_cost(stage), settings.batch_size_for(classifier)))
-             for stage in settings.stages]
+    most = settings.batch_size_for(classifier)
+    sizes = [(stage.generations + 1, *batches(num, most)) for stage in settings.stages for num in settings.passes(stage)]
 
     def run(classifier: Classifier, image: jax.Array) -> list[jax.Array]:
         def look(total: jax.Array, dimmed: jax.Array, size: int):

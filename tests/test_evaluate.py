@@ -96,7 +96,8 @@ def test_every_image_is_sent_once_and_only_the_last_batch_is_filled_up(inverse, 
     jax.block_until_ready(ev.evaluate(classify, target, BLANK, MASKS, inverse=inverse, features=False, batch_size=3))
     jax.effects_barrier()
     assert seen == [3] * calls
-    assert ev.cost(NUM, inverse) <= sum(seen) < ev.cost(NUM, inverse) + 3
+    cost = ev.cost(NUM, NUM if inverse else 0)
+    assert cost <= sum(seen) < cost + 3
 
 
 def test_of_several_fills_the_worst_counts():
@@ -112,6 +113,38 @@ def test_of_several_fills_the_worst_counts():
     assert {"first": int((both.margin == first.margin).sum())} != {"first": NUM}  # neither fill decides alone
 
 
+@pytest.mark.parametrize("num_fills", [1, 2])
+def test_only_the_inverses_of_the_hopeful_are_evaluated(num_fills):
+    """The same figures as where all are evaluated; the ranking sees the masked images under all fills."""
+    target = Target(jnp.asarray(IMAGE), jnp.int32(LABEL), jnp.float32(0.5))
+    blanks = np.stack([BLANK, np.full_like(BLANK, 0.5)][:num_fills])
+    sizes, ranked = [], []
+
+    def classify(images):
+        jax.debug.callback(lambda _: sizes.append(len(images)), images[0, 0, 0, 0])
+        return CLASSIFIER(images)
+
+    def rank(seen):
+        ranked.append(seen)
+        return seen.margin
+
+    options = {"inverse": True, "features": False, "batch_size": 100}
+    every = ev.evaluate_fills(CLASSIFIER, target, blanks, MASKS, **options)
+    some = ev.evaluate_fills(classify, target, blanks, MASKS, hopeful=ev.Hopeful(3, rank), **options)
+    jax.effects_barrier()
+    assert sizes == [NUM] * num_fills + [3] * num_fills
+    chosen = np.argsort(np.asarray(every.margin))[-3:]
+    for name in ("area", "confidence", "margin"):
+        np.testing.assert_allclose(getattr(some, name), getattr(every, name), atol=1e-5, err_msg=name)
+        np.testing.assert_array_equal(getattr(ranked[0], name), getattr(some, name))
+    for name in ("inverse_confidence", "inverse_margin"):
+        found, expected = np.asarray(getattr(some, name)), np.asarray(getattr(every, name))
+        np.testing.assert_allclose(found[chosen], expected[chosen], atol=1e-5, err_msg=name)
+        assert np.isnan(np.delete(found, chosen)).all()
+    without = ev.evaluate_fills(CLASSIFIER, target, blanks, MASKS, hopeful=ev.Hopeful(3, rank), **options | {"inverse": False})
+    assert np.isnan(without.inverse_margin).all() and len(ranked) == 1
+
+
 def test_under_a_contrast_two_classes_compete():
     logits = np.array([[0.0, 2.0, -1.0], [50.0, -50.0, 0.0]])
     log_prob, margin = ev.log_prob_and_margin(jnp.asarray(logits, jnp.float32), jnp.int32(2), jnp.int32(1))
@@ -120,4 +153,4 @@ def test_under_a_contrast_two_classes_compete():
 
 
 def test_cost():
-    assert (ev.cost(40, inverse=False), ev.cost(40, inverse=True), ev.cost(40, True, fills=3)) == (40, 80, 240)
+    assert (ev.cost(40), ev.cost(40, 40), ev.cost(40, 20, fills=3)) == (40, 80, 180)

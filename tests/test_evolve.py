@@ -24,7 +24,7 @@ COPY = ops.Uniform(0.0)
 MIXTURE = ops.Mixture((ops.Move(), ops.Replace()), (1.0, 1.0), 0.0)
 
 
-def evaluate(masks, threshold=0.7):
+def evaluate(masks, hopeful=None, threshold=0.7):
     """Sufficient and necessary where more than `threshold` of the box is kept."""
     kept = (masks & BOX[None]).sum((1, 2)).astype(jnp.float32) / PIXELS
     margin = kept - threshold
@@ -124,7 +124,7 @@ def test_children_have_two_different_parents():
 def test_every_generation_evaluates_its_offspring_once_and_scores_once():
     seen = []
 
-    def counting(masks):
+    def counting(masks, hopeful):
         jax.debug.callback(lambda _: seen.append(len(masks)), masks[0, 0, 0])
         return evaluate(masks)
 
@@ -134,6 +134,35 @@ def test_every_generation_evaluates_its_offspring_once_and_scores_once():
     np.testing.assert_array_equal(state.score, np.full(SHAPE, 5.0))
     jax.effects_barrier()
     assert seen == [OFFSPRING] * 5
+
+
+@pytest.mark.parametrize("penalty", [None, (0.1, 10.0)])
+def test_hopeful_are_those_that_would_stand_best_if_their_inverse_lost_the_class(penalty):
+    """Of four masks: the smallest that keeps the class, a larger one, one that nearly keeps it, and one far from it."""
+    seen = Evaluation(*(jnp.array(x) for x in ([0.5, 0.8, 0.1, 0.05], [0.9] * 4, [1.0, 1.0, -0.01, -9.0])),
+                      *[jnp.full(4, jnp.nan)] * 3)
+    task = problem(penalty=penalty)
+    assert evolve.hopeful(task, jnp.float32(0.0)) is None
+    num, rank = evolve.hopeful(task._replace(inverses=2), jnp.float32(0.0))
+    best = [0, 1, 2, 3] if penalty is None else [2, 0, 1, 3]  # at a low price what nearly holds is worth a look
+    assert num == 2 and np.argsort(-rank(seen)).tolist() == best
+    dear = evolve.hopeful(task._replace(inverses=2, penalty=(100.0, 100.0)), jnp.float32(1.0))
+    assert np.argsort(-dear.rank(seen)).tolist() == [0, 1, 2, 3]
+
+
+def test_a_mask_whose_inverse_was_not_seen_is_never_champion():
+    """All but one child are blind in their inverse; the one is the worst of them in area, and wins."""
+    def half_blind(masks, hopeful):
+        evaluation = evaluate(masks)
+        hidden = jnp.arange(len(masks)) != len(masks) - 1
+        return Evaluation(**{**vars(evaluation), "inverse_margin": jnp.where(hidden, jnp.nan, evaluation.inverse_margin)})
+
+    crowd = jnp.tile(jnp.array([[[4, 5, 2]]], jnp.int32), (OFFSPRING, GENES, 1)).at[-1, 0].set(jnp.array([4, 5, 4]))
+    task = problem(evaluate=half_blind)
+    state = evolve.init(task, POPULATION, GENES)
+    state, info = evolve.step(state, crowd, task, operators(ops.Plus()), jnp.float32(0.0))
+    assert info.violation == 0
+    np.testing.assert_array_equal(state.champion, crowd[-1])
 
 
 def test_a_run_is_the_same_again_and_another_with_another_key():

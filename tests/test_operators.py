@@ -203,7 +203,7 @@ def test_a_genome_with_nothing_switched_on_survives_mutation(name):
     off = jnp.full((GENES, 3), genes.OFF, jnp.int32)
     mutants = drawn(build("mutation", name), off)
     assert (mutants[..., 2] >= genes.OFF).all()
-    if name not in ("replace", "mixture"):  # the only ones that switch genes on
+    if name not in ("replace", "add", "mixture"):  # the only ones that switch genes on
         np.testing.assert_array_equal(mutants, np.broadcast_to(off, mutants.shape))
 
 
@@ -388,6 +388,16 @@ def test_drop_switches_one_off_equally_often_but_never_the_last():
     assert ((drawn(ops.Drop(1.0))[..., 2] >= 0).any(1)).all()
 
 
+def test_add_switches_on_fresh_genes_and_leaves_the_others():
+    mutants = drawn(ops.Add(), alone(4, 4, 2), TWO_PIXELS)
+    on = mutants[..., 2] >= 0
+    assert (on.sum(1) == 2).all() and on[:, 1].all()
+    assert_frequencies(on.sum(0)[[0, 2, 3, 4]], np.full(4, 0.25))
+    fresh = mutants[on & (np.arange(GENES) != 1)].tolist()
+    assert_frequencies([fresh.count(gene) for gene in FOUR], np.full(4, 0.25))
+    np.testing.assert_array_equal(drawn(ops.Add(), FAR), np.broadcast_to(FAR, (DRAWS, GENES, 3)))  # none is off
+
+
 @pytest.mark.parametrize("radius", [2, 3, 4, 5])
 def test_split_halves_the_patch_at_opposite_corners(radius):
     genome, half = alone(20, 20, radius), radius // 2
@@ -484,6 +494,18 @@ def test_inherited_founders_are_parts_of_the_champion(num_genes):
     assert kept[0] == on
     assert all(gene in on for founder in kept for gene in founder)
     assert 0.5 < np.mean([len(founder) for founder in kept]) / len(on) < 1
+
+
+def test_bracketing_founders_are_parts_of_the_champion_and_ever_larger_ones():
+    founders, masks = founded(ops.Bracket(0.5, 0.5), (8, 8), 7, 5)
+    thinned, _ = founded(ops.Inherit(0.5), (8, 8), 4, 5)
+    np.testing.assert_array_equal(founders[:4], thinned)
+    whole, grown = founders[0], founders[4:]
+    on = whole[:, 2] >= 0
+    np.testing.assert_array_equal(grown[..., :2], np.broadcast_to(whole[:, :2], (3, 5, 2)))
+    np.testing.assert_array_equal(grown[:, on, 2] - whole[on, 2], [[1] * on.sum(), [2] * on.sum(), [4] * on.sum()])
+    assert (grown[:, ~on, 2] == genes.OFF).all()
+    assert masks[-1].all()
 
 
 def test_elitism_without_enough_offspring_is_refused():

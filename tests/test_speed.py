@@ -105,7 +105,7 @@ def test_a_phase_is_what_the_search_does(preset):
         np.testing.assert_allclose(area, np.round(area), atol=1e-3)
         assert ((seen.confidence > 0) & (seen.confidence < 1)).all() and found["score"][index].shape == (12, 12)
         if screened:
-            assert found["screen"][index].shape == (num, stage.genes, 3) and found["learn"][index].count > num
+            assert found["screen"][index].shape == (num, stage.genes, 3) and found["learn"][index].count[0] > num
 
 
 def test_share_to_match():

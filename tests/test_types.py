@@ -31,8 +31,8 @@ def test_classes_with_the_same_fields_have_different_structures():
 def test_no_two_parts_of_a_search_share_a_structure():
     parts = [
         *(ops.Tournament(), ops.Rank(), ops.Truncation(), ops.OnePoint(), ops.TwoPoint(), ops.Uniform()),
-        *(ops.Replace(), ops.Move(), ops.Resize(), ops.Drop(), ops.Split(), ops.Elitism(), ops.Plus()),
-        *(ops.Scatter(), ops.Tile(), ops.Inherit(), fills.Constant(), fills.Mean(), fills.Blur(), fills.Noise()),
+        *(ops.Replace(), ops.Move(), ops.Resize(), ops.Add(), ops.Drop(), ops.Split(), ops.Elitism(), ops.Plus()),
+        *(ops.Scatter(), ops.Tile(), ops.Inherit(), ops.Bracket(), fills.Constant(), fills.Mean(), fills.Blur(), fills.Noise()),
     ]
     assert all(a != b for a, b in itertools.combinations(map(jax.tree.structure, parts), 2))
 

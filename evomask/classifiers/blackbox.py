@@ -51,7 +51,7 @@ SUM_TOLERANCE = 1e-3  # of probabilities, which should sum to one; half precisio
 
 @record
 class BlackBox:
-    """A Python function as a classifier, called once for the whole batch of a generation.
+    """A Python function as a classifier, called once or twice for the whole batch of a generation (see `evomask.evaluate`).
 
     The function is called from the compiled search through `jax.pure_callback`. It must be deterministic for the same key
     to give the same masks, and must not mind being called from other threads. One that runs JAX itself is kept on the CPU,

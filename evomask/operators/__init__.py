@@ -6,13 +6,35 @@ swept without compiling again; sizes are static. Your own operator is any callab
 """
 
 from evomask.operators.crossover import OnePoint, TwoPoint, Uniform, one_point, two_point, uniform
-from evomask.operators.founding import Inherit, Scatter, Tile, inherit, scatter, tile
-from evomask.operators.mutation import Drop, Mixture, Move, Replace, Resize, Split, drop, move, replace, resize, split
+from evomask.operators.founding import Bracket, Inherit, Scatter, Tile, bracket, inherit, scatter, tile
+from evomask.operators.mutation import (
+    Add,
+    Drop,
+    Mixture,
+    Move,
+    Replace,
+    Resize,
+    Split,
+    add,
+    drop,
+    move,
+    replace,
+    resize,
+    split,
+)
 from evomask.operators.selection import Rank, Tournament, Truncation, rank, tournament, truncation
 from evomask.operators.survival import Elitism, Plus, elitism, plus
 
-FOUNDERS = {"scatter": Scatter, "tile": Tile, "inherit": Inherit}
+FOUNDERS = {"scatter": Scatter, "tile": Tile, "inherit": Inherit, "bracket": Bracket}
 SELECTIONS = {"tournament": Tournament, "rank": Rank, "truncation": Truncation}
 CROSSOVERS = {"one_point": OnePoint, "two_point": TwoPoint, "uniform": Uniform}
-MUTATIONS = {"replace": Replace, "move": Move, "resize": Resize, "drop": Drop, "split": Split, "mixture": Mixture}
+MUTATIONS = {
+    "replace": Replace,
+    "move": Move,
+    "resize": Resize,
+    "add": Add,
+    "drop": Drop,
+    "split": Split,
+    "mixture": Mixture,
+}
 SURVIVALS = {"elitism": Elitism, "plus": Plus}

@@ -45,6 +45,28 @@ def inherit(key: Key, space: Space, num: int, genes: int, champion: Genome, spar
     return _thinned(key, jnp.concatenate([on_first, rest]), num, sparsest)
 
 
+def bracket(
+    key: Key, space: Space, num: int, genes: int, champion: Genome, sparsest: Array | float, largest: Array | float
+) -> Genome:
+    """Masks on both sides of the champion: the first half of the founders as in `inherit`, the others the champion grown.
+
+    Their patches grow by radii that rise quadratically to `largest` times the shorter side. So a stage whose champion
+    lacks something begins with masks that lack less, where it only has to shrink again.
+
+    >>> from evomask.genome import space
+    >>> everywhere = space(jnp.ones((8, 12), bool), jnp.array([3]))
+    >>> bracket(jax.random.key(0), everywhere, 4, 1, jnp.array([[1, 2, 3]]), 1.0, 0.5)[:, 0, 2]
+    Array([3, 3, 4, 7], dtype=int32)
+    """
+    thinned = inherit(key, space, num - num // 2, genes, champion, sparsest)
+    steps = (jnp.arange(num // 2, dtype=jnp.float32) + 1.0) / max(num // 2, 1)
+    growth = jnp.ceil(largest * min(space.shape) * jnp.square(steps)).astype(jnp.int32)
+    whole = thinned[0]
+    radius = jnp.where(is_active(whole)[None], whole[None, :, 2] + growth[:, None], OFF)
+    grown = jnp.broadcast_to(whole, (num // 2, *whole.shape)).at[..., 2].set(radius)
+    return jnp.concatenate([thinned, grown])
+
+
 @record
 class Scatter:
     """`scatter`."""
@@ -71,6 +93,17 @@ class Inherit:
 
     def __call__(self, key: Key, space: Space, num: int, genes: int, champion: Genome) -> Genome:
         return inherit(key, space, num, genes, champion, self.sparsest)
+
+
+@record
+class Bracket:
+    """`bracket`, from a share `sparsest` of the patches to patches grown by `largest` times the shorter side."""
+
+    sparsest: float = 0.5
+    largest: float = 0.5
+
+    def __call__(self, key: Key, space: Space, num: int, genes: int, champion: Genome) -> Genome:
+        return bracket(key, space, num, genes, champion, self.sparsest, self.largest)
 
 
 def _thinned(key: Key, genome: Genome, num: int, sparsest: Array | float) -> Genome:

@@ -70,6 +70,19 @@ def resize(
     return _where(subset(key_chosen, is_active(genome), reach), resized, genome)
 
 
+def add(key: Key, genome: Genome, space: Space, reach: Array | float = 0.0) -> Genome:
+    """Genes that are switched off become fresh patches: without it a mask of many genes off hardly grows again.
+
+    >>> from evomask.genome import space
+    >>> everywhere = space(jnp.ones((8, 8), bool), jnp.array([3]))
+    >>> sorted(add(jax.random.key(0), jnp.array([[1, 1, 1], [2, 2, -1]]), everywhere)[:, 2].tolist())
+    [1, 3]
+    """
+    key_chosen, key_genes = jax.random.split(key)
+    fresh = decode(jax.random.uniform(key_genes, (genome.shape[0], 2)), space)
+    return _where(subset(key_chosen, ~is_active(genome), reach), fresh, genome)
+
+
 def drop(key: Key, genome: Genome, reach: Array | float = 0.0) -> Genome:
     """Patches are switched off, but never the last one.
 
@@ -127,6 +140,16 @@ class Resize:
 
     def __call__(self, key: Key, genome: Genome, space: Space) -> Genome:
         return resize(key, genome, space, self.scale, self.growth, self.reach)
+
+
+@record
+class Add:
+    """`add`."""
+
+    reach: float = 0.0
+
+    def __call__(self, key: Key, genome: Genome, space: Space) -> Genome:
+        return add(key, genome, space, self.reach)
 
 
 @record
