@@ -37,13 +37,16 @@ def dissertation(budget: int | None = None) -> Config:
 def evomask(budget: int | None = 2000) -> Config:
     """Small masks that are sufficient and necessary: the default.
 
-    The gross stage trades area against what a mask still lacks, at a price that rises fiftyfold, so that it closes in on
-    small complete masks from both sides; the fine stage thins and trims the mask that it found, by the strict rule.
+    The first two stages trade area against what a mask still lacks, at a price that rises fiftyfold, so that they close in
+    on small complete masks from both sides; the fine stage thins and trims the mask that they found, by the strict rule.
+    The middle stage also begins with larger masks than the gross one ended with: small ones hardly grow again.
     """
     sizes = {"population": 12, "genes": 32, "offspring": 16, "inverses": 8}
+    bracket = ops.Bracket(0.6)
     stages = {
-        "gross": Stage("gross", radii=(0.03, 0.06, 0.12), generations=65, penalty=(0.1, 5.0), **sizes),
-        "fine": Stage("fine", radii=(0.03, 0.06), generations=16, founders=ops.Bracket(0.6), **sizes),
+        "gross": Stage("gross", radii=(0.03, 0.06, 0.12), generations=33, penalty=(0.1, 0.7), **sizes),
+        "middle": Stage("middle", radii=(0.03, 0.06, 0.12), generations=32, founders=bracket, penalty=(0.7, 5.0), **sizes),
+        "fine": Stage("fine", radii=(0.03, 0.06), generations=16, founders=bracket, **sizes),
     }
     moves = (ops.Replace(), ops.Move(0.25, 0.5), ops.Resize(0.1, 0.4, 0.5), ops.Add(0.5), ops.Drop(0.5), ops.Split())
     mutation = ops.Mixture(moves, (1.0, 1.0, 2.0, 1.0, 2.0, 0.5), 0.5)

@@ -30,8 +30,10 @@ SMALL = [
     "mutation=replace",
     "budget=384",
     "preset.stages.gross.genes=4",
+    "preset.stages.middle.genes=4",
     "preset.stages.fine.genes=8",
     "preset.stages.gross.radii=[3,4]",
+    "preset.stages.middle.radii=[3,4]",
     "preset.stages.fine.radii=[2,3]",
 ]
 
@@ -93,14 +95,14 @@ def test_explains_a_photograph_and_writes_three_files(tmp_path, photo, capsys):
     assert {name: (array.dtype.name, array.shape) for name, array in arrays.items()} == {
         "image": ("float32", (SIDE, SIDE, 3)),
         "mask": ("bool", (SIDE, SIDE)),
-        "stage_masks": ("bool", (2, SIDE, SIDE)),
+        "stage_masks": ("bool", (3, SIDE, SIDE)),
         "score": ("float32", (SIDE, SIDE)),
         "genome": ("int32", (genes, 3)),
     }
     np.testing.assert_array_equal(arrays["image"][:, :8], 1.0)
     np.testing.assert_array_equal(arrays["mask"], arrays["stage_masks"][-1])
     assert arrays["mask"].mean() == pytest.approx(record["area"])
-    drawn = np.asarray(genome.rasterize(arrays["genome"], (SIDE, SIDE))) & arrays["stage_masks"][0]
+    drawn = np.asarray(genome.rasterize(arrays["genome"], (SIDE, SIDE))) & arrays["stage_masks"][1]
     np.testing.assert_array_equal(drawn, arrays["mask"])
     assert 0 <= arrays["score"].min() and arrays["score"].max() <= 1
     with Image.open(folder / "explanation.png") as picture:
@@ -333,11 +335,11 @@ def test_a_sweep_runs_every_job_and_keeps_its_folders_together(tmp_path, photo, 
 
 def test_a_small_network_explains_cifar10_pictures_by_default(tmp_path, capsys):
     """The shipped network and pictures, at the smallest budget; each file name ends in the true class."""
-    assert main(["model=cifar10", "budget=96", f"out={tmp_path}"]) == 0
+    assert main(["model=cifar10", "budget=144", f"out={tmp_path}"]) == 0
     capsys.readouterr()
     folders = sorted(tmp_path.iterdir())
     assert len(folders) == 10
     for folder in folders:
         record = json.loads((folder / "explanation.json").read_text())
-        assert record["class_index"] == int(folder.name.rpartition("_")[2]) and record["evaluations"] == 96
+        assert record["class_index"] == int(folder.name.rpartition("_")[2]) and record["evaluations"] == 144
         assert _arrays(folder)["image"].shape == (32, 32, 3)

@@ -33,7 +33,7 @@ def write_tiny(folder):
 
 def test_forward_passes_are_those_of_the_search():
     seen = []
-    settings = presets.evomask(96)
+    settings = presets.evomask(144)
 
     def count(images):
         seen.append(images.shape[0])
@@ -42,7 +42,7 @@ def test_forward_passes_are_those_of_the_search():
     classifier, image = evomask.as_classifier(count), np.ones((1, 8, 8, 3), np.float32)
     speed.compile_forward(classifier, image, settings)(classifier, image)
     assert set(seen) == {24}
-    assert sum((stage.generations + 1) * settings.generation_cost(stage) for stage in settings.stages) == 96
+    assert sum((stage.generations + 1) * settings.generation_cost(stage) for stage in settings.stages) == 144
 
 
 def test_everybody_takes_part(tmp_path, capsys):
@@ -90,7 +90,7 @@ def test_shares_of_the_phases():
     assert cells[2:] == [["0.125", "0.5", "0.125"], ["0.25", "0.75", "0.25"]]
 
 
-@pytest.mark.parametrize("preset", [presets.evomask(96), presets.dissertation(320)], ids=["evomask", "dissertation"])
+@pytest.mark.parametrize("preset", [presets.evomask(144), presets.dissertation(320)], ids=["evomask", "dissertation"])
 def test_a_phase_is_what_the_search_does(preset):
     classifier, image = tiny(), np.asarray(jax.random.uniform(jax.random.key(0), (12, 12, 3)))
     found = {name: run() for name, run in phases.compile_phases(classifier, image, 1, preset).items()}
