@@ -47,7 +47,7 @@ def compile_phases(classifier: Classifier, image: np.ndarray, label: int, config
     for stage in config.stages:
         inputs = _inputs(classifier, image, label, config, stage, best)
         given.append((inputs, jax.random.split(jax.random.key(0), stage.generations + 1)))
-        best = inputs.state.champion
+        best = inputs.children[0]  # a genome that is not empty, as the champion might be
     names = [name for name in PHASES if config.operators.screening or name not in ("screen", "learn")]
     programs = {name: [_repeat.lower(*arguments, stage, name).compile() for stage, arguments in enumerate(given)]
                 for name in names}
