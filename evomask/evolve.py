@@ -115,7 +115,7 @@ def breed(key: Key, state: State, problem: Problem, operators: Operators, num: i
 def screen(
     key: Key, state: State, children: Genome, problem: Problem, screening: Screening, num: int, progress: Array
 ) -> Genome:
-    """The `num` children that promise the largest improvement over the best of the population: int32[num, G, 3]."""
+    """The `num` new masks that promise the largest improvement over the best of the population: int32[num, G, 3]."""
     price = STRICT_PRICE if problem.penalty is None else _price(problem.penalty, progress)
 
     def value(evaluation: Evaluation) -> Array:
@@ -125,6 +125,7 @@ def screen(
     masks = screening.rasterize(children, problem.space.region)
     best = jnp.nanmax(value(state.evaluation))
     promise = improvement(value(screening.predict(key, state.model, masks)), best)
+    promise = jnp.where(screening.is_known(state.model, masks), -jnp.inf, promise)
     return children[jax.lax.top_k(promise, num)[1]]
 
 

@@ -1,7 +1,8 @@
 """A surrogate of the classifier, learnt as the search goes: it says which children are worth an evaluation.
 
 Every evaluated mask is a sample of a linear model: the share of each cell of a grid that it keeps -> what the evaluation
-said. More children are bred than evaluated, and those that promise the largest improvement go to the classifier.
+said. More children are bred than evaluated, and those that promise the largest improvement go to the classifier; a mask
+that it has seen before does not.
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ MOST_NATS = 8.0  # beyond it a margin is as good as certain, and would only bend
 
 @record
 class Model:
-    """Two ridge regressions over the samples so far, the weight of older ones fading: on masked and on inverse images."""
+    """Two ridge regressions over the samples so far, the weight of older ones fading: on masked and on inverse images.
+
+    It also remembers which masks it has seen.
+    """
 
     gram: Array  # f32[2, F, F], products of features: of all samples, and of those whose inverse was evaluated
     moments: Array  # f32[F, M], products of features and targets
     weights: Array  # f32[F, M], coefficients; the last row is the constant
     squares: Array  # f32[M], squared errors of the predictions that were made before each sample was seen
     count: Array  # f32[M], samples
+    seen: Array  # uint32[recent], `fingerprints` of the last masks; zero, that of the empty one, where there were none
 
 
 @record
@@ -41,14 +46,15 @@ class Screening:
     grid: int = static(8)  # cells to a side
     samples: int = static(112)  # the most rows and columns at which the mask of a candidate is looked at
     draws: int = static(16)  # of the prediction error
+    recent: int = static(4096)  # masks evaluated last, which are not evaluated again
     memory: float = 0.95  # what is left of a sample's weight after each generation
     ridge: float = 1.0
 
     def init(self) -> Model:
         """A model that knows nothing."""
         size, targets = self.grid**2 + 1, 5
-        nothing = jnp.zeros((size, targets))
-        return Model(jnp.zeros((2, size, size)), nothing, nothing, jnp.zeros(targets), jnp.zeros(targets))
+        nothing, none = jnp.zeros((size, targets)), jnp.zeros(targets)
+        return Model(jnp.zeros((2, size, size)), nothing, nothing, none, none, jnp.zeros(self.recent, jnp.uint32))
 
     def learn(self, model: Model, masks: Mask, evaluation: Evaluation) -> Model:
         """The model with a generation of P evaluated masks, bool[P, H, W], added to its samples.
@@ -66,7 +72,8 @@ class Screening:
         solve = lambda gram: jax.scipy.linalg.solve(gram + jnp.diag(shrink), moments, assume_a="pos")
         weights = jnp.where(OF_INVERSES[None], solve(gram[1]), solve(gram[0]))
         squares, count = fade(model.squares, jnp.square(errors).sum(0)), fade(model.count, seen.sum(0))
-        return Model(gram, moments, weights, squares, count)
+        seen = jnp.concatenate([fingerprints(self.sample(masks)), model.seen])[: self.recent]
+        return Model(gram, moments, weights, squares, count, seen)
 
     def features(self, masks: Mask) -> Array:
         """Share of each cell that is kept, and a one: bool[P, H, W] -> f32[P, grid^2 + 1].
@@ -85,17 +92,34 @@ class Screening:
         noise = jax.random.normal(key, (self.draws, 1, mean.shape[1]))
         return decode(mean[None] + spread[None, None] * noise, genes.area(masks))
 
+    def is_known(self, model: Model, masks: Mask) -> Array:
+        """bool[P]: sampled masks, bool[P, h, w], that the model has seen, or that are equal to one before them.
+
+        A search by small changes breeds the same masks again and again: a patch that others cover changes nothing.
+        """
+        own = fingerprints(masks)
+        repeated = jnp.tril(own[:, None] == own[None], -1).any(1)
+        return repeated | (own[:, None] == model.seen[None]).any(1)
+
     def rasterize(self, genomes: Genome, region: Mask) -> Mask:
         """Masks at some rows and columns only, which is enough to choose by: bool[P, h, w], h and w at most `samples`."""
-        step = -(-max(region.shape) // self.samples)
-        return region[None, step // 2 :: step, step // 2 :: step] & genes.rasterize(genomes, region.shape, step)
+        return self.sample(region[None]) & genes.rasterize(genomes, region.shape, self.step(region.shape))
+
+    def sample(self, masks: Mask) -> Mask:
+        """The rows and columns of `rasterize`: bool[P, H, W] -> bool[P, h, w]."""
+        step = self.step(masks.shape[1:])
+        return masks[:, step // 2 :: step, step // 2 :: step]
+
+    def step(self, shape: tuple[int, ...]) -> int:
+        """Pixels from one row or column that is looked at to the next."""
+        return -(-max(shape) // self.samples)
 
 
 def check_screening(screening: Screening | None) -> None:
     """Raises InputError unless the sizes are whole numbers of 1 or more and the rates make sense."""
     if screening is None:
         return
-    for name in ("candidates", "grid", "samples", "draws"):
+    for name in ("candidates", "grid", "samples", "draws", "recent"):
         value = getattr(screening, name)
         if not isinstance(value, int) or value < 1:
             raise InputError(f"screening: {name} is {value!r}: give a whole number of 1 or more")
@@ -103,6 +127,17 @@ def check_screening(screening: Screening | None) -> None:
         raise InputError(f"screening: memory is {screening.memory}: give a number above 0, and at most 1")
     if not screening.ridge > 0:
         raise InputError(f"screening: ridge is {screening.ridge}: give a positive number")
+
+
+def fingerprints(masks: Mask) -> Array:
+    """Numbers that are equal for equal masks and hardly ever for others, zero for the empty one: bool[P, h, w] -> uint32[P].
+
+    >>> same, other, again, empty = fingerprints(jnp.array([[[1, 0]], [[1, 1]], [[1, 0]], [[0, 0]]], bool)).tolist()
+    >>> same == again, same == other, empty
+    (True, False, 0)
+    """
+    of_pixels = np.random.default_rng(0).integers(1, 2**32, masks.shape[1:], dtype=np.uint32)
+    return jnp.where(masks, of_pixels[None], np.uint32(0)).sum((1, 2), dtype=jnp.uint32)
 
 
 def encode(evaluation: Evaluation) -> Array:

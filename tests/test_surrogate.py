@@ -10,7 +10,7 @@ import pytest
 from evomask import evolve, fitness, genome, presets, validate
 from evomask import operators as ops
 from evomask.evolve import Operators, Problem
-from evomask.surrogate import Screening, check_screening, decode, encode, improvement
+from evomask.surrogate import Screening, check_screening, decode, encode, fingerprints, improvement
 from evomask.types import Evaluation, InputError, Target
 
 SHAPE, GRID = (12, 20), 4
@@ -113,6 +113,30 @@ def test_candidates_are_looked_at_on_a_coarse_raster(shape, samples):
     np.testing.assert_array_equal(coarse, whole[:, step // 2 :: step, step // 2 :: step])
 
 
+def test_masks_that_were_seen_lately_are_known():
+    screening, masks = dataclasses.replace(SCREENING, recent=12), random_masks(KEY, 20)
+    model = screening.learn(screening.init(), masks[:8], linear_evaluation(masks[:8]))
+    model = screening.learn(model, masks[8:16], linear_evaluation(masks[8:16]))
+    known = screening.is_known(model, masks)
+    np.testing.assert_array_equal(known, np.isin(np.arange(20), [0, 1, 2, 3, *range(8, 16)]))  # 12 are remembered
+    assert screening.is_known(screening.init(), jnp.zeros((1, *SHAPE), bool)).all()  # the empty one always is
+
+
+def test_of_equal_candidates_the_first_is_not_known():
+    masks = random_masks(KEY, 3)[jnp.array([0, 1, 0, 2, 1, 1])]
+    np.testing.assert_array_equal(SCREENING.is_known(SCREENING.init(), masks), [False, False, True, False, True, True])
+
+
+def test_fingerprints_tell_masks_apart():
+    """4,096 masks that differ in 12 pixels of a corner; a number of 32 bits for each, so 2^-9 collisions are expected."""
+    bits = (np.arange(4096)[:, None] >> np.arange(12)) & 1
+    masks = np.zeros((4096, *SHAPE), bool)
+    masks[:, 0, :12] = bits
+    prints = np.asarray(fingerprints(jnp.asarray(masks)))
+    assert prints.dtype == np.uint32 and len(np.unique(prints)) == 4096
+    np.testing.assert_array_equal(prints, fingerprints(jnp.asarray(masks[::-1].copy()))[::-1])
+
+
 def problem(penalty=(0.5, 0.5)):
     space = genome.space(jnp.ones(SHAPE, bool), jnp.array([1, 2, 3]))
     evaluate = lambda masks: linear_evaluation(masks)
@@ -155,6 +179,8 @@ def test_a_screened_search_evaluates_no_more_masks_and_ends_feasible():
         state, violation = last(Operators(ops.Tournament(2), ops.Uniform(0.5), moves, ops.Plus(), screening), KEY)
         assert violation == 0
         assert (state.model is None) == (screening is None)
+        if screening is not None:  # no mask was evaluated twice in 16 generations
+            assert len(np.unique(state.model.seen[: 16 * 8])) == 16 * 8
     assert seen == [8, 8]  # one trace of each program, of eight masks a generation
     last(Operators(ops.Tournament(2), ops.Uniform(0.5), moves, ops.Plus(), dataclasses.replace(SCREENING, memory=0.9)), KEY)
     assert seen == [8, 8]  # a float of the screening compiles nothing again
