@@ -136,7 +136,8 @@ def test_memory_for_many_images_is_that_for_a_few():
     peak(4)  # what is compiled and imported for the first time
     alive = len(jax.live_arrays())
     few, many = peak(8), peak(40)
-    assert many - few < 32 * 500  # 32 stored explanations would take 4 kB each
+    # 32 stored explanations would take 4 kB each; JAX's own caches grow by up to 600 bytes an image at first.
+    assert many - few < 32 * 1000
     assert len(jax.live_arrays()) <= alive
 
 
