@@ -115,7 +115,10 @@ def breed(key: Key, state: State, problem: Problem, operators: Operators, num: i
 def screen(
     key: Key, state: State, children: Genome, problem: Problem, screening: Screening, num: int, progress: Array
 ) -> Genome:
-    """The `num` new masks that promise the largest improvement over the best of the population: int32[num, G, 3]."""
+    """The `num` children that promise the largest improvement over the best of the population: int32[num, G, 3].
+
+    A child whose mask was evaluated before comes after all new ones, so that it is chosen only for want of these.
+    """
     price = STRICT_PRICE if problem.penalty is None else _price(problem.penalty, progress)
 
     def value(evaluation: Evaluation) -> Array:

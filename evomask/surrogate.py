@@ -72,8 +72,8 @@ class Screening:
         solve = lambda gram: jax.scipy.linalg.solve(gram + jnp.diag(shrink), moments, assume_a="pos")
         weights = jnp.where(OF_INVERSES[None], solve(gram[1]), solve(gram[0]))
         squares, count = fade(model.squares, jnp.square(errors).sum(0)), fade(model.count, seen.sum(0))
-        seen = jnp.concatenate([fingerprints(self.sample(masks)), model.seen])[: self.recent]
-        return Model(gram, moments, weights, squares, count, seen)
+        remembered = jnp.concatenate([fingerprints(self.sample(masks)), model.seen])[: self.recent]
+        return Model(gram, moments, weights, squares, count, remembered)
 
     def features(self, masks: Mask) -> Array:
         """Share of each cell that is kept, and a one: bool[P, H, W] -> f32[P, grid^2 + 1].
@@ -93,7 +93,7 @@ class Screening:
         return decode(mean[None] + spread[None, None] * noise, genes.area(masks))
 
     def is_known(self, model: Model, masks: Mask) -> Array:
-        """bool[P]: sampled masks, bool[P, h, w], that the model has seen, or that are equal to one before them.
+        """bool[P]: masks as `rasterize` gives them, bool[P, h, w], that the model has seen or that equal one before them.
 
         A search by small changes breeds the same masks again and again: a patch that others cover changes nothing.
         """
