@@ -14,7 +14,7 @@ import os
 import pickle
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -27,22 +27,11 @@ from evomask.types import Array, InputError, Key
 
 SHIPPED = Path(__file__).parent / "samples"
 IMAGENET_LABELS = Path(__file__).parent / "classifiers" / "weights" / "imagenet_labels.txt"
+IMAGENET_WNIDS = IMAGENET_LABELS.with_name("imagenet_wnids.txt")
 CIFAR10_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_ARCHIVE = "cifar-10-python.tar.gz"
 CIFAR10_BYTES = 170498071
 CIFAR10_MD5 = "c58f30108f718f92721af3b95e74349a"
-IMAGENETTE_LABELS = {
-    "n01440764": "tench",
-    "n02102040": "English springer",
-    "n02979186": "cassette player",
-    "n03000684": "chain saw",
-    "n03028079": "church",
-    "n03394916": "French horn",
-    "n03417042": "garbage truck",
-    "n03425413": "gas pump",
-    "n03445777": "golf ball",
-    "n03888257": "parachute",
-}
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 TEST_FOLDERS = ("test", "val")
@@ -186,7 +175,7 @@ def _splits(files: Iterator[tuple[str, bytes]], path: Path, size: int | None) ->
     unknown = sorted({c for c, _ in found["test"]} - set(classes))
     if unknown:
         raise DataError(f"'{path}': classes {unknown} occur under test/ but not under train/")
-    names = tuple(IMAGENETTE_LABELS.get(c, c) for c in classes)
+    names = class_names(classes)
 
     def collect(split: str) -> Dataset:
         shapes = {image.shape for _, image in found[split]}
@@ -196,6 +185,20 @@ def _splits(files: Iterator[tuple[str, bytes]], path: Path, size: int | None) ->
         return Dataset(np.stack([image for _, image in found[split]]), labels, names)
 
     return collect("train"), collect("test")
+
+
+def class_names(folders: Sequence[str]) -> tuple[str, ...]:
+    """What the folders of a tree are called; those of ImageNet's WordNet ids get the names of its classes.
+
+    >>> class_names(["n01440764", "dragonfly"])
+    ('tench', 'dragonfly')
+    """
+    names = dict(zip(_lines(IMAGENET_WNIDS), _lines(IMAGENET_LABELS), strict=True))
+    return tuple(names.get(folder, folder) for folder in folders)
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
 
 
 def decode(content: bytes, name: str, size: int | None = None) -> np.ndarray:
@@ -235,7 +238,7 @@ def samples(name: str = "cifar10") -> Dataset:
     files = sorted(f for f in folder.glob(f"{kind}_*") if f.suffix in IMAGE_SUFFIXES)
     if not files:
         raise DataError(f"no {kind} samples in '{folder}': install the package again")
-    names = CIFAR10_LABELS if kind == "cifar10" else tuple(IMAGENET_LABELS.read_text(encoding="utf-8").splitlines())
+    names = CIFAR10_LABELS if kind == "cifar10" else tuple(_lines(IMAGENET_LABELS))
     images = np.stack([decode(f.read_bytes(), str(f), None if kind == "cifar10" else 224) for f in files])
     labels = np.array([f.stem.split("_")[2] for f in files], np.int32)  # <kind>_<number>_<label>.<suffix>
     return Dataset(images, labels, names)

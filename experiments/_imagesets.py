@@ -23,6 +23,7 @@ from evomask.types import Classifier, InputError
 from experiments import _cli
 
 Shape = tuple[int, int, int]
+GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 class Source(NamedTuple):
@@ -98,7 +99,7 @@ def tree(shape: Shape, crop: float, path: str, skip: Sequence[str] = ()) -> Sour
         raise DataError(f"'{root}' holds no <class>/<image>: give the folder above the classes as data.path=...")
     files = [file for name in found for file in found[name]]
     labels = np.repeat(np.arange(len(found), dtype=np.int32), [len(files) for files in found.values()])
-    classes = tuple(data.IMAGENETTE_LABELS.get(name, name) for name in found)
+    classes = data.class_names(list(found))
     return from_files(files, shape, crop)._replace(
         names=[f"{file.parent.name}/{file.stem}" for file in files], labels=labels, classes=classes
     )
@@ -141,6 +142,9 @@ def from_dataset(found: Dataset, shape: Shape) -> Source:
 def select(source: Source, classifier: Classifier, num: int | None, only_correct: bool, target: str) -> ImageSet:
     """The first images of every class in turn, until there are `num` of them (None: all).
 
+    Where there are more classes than that, they take their turns in an order that is spread over all of them (by the
+    golden ratio), for classes that follow each other are alike: the first sixty of ImageNet are fish, birds and snakes.
+
     Args:
       only_correct: images whose class the classifier does not predict are passed over and counted. Images without labels
         are all taken.
@@ -158,6 +162,8 @@ def select(source: Source, classifier: Classifier, num: int | None, only_correct
     if source.labels is not None and target == "label":
         labels = class_indices(source.classes, names, classifier, source.read(0).shape)[source.labels]
     queues = _by_class(source)
+    if num is not None and num < len(queues):
+        queues = [queues[index] for index in np.argsort(np.arange(len(queues)) * GOLDEN_RATIO % 1)]
     taken, left_out = [], 0
     while queues and (num is None or len(taken) < num):
         queue = queues.pop(0)

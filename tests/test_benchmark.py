@@ -275,6 +275,17 @@ def test_images_are_taken_evenly_and_errors_of_the_network_are_left_out(tmp_path
     assert _imagesets.tree((8, 8, 3), 1.0, str(tmp_path), skip=["dark"]).classes == ("bright", "mid_grey")
 
 
+def test_of_many_classes_some_are_taken_from_all_over():
+    labels = np.repeat(np.arange(100, dtype=np.int32), 2)
+    names = [f"{label}/{number}" for label in range(100) for number in range(2)]
+    source = _imagesets.Source(names, lambda index: np.zeros((8, 8, 3), np.uint8), labels, tuple(map(str, range(100))))
+    found = _imagesets.select(source, SHADE, 20, False, "predicted")
+    taken = np.sort([int(name.split("/")[0]) for name in found.names])
+    assert len(set(taken)) == 20 and np.diff(taken, prepend=0, append=99).max() <= 8
+    every = _imagesets.select(source, SHADE, 100, False, "predicted")
+    assert every.names == tuple(f"{label}/0" for label in range(100))
+
+
 def test_shipped_and_generated_images():
     small, large = _imagesets.samples((32, 32, 3), 1.0), _imagesets.samples((224, 224, 3), 0.875)
     assert len(small.names) == 10 and small.labels.tolist() == [8, 1, 6, 3, 1, 0, 7, 9, 5, 7]
