@@ -322,26 +322,38 @@ def begin(folder: Path, record: dict[str, Any], config: str, again: bool) -> dic
     """The record of a run that is now running, or None if it is finished already and not wanted again. The caller holds
     the lock.
 
-    Chunks of an unfinished run stay if the same code, packages and device made them; otherwise the run starts anew.
+    Chunks of an unfinished run stay if the same code, packages and device made them, and a run that begins anew takes
+    those that another experiment of the same sweep folder has of it.
     """
     old = read_record(folder) if (folder / "record.json").exists() else None
     if old and old["status"] == "finished" and not again:
         return None
     for path in folder.glob("**/.*"):  # what a kill left of a file that was being written
         path.unlink()
-    origin = ("code", "versions", "device")
-    stays = old is not None and not again and all(_origin(old)[name] == _origin(record)[name] for name in origin)
-    if not stays:
+    if old is None or again or not _same_origin(old, record):
         shutil.rmtree(folder / "chunks", ignore_errors=True)
-    (folder / "chunks").mkdir(exist_ok=True)
-    record = record | {"sittings": old["sittings"] if stays else []}
+        (folder / "chunks").mkdir()
+        old = None if again else _adopt(folder, record)
+    record = record | {"sittings": old["sittings"] if old else []}
     records.write_atomically(folder / "config.yaml", lambda file: file.write(config.encode()))
     write_record(folder, record)
     return record
 
 
-def _origin(record: dict[str, Any]) -> dict[str, Any]:
-    return {**record, "code": record["code"]["digest"]}
+def _same_origin(old: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    same = all(old[name] == record[name] for name in ("versions", "device"))
+    return same and old["code"]["digest"] == record["code"]["digest"]
+
+
+def _adopt(folder: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Copies the chunks of a run of the same hash and origin in another experiment, and returns its record, if there is one."""
+    for path in sorted(folder.parent.parent.glob(f"*/{folder.name}/record.json")):
+        found = read_record(path.parent)
+        if path.parent != folder and _same_origin(found, record):
+            for *_, chunk in _chunk_files(path.parent):
+                records.write_atomically(folder / "chunks" / chunk.name, lambda file, chunk=chunk: file.write(chunk.read_bytes()))
+            return found
+    return None
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:

@@ -432,6 +432,21 @@ def test_chunks_of_other_code_are_not_mixed(tmp_path, monkeypatch):
     assert run(tmp_path, *base) == 0 and first.stat().st_mtime_ns > kept
 
 
+def test_what_another_experiment_has_is_not_computed_again(tmp_path, monkeypatch):
+    base = [*TINY, "method=random_pixels", "chunk=1"]
+    assert run(tmp_path, *base) == 0
+    (one,) = runs(tmp_path)
+    monkeypatch.setattr(_measure, "measure", None)  # no further explanation can be made
+    assert run(tmp_path, *base, "+experiment=planted", "data=samples", "fill=black") == 0
+    (other,) = runs(tmp_path, "planted")
+    assert other.folder.name == one.folder.name and other.record["experiment"] == "planted"
+    assert (other.folder / "rows.parquet").read_bytes() == (one.folder / "rows.parquet").read_bytes()
+    assert other.record["run_seconds"] == one.record["run_seconds"] and len(other.record["sittings"]) == 2
+    _runs.write_record(one.folder, one.record | {"device": "another"})
+    record = _runs.read_record(other.folder)
+    assert _runs._adopt(tmp_path / "third" / other.folder.name, record | {"versions": {}}) is None
+
+
 def test_interruption_is_recorded_and_resumed(tmp_path, monkeypatch, capsys):
     base = [*TINY, "method=random_pixels", "chunk=1"]
     whole, halved = tmp_path / "whole", tmp_path / "halved"
