@@ -42,6 +42,7 @@ COLUMNS = (
     Column("complete", 1, percent),
     Column("complete area", -1, spread),
     Column("failures as 1", -1, spread),
+    Column("without blank", -1, spread),
     Column("p", 0, p_value),
     Column("confidence", 1, plain),
     Column("pixels", -1, percent),
@@ -120,19 +121,27 @@ def per_image(run: _runs.Run, name: str, failure: float | None = None) -> np.nda
     return values.groupby(run.rows["index"]).mean().to_numpy()
 
 
+def of_blank_class(run: _runs.Run) -> np.ndarray:
+    """bool[N]: images that are explained as what the blank image is, of which a mask is complete in the letter only."""
+    rows = run.rows
+    return (rows["blank_label"] == rows["label"]).groupby(rows["index"]).any().to_numpy()
+
+
 def quantities(run: _runs.Run) -> dict[str, Any]:
     """The numbers of one run under the names of `COLUMNS`, but for p. None where there is nothing to say."""
     found = per_image(run, "complete_area")
     found = found[np.isfinite(found)]
     mean = lambda name, failure=None: float(per_image(run, name, failure).mean())
     cp = per_image(run, "cp")
+    areas, blank = per_image(run, "complete_area", 1.0), of_blank_class(run)
     overlap = {name: mean(name.lower()) for name in TRUTH} if run.rows["iou"].notna().any() else dict.fromkeys(TRUTH)
     return {
         "images": run.rows["index"].nunique(),
         "keeps class": float((run.rows["masked_label"] == run.rows["label"]).mean()),
         "complete": mean("complete"),
         "complete area": statistics.bootstrap(found, seed=SEED) if len(found) else None,
-        "failures as 1": statistics.bootstrap(per_image(run, "complete_area", 1.0), seed=SEED),
+        "failures as 1": statistics.bootstrap(areas, seed=SEED),
+        "without blank": statistics.bootstrap(areas[~blank], seed=SEED) if blank.any() and not blank.all() else None,
         "confidence": mean("masked_confidence"),
         "pixels": mean("area"),
         "CP mean": float(cp.mean()),
@@ -178,7 +187,7 @@ def summary(sweep: Sweep, columns: Sequence[Column]) -> Table:
     intervals = any(column.text is spread for column in columns)
     best = pd.DataFrame({c.name: champions(sweep, c, [each.get(c.name) for each in values]) for c in columns})
     return Table(
-        caption(sweep, intervals, bool(p) and "p" in text),
+        caption(sweep, intervals, "without blank" in text, bool(p) and "p" in text),
         notes(sweep),
         pd.concat([raw, numbers], axis=1),
         pd.concat([heads, text], axis=1),
@@ -225,7 +234,7 @@ def _reads(column: Column, value: float) -> str:
     return percent(value) if column.text is spread else shown(column, float(value))
 
 
-def caption(sweep: Sweep, intervals: bool, tested: bool) -> str:
+def caption(sweep: Sweep, intervals: bool, blanks: bool, tested: bool) -> str:
     """What was done, in words."""
     record = sweep.sound[0].run.record
     budgets = sorted({cell.run.record["budget"] for cell in sweep.sound})
@@ -235,6 +244,9 @@ def caption(sweep: Sweep, intervals: bool, tested: bool) -> str:
     seeds = f", {len(record['seeds'])} seeds each" if len(record["seeds"]) > 1 else ""
     words = [f"{sweep.experiment}: {of}{seeds}, a budget of {span(budgets)} evaluations for each explanation."]
     words += ["Areas: mean and 95 % bootstrap interval over the images."] if intervals else []
+    if blanks:
+        counts = sorted({int(of_blank_class(cell.run).sum()) for cell in sweep.sound})
+        words += [f"Without blank: without the images that have the class of the blank image, of which there are {span(counts)}."]
     words += ["p: Wilcoxon's signed-rank test of “failures as 1” against *, after Holm."] if tested else []
     return " ".join([*words, "Best in bold."])
 

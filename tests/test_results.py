@@ -130,6 +130,8 @@ def test_the_numbers_of_a_table(tmp_path):
     assert numbers["complete"].tolist() == pytest.approx([1.0, 0.6, 1.0, 1.0, 1.0])
     assert numbers["complete area"].tolist() == pytest.approx([0.15, 0.5, 0.5, 0.4, 1.0])
     assert numbers["failures as 1"].tolist() == pytest.approx([0.15, 0.7, 0.5, 0.4, 1.0])
+    assert numbers["without blank"].tolist() == pytest.approx([0.125, 2 / 3, 0.5, 1 / 3, 1.0])  # images 0 and 3 have its class
+    assert "without the images that have the class of the blank image, of which there are 2." in table.caption
     assert cell(numbers, "dissertation", "keeps class") == pytest.approx(0.8)  # 0 is predicted, which is the label of one of two
     assert np.isinf(cell(numbers, "evomask", "CP mean")) and cell(text, "evomask", "CP mean") == "∞"
     assert cell(numbers, "evomask", "CP median") == pytest.approx(4.0)
@@ -394,7 +396,7 @@ def test_the_page_is_whole_in_itself(written):
     assert policy["content"].startswith("default-src 'none'; img-src data:;")
     heads = [tag for tag, values in page.elements if tag == "th"]
     rows = [values for tag, values in page.elements if tag == "td"]
-    assert len(heads) == 18 and len(rows) == 5 * 18  # and the dialog's are made when it opens
+    assert len(heads) == 19 and len(rows) == 5 * 19  # and the dialog's are made when it opens
     assert rows[1]["data-by"] == "5.0" and sum(values.get("class") == "best" for values in rows) > 5
     for wanted in ("cell", "class", "complete", "gallery", "large", "show-mask", "show-score", "back", "on", "close"):
         assert sum(values.get("id") == wanted for _, values in page.elements) == 1, wanted
