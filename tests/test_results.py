@@ -401,7 +401,7 @@ def test_the_page_is_whole_in_itself(written):
     for wanted in ("cell", "class", "complete", "gallery", "large", "show-mask", "show-score", "back", "on", "close"):
         assert sum(values.get("id") == wanted for _, values in page.elements) == 1, wanted
     labelled = [tag for tag, values in page.elements if tag in ("select", "button", "input")]
-    assert len(labelled) == 18 + 3 + 2 + 3
+    assert len(labelled) == 19 + 3 + 2 + 3
 
 
 def test_the_gallery_shows_the_masks_and_scores_of_the_runs(written):
@@ -490,7 +490,7 @@ def test_the_page_in_a_browser(written, width, tmp_path):
 
 def test_the_overview_says_how_every_run_stands(tmp_path, capsys):
     sweep(tmp_path, lime=None, shap={"state": "failed", "error": "no such [layer]", "done": 2}, gradcam={"state": "running", "done": 2})
-    make(tmp_path, "benchmark", state="interrupted", done=4)
+    make(tmp_path, "benchmark", budget=200, state="interrupted", done=4)  # another run than the finished ones of the sweep
     assert status.main([f"runs={tmp_path}", "experiment=dissertation_cifar10"]) == 0
     text = capsys.readouterr().out
     row = lambda method: next(line for line in text.splitlines() if line.startswith(f"method={method}"))
