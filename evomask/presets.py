@@ -44,8 +44,8 @@ def evomask(budget: int | None = 2000) -> Config:
     sizes = {"population": 12, "genes": 32, "offspring": 16, "inverses": 8}
     bracket = ops.Bracket(0.6)
     stages = {
-        "gross": Stage("gross", radii=(0.03, 0.06, 0.12), generations=33, penalty=(0.1, 0.7), **sizes),
-        "middle": Stage("middle", radii=(0.03, 0.06, 0.12), generations=32, founders=bracket, penalty=(0.7, 5.0), **sizes),
+        "gross": Stage("gross", radii=(0.03, 0.06, 0.12), generations=33, penalty=(0.2, 1.4), **sizes),
+        "middle": Stage("middle", radii=(0.03, 0.06, 0.12), generations=32, founders=bracket, penalty=(1.4, 10.0), **sizes),
         "fine": Stage("fine", radii=(0.03, 0.06), generations=16, founders=bracket, **sizes),
     }
     moves = (ops.Replace(), ops.Move(0.25, 0.5), ops.Resize(0.1, 0.4, 0.5), ops.Add(0.5), ops.Drop(0.5), ops.Split())

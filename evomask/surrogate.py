@@ -1,8 +1,8 @@
 """A surrogate of the classifier, learnt as the search goes: it says which children are worth an evaluation.
 
-Every evaluated mask is a sample of a linear model: the share of each cell of a grid that it keeps -> what the evaluation
-said. More children are bred than evaluated, and those that promise the largest improvement go to the classifier; a mask
-that it has seen before does not.
+The masks evaluated last are the samples of a Gaussian process: masks that share most of their pixels have nearly the same
+figures. More children are bred than evaluated, and those that promise the largest improvement go to the classifier; a
+mask that it has seen before does not.
 """
 
 from __future__ import annotations
@@ -15,21 +15,16 @@ from evomask import genome as genes
 from evomask.types import Array, Evaluation, Genome, InputError, Key, Mask, record, static
 
 OF_INVERSES = np.array([False, False, True, True, False])  # which of the targets of `encode`
-MOST_NATS = 8.0  # beyond it a margin is as good as certain, and would only bend the line
+MOST_NATS = 8.0  # beyond it a margin is as good as certain, and would only bend the surface
 
 
 @record
 class Model:
-    """Two ridge regressions over the samples so far, the weight of older ones fading: on masked and on inverse images.
+    """The masks evaluated last and what was said of them, newest first, and fingerprints of more of them."""
 
-    It also remembers which masks it has seen.
-    """
-
-    gram: Array  # f32[2, F, F], products of features: of all samples, and of those whose inverse was evaluated
-    moments: Array  # f32[F, M], products of features and targets
-    weights: Array  # f32[F, M], coefficients; the last row is the constant
-    squares: Array  # f32[M], squared errors of the predictions that were made before each sample was seen
-    count: Array  # f32[M], samples
+    features: Array  # f32[N, F], see `Screening.features`
+    targets: Array  # f32[N, M], see `encode`
+    known: Array  # bool[2, N], whether the figures of the masked and of the inverse-masked image are known
     seen: Array  # uint32[recent], `fingerprints` of the last masks; zero, that of the empty one, where there were none
 
 
@@ -37,60 +32,70 @@ class Model:
 class Screening:
     """Surrogate-assisted breeding (Jin 2011): choose children by expected improvement (Jones et al. 1998).
 
-    A child's figures are predicted by the linear model, with Gaussian errors as large as those of its predictions so
-    far. What counts is by how much the child is expected to pass the best of the population: a small mask that might
-    hold promises more than a large one that will.
+    A child's figures are predicted by Gaussian processes (Rasmussen & Williams 2006, chapter 2), one over masked and one
+    over inverse-masked images. Their covariance falls exponentially with the share of the image in which two masks differ;
+    their mean and variance are those that explain the samples best. What counts is by how much the child is expected to
+    pass the best of the population: a small mask that might hold promises more than a large one that will.
     """
 
-    candidates: int = static(8)  # children bred for each one that is evaluated
-    grid: int = static(8)  # cells to a side
+    candidates: int = static(32)  # children bred for each one that is evaluated
+    grid: int = static(32)  # cells to a side, at which masks are compared
     samples: int = static(112)  # the most rows and columns at which the mask of a candidate is looked at
-    draws: int = static(16)  # of the prediction error
+    draws: int = static(16)  # of what a candidate may turn out to be
+    memory: int = static(256)  # masks evaluated last, which predictions go by
     recent: int = static(4096)  # masks evaluated last, which are not evaluated again
-    memory: float = 0.95  # what is left of a sample's weight after each generation
-    ridge: float = 1.0
+    reach: float = 0.1  # share of the image in which two masks differ that have a correlation of 1 / e
+    noise: float = 0.002  # variance that no other mask explains, of the whole
 
     def init(self) -> Model:
         """A model that knows nothing."""
-        size, targets = self.grid**2 + 1, 5
-        nothing, none = jnp.zeros((size, targets)), jnp.zeros(targets)
-        return Model(jnp.zeros((2, size, size)), nothing, nothing, none, none, jnp.zeros(self.recent, jnp.uint32))
+        features, targets = jnp.zeros((self.memory, self.grid**2)), jnp.zeros((self.memory, len(OF_INVERSES)))
+        return Model(features, targets, jnp.zeros((2, self.memory), bool), jnp.zeros(self.recent, jnp.uint32))
 
     def learn(self, model: Model, masks: Mask, evaluation: Evaluation) -> Model:
-        """The model with a generation of P evaluated masks, bool[P, H, W], added to its samples.
+        """The model with a generation of P evaluated masks, bool[P, H, W], in place of its oldest samples.
 
         Masks whose inverse was not evaluated tell nothing about inverses.
         """
-        features, targets = self.features(masks), encode(evaluation)
-        looked = ~jnp.isnan(evaluation.inverse_margin)
-        seen = jnp.where(OF_INVERSES[None], looked[:, None], True).astype(jnp.float32)  # f32[P, M]
-        errors, samples = seen * (targets - features @ model.weights), jnp.where(looked[:, None], features, 0.0)
-        fade = lambda total, new: self.memory * total + new
-        gram = fade(model.gram, jnp.stack([features.T @ features, samples.T @ samples]))
-        moments = fade(model.moments, features.T @ (seen * targets))
-        shrink = jnp.full(features.shape[1], self.ridge).at[-1].set(1e-3)  # hardly the constant
-        solve = lambda gram: jax.scipy.linalg.solve(gram + jnp.diag(shrink), moments, assume_a="pos")
-        weights = jnp.where(OF_INVERSES[None], solve(gram[1]), solve(gram[0]))
-        squares, count = fade(model.squares, jnp.square(errors).sum(0)), fade(model.count, seen.sum(0))
-        remembered = jnp.concatenate([fingerprints(self.sample(masks)), model.seen])[: self.recent]
-        return Model(gram, moments, weights, squares, count, remembered)
+        known = jnp.stack([jnp.ones(len(masks), bool), ~jnp.isnan(evaluation.inverse_margin)])
+        return Model(
+            features=jnp.concatenate([self.features(masks), model.features])[: self.memory],
+            targets=jnp.concatenate([encode(evaluation), model.targets])[: self.memory],
+            known=jnp.concatenate([known, model.known], axis=1)[:, : self.memory],
+            seen=jnp.concatenate([fingerprints(self.sample(masks)), model.seen])[: self.recent],
+        )
 
     def features(self, masks: Mask) -> Array:
-        """Share of each cell that is kept, and a one: bool[P, H, W] -> f32[P, grid^2 + 1].
+        """Share of each cell that is kept, so scaled that squared distances are shares of the image: bool[P, H, W] -> f32[P, F].
 
         >>> Screening(grid=2).features(jnp.eye(4, dtype=bool)[None])
-        Array([[0.5, 0. , 0. , 0.5, 1. ]], dtype=float32)
+        Array([[0.25, 0.  , 0.  , 0.25]], dtype=float32)
         """
         rows, cols = (_cells(self.grid, length) for length in masks.shape[1:])
         shares = jnp.einsum("gh,phw,kw->pgk", rows, masks.astype(jnp.float32), cols).reshape(len(masks), -1)
-        return jnp.concatenate([shares, jnp.ones((len(masks), 1))], axis=1)
+        return shares / np.sqrt(np.prod([min(self.grid, length) for length in masks.shape[1:]]), dtype=np.float32)
+
+    def posterior(self, model: Model, masks: Mask) -> tuple[Array, Array]:
+        """Mean and standard deviation of every target of P masks, given the samples: both f32[P, M]."""
+        features = self.features(masks)
+        within, across = self.correlation(model.features, model.features), self.correlation(features, model.features)
+        regress = lambda known: _regress(within, across, model.targets, known, self.noise)
+        of_masks, of_inverses = (regress(known) for known in model.known)
+        return tuple(jnp.where(OF_INVERSES[None], inverse, mask) for mask, inverse in zip(of_masks, of_inverses))
+
+    def correlation(self, first: Array, second: Array) -> Array:
+        """f32[P, F], f32[Q, F] -> f32[P, Q]."""
+        squares = lambda features: jnp.square(features).sum(1)
+        products = jnp.matmul(first, second.T, precision="highest")
+        differing = squares(first)[:, None] + squares(second)[None] - 2.0 * products
+        return jnp.exp(-jnp.maximum(differing, 0.0) / self.reach)
 
     def predict(self, key: Key, model: Model, masks: Mask) -> Evaluation:
         """Draws from what the model makes of P masks: an `Evaluation` with fields f32[draws, P]."""
-        spread = jnp.sqrt(model.squares / jnp.maximum(model.count, 1.0))
-        mean = self.features(masks) @ model.weights
-        noise = jax.random.normal(key, (self.draws, 1, mean.shape[1]))
-        return decode(mean[None] + spread[None, None] * noise, genes.area(masks))
+        mean, deviation = self.posterior(model, masks)
+        # A mask's confidence and its margin err together.
+        noise = jax.random.normal(key, (self.draws, 1, 2))[..., OF_INVERSES.astype(int)]
+        return decode(mean[None] + deviation[None] * noise, genes.area(masks))
 
     def is_known(self, model: Model, masks: Mask) -> Array:
         """bool[P]: masks as `rasterize` gives them, bool[P, h, w], that the model has seen or that equal one before them.
@@ -119,14 +124,13 @@ def check_screening(screening: Screening | None) -> None:
     """Raises InputError unless the sizes are whole numbers of 1 or more and the rates make sense."""
     if screening is None:
         return
-    for name in ("candidates", "grid", "samples", "draws", "recent"):
+    for name in ("candidates", "grid", "samples", "draws", "memory", "recent"):
         value = getattr(screening, name)
         if not isinstance(value, int) or value < 1:
             raise InputError(f"screening: {name} is {value!r}: give a whole number of 1 or more")
-    if not 0 < screening.memory <= 1:
-        raise InputError(f"screening: memory is {screening.memory}: give a number above 0, and at most 1")
-    if not screening.ridge > 0:
-        raise InputError(f"screening: ridge is {screening.ridge}: give a positive number")
+    for name in ("reach", "noise"):
+        if not getattr(screening, name) > 0:
+            raise InputError(f"screening: {name} is {getattr(screening, name)}: give a positive number")
 
 
 def fingerprints(masks: Mask) -> Array:
@@ -141,22 +145,21 @@ def fingerprints(masks: Mask) -> Array:
 
 
 def encode(evaluation: Evaluation) -> Array:
-    """What the model predicts, f32[P, 5]: confidences as logarithms; a field that was not asked for is zero."""
-    log = lambda probability: jnp.log(probability + 1e-9)
-    nats = [log(evaluation.confidence), evaluation.margin, log(evaluation.inverse_confidence), evaluation.inverse_margin]
+    """What the model predicts, f32[P, 5]: confidences as log-odds; a field that was not asked for is zero."""
+    odds = lambda probability: jnp.log(probability + 1e-9) - jnp.log1p(1e-6 - probability)
+    nats = [odds(evaluation.confidence), evaluation.margin, odds(evaluation.inverse_confidence), evaluation.inverse_margin]
     targets = [*(jnp.clip(x, -MOST_NATS, MOST_NATS) for x in nats), evaluation.distance]
     return jnp.nan_to_num(jnp.stack(targets, axis=-1))
 
 
 def decode(targets: Array, area: Array) -> Evaluation:
     """The inverse of `encode`: f32[..., P, 5] and f32[P] -> fields f32[..., P]."""
-    log_confidence, margin, log_inverse, inverse_margin, distance = jnp.moveaxis(targets, -1, 0)
-    probability = lambda log: jnp.exp(jnp.minimum(log, 0.0))
+    confidence, margin, inverse_confidence, inverse_margin, distance = jnp.moveaxis(targets, -1, 0)
     return Evaluation(
         area=jnp.broadcast_to(area[(None,) * (margin.ndim - 1)], margin.shape),
-        confidence=probability(log_confidence),
+        confidence=jax.nn.sigmoid(confidence),
         margin=margin,
-        inverse_confidence=probability(log_inverse),
+        inverse_confidence=jax.nn.sigmoid(inverse_confidence),
         inverse_margin=inverse_margin,
         distance=distance,
     )
@@ -169,6 +172,25 @@ def improvement(values: Array, best: Array) -> Array:
     Array([0. , 0.5], dtype=float32)
     """
     return jnp.maximum(values - best, 0.0).mean(0) + 1e-6 * values.mean(0)
+
+
+def _regress(within: Array, across: Array, targets: Array, known: Array, noise: Array | float) -> tuple[Array, Array]:
+    """Gaussian-process regression on the known of N samples: mean and standard deviation at P places, both f32[P, M].
+
+    The constant mean is the generalized least-squares one, the variance of the process the most likely one.
+    """
+    weight = known.astype(jnp.float32)
+    gram = within * weight[:, None] * weight[None] + jnp.diag(jnp.where(known, noise, 1.0))
+    factor = jax.scipy.linalg.cho_factor(gram, lower=True)
+    solved = jax.scipy.linalg.cho_solve(factor, weight[:, None] * jnp.concatenate([targets, weight[:, None]], axis=1))
+    solved, ones = solved[:, :-1], solved[:, -1]
+    mean = (weight @ solved / jnp.maximum(ones.sum(), 1e-6))[None]
+    coefficients = solved - ones[:, None] * mean
+    variance = (weight[:, None] * (targets - mean) * coefficients).sum(0) / jnp.maximum(weight.sum(), 1.0)
+    across = across * weight[None]
+    explained = jnp.square(jax.scipy.linalg.solve_triangular(factor[0], across.T, lower=True)).sum(0)
+    left = jnp.maximum(1.0 + noise - explained, noise)
+    return mean + across @ coefficients, jnp.sqrt(left[:, None] * jnp.maximum(variance, 0.0)[None])
 
 
 def _cells(grid: int, length: int) -> np.ndarray:

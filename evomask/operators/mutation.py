@@ -7,7 +7,6 @@ they still succeed and short ones at the end, without a rate to tune (the heavy-
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -182,21 +181,18 @@ class Mixture:
         if len(self.mutations) != len(self.weights):
             raise InputError(f"Mixture has {len(self.mutations)} mutations but {len(self.weights)} weights: give one each")
         cumulative = jnp.cumsum(jnp.stack([jnp.asarray(weight, jnp.float32) for weight in self.weights]))
-        branches = [functools.partial(_call, mutation) for mutation in self.mutations]  # `switch` hashes its branches
         key_turns, key_draws = jax.random.split(key)
         draws = jax.random.uniform(key_draws, (3,))
-        choices = jnp.searchsorted(cumulative, draws[:2] * cumulative[-1], side="right").clip(0, len(branches) - 1)
+        choices = jnp.searchsorted(cumulative, draws[:2] * cumulative[-1], side="right").clip(0, len(self.mutations) - 1)
         goes_on = jnp.stack([jnp.array(True), draws[2] < self.again])
 
         def turn(genome: Genome, args: tuple[Key, Array, Array]) -> tuple[Genome, None]:
             key_turn, choice, goes_on = args
-            return jnp.where(goes_on, jax.lax.switch(choice, branches, key_turn, genome, space), genome), None
+            # Not `switch`: mapped over a population it takes all branches as well, and copies the space for each individual.
+            changed = jnp.stack([mutation(key_turn, genome, space) for mutation in self.mutations])
+            return jnp.where(goes_on, changed[choice], genome), None
 
         return jax.lax.scan(turn, genome, (jax.random.split(key_turns), choices, goes_on))[0]
-
-
-def _call(mutation: MutationFn, key: Key, genome: Genome, space: Space) -> Genome:
-    return mutation(key, genome, space)
 
 
 def subset(key: Key, candidates: Array, reach: Array | float) -> Array:
