@@ -40,7 +40,7 @@ class Screening:
 
     candidates: int = static(32)  # children bred for each one that is evaluated
     grid: int = static(32)  # cells to a side, at which masks are compared
-    samples: int = static(112)  # the most rows and columns at which the mask of a candidate is looked at
+    samples: int = static(56)  # the most rows and columns at which the mask of a candidate is looked at
     draws: int = static(16)  # of what a candidate may turn out to be
     memory: int = static(256)  # masks evaluated last, which predictions go by
     recent: int = static(4096)  # masks evaluated last, which are not evaluated again
