@@ -144,8 +144,11 @@ def front_figure(
     area, confidence, necessary = front.area[slots], front.confidence[slots], front.necessary[slots]
     axes.step(area, confidence, where="post", color="#31688e", linewidth=1.4)
     axes.plot(area[necessary], confidence[necessary], "o", color="#31688e", markersize=5, label="the inverse loses the class")
-    axes.plot(area[~necessary], confidence[~necessary], "o", color="#31688e", markerfacecolor="white", markersize=5,
-              label="the inverse keeps it")
+    unseen = np.isnan(front.inverse_confidence[slots])
+    keeps = ~necessary & ~unseen
+    axes.plot(area[keeps], confidence[keeps], "o", color="#31688e", markerfacecolor="white", markersize=5, label="the inverse keeps it")
+    if unseen.any():
+        axes.plot(area[unseen], confidence[unseen], "x", color="#31688e", markersize=5, label="the inverse was not evaluated")
     axes.plot(explanation.area, explanation.masked_confidence, "*", color="#b5651d", markersize=13, label="the final mask")
     axes.axhline(explanation.confidence, color="0.5", linewidth=0.9, linestyle=":", label="the whole image")
     for number, slot in enumerate(shown):

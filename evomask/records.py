@@ -87,14 +87,19 @@ def summary(explanation: Explanation, labels: Sequence[str]) -> dict[str, Any]:
         "complete_under": list(fills_held(explanation)),
         "evaluations": int(explanation.evaluations),
     }
-    return {name: _finite(x) for name, x in numbers.items()}
+    return {name: finite(x) for name, x in numbers.items()}
 
 
 def _amounts(missing: Missing) -> dict[str, float | None]:
-    return {name: _finite(float(amount)) for name, amount in dataclasses.asdict(missing).items()}
+    return {name: finite(float(amount)) for name, amount in dataclasses.asdict(missing).items()}
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A number as JSON can say it: None for one that is not finite.
+
+    >>> finite(float("nan")), finite(0.5)
+    (None, 0.5)
+    """
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

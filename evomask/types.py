@@ -127,8 +127,8 @@ class Front:
 
     area: np.ndarray  # f32[B, N], rising
     confidence: np.ndarray  # f32[B, N], rising
-    inverse_confidence: np.ndarray  # f32[B, N]
-    necessary: np.ndarray  # bool[B, N], the inverse loses the class
+    inverse_confidence: np.ndarray  # f32[B, N]; NaN as well where the inverse was not evaluated
+    necessary: np.ndarray  # bool[B, N], the inverse was evaluated and loses the class
     mask: np.ndarray  # bool[B, N, H, W]
 
 

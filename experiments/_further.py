@@ -67,7 +67,11 @@ def write(
     image, lines = photo.image[None], []
     if found.front is not None:
         points = np.isfinite(found.front.area)
-        columns = {name: getattr(found.front, name)[points].tolist() for name in ("area", "confidence", "inverse_confidence", "necessary")}
+        of_points = lambda name: getattr(found.front, name)[points].tolist()
+        columns = {name: of_points(name) for name in ("area", "confidence")}
+        columns["inverse_confidence"] = [records.finite(value) for value in of_points("inverse_confidence")]
+        unseen = np.isnan(found.front.inverse_confidence[points])
+        columns["necessary"] = np.where(unseen, None, found.front.necessary[points]).tolist()
         figure = plots.front_figure(photo.image, found, names, **shown)
         _write(folder, "front", figure, columns, {"masks": found.front.mask[points]})
         lines.append(f"front of {points.sum()} masks: front.png, .json, .npz")

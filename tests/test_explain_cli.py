@@ -158,6 +158,8 @@ def test_front_several_masks_and_seeds_from_the_command_line(tmp_path, photo, ca
     front, masks = read["front"], arrays["front"]["masks"]
     assert front["area"] == sorted(front["area"]) and front["confidence"] == sorted(front["confidence"]) and len(masks) > 0
     np.testing.assert_allclose(masks.mean((1, 2)), front["area"], rtol=1e-6)
+    for inverse, necessary in zip(front["inverse_confidence"], front["necessary"], strict=True):
+        assert (necessary is None) == (inverse is None)  # the inverse of this mask was not evaluated
     assert front["confidence"][-1] >= read["explanation"]["masked_confidence"] - 1e-5
     several, masks = read["several"], arrays["several"]["masks"]
     assert several["demanded"] == ["sufficient"] * 2 and all(mask["sufficient"] for mask in several["masks"])

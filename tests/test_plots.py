@@ -137,6 +137,15 @@ def test_a_front_shows_its_points_and_its_masks():
     np.testing.assert_array_equal(np.asarray(panels[1].images[0].get_array())[:8], _image(16)[:8])
 
 
+def test_a_front_tells_masks_whose_inverse_nobody_looked_at():
+    found = _front()
+    found = dataclasses.replace(found, front=dataclasses.replace(found.front, inverse_confidence=np.array([np.nan, np.nan, 0.2, 0.1])))
+    curve = next(axes for axes in plots.front_figure(_image(16), found, LABELS).axes if axes.get_ylabel() == "confidence")
+    points = {line.get_label(): line.get_xydata().tolist() for line in curve.lines}
+    assert points["the inverse was not evaluated"] == [[0.125, 0.3]] and points["the inverse keeps it"] == []
+    assert points["the inverse loses the class"] == [[0.5, 0.6], [1.0, 0.8]]
+
+
 def test_a_front_of_nothing_is_drawn_all_the_same():
     found = _front()
     empty = dataclasses.replace(found.front, area=np.full(4, np.nan))

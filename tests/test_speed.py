@@ -99,13 +99,14 @@ def test_a_phase_is_what_the_search_does(preset):
     for index, stage in enumerate(preset.stages):
         children, masks, seen = (found[name][index] for name in ("breed", "rasterize", "evaluate"))
         num = stage.num_offspring
-        assert children.shape == (num * (8 if screened else 1), stage.genes, 3) and children[..., :2].max() < 12
+        bred = num * (preset.operators.screening.candidates if screened else 1)
+        assert children.shape == (bred, stage.genes, 3) and children[..., :2].max() < 12
         assert masks.shape == (num, 12, 12) and 0 < masks.mean() < 1
         area = seen.area * 144
         np.testing.assert_allclose(area, np.round(area), atol=1e-3)
         assert ((seen.confidence > 0) & (seen.confidence < 1)).all() and found["score"][index].shape == (12, 12)
         if screened:
-            assert found["screen"][index].shape == (num, stage.genes, 3) and found["learn"][index].count[0] > num
+            assert found["screen"][index].shape == (num, stage.genes, 3) and found["learn"][index].known[0].sum() > num
 
 
 def test_share_to_match():
