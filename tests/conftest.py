@@ -3,6 +3,8 @@
 Warnings become errors in pyproject.toml (`filterwarnings`), and Hypothesis draws the same examples in every run.
 """
 
+import experiments  # first of all, for it says how many threads OpenBLAS may have; isort: skip
+
 import hypothesis
 import jax
 import pytest
