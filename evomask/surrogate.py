@@ -84,7 +84,7 @@ class Screening:
         return tuple(jnp.where(OF_INVERSES[None], inverse, mask) for mask, inverse in zip(of_masks, of_inverses))
 
     def correlation(self, first: Array, second: Array) -> Array:
-        """f32[P, F], f32[Q, F] -> f32[P, Q]."""
+        """Of masks with these features, f32[P, F] and f32[Q, F]: f32[P, Q] in (0, 1], one where two masks are the same."""
         squares = lambda features: jnp.square(features).sum(1)
         products = jnp.matmul(first, second.T, precision="highest")
         differing = squares(first)[:, None] + squares(second)[None] - 2.0 * products
