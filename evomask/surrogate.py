@@ -39,8 +39,8 @@ class Screening:
     """
 
     candidates: int = static(32)  # children bred for each one that is evaluated
-    grid: int = static(32)  # cells to a side, at which masks are compared
-    samples: int = static(56)  # the most rows and columns at which the mask of a candidate is looked at
+    grid: int = static(32)  # rows and columns of the sketches by which masks are compared
+    samples: int = static(112)  # the most rows and columns at which the mask of a candidate is looked at
     draws: int = static(16)  # of what a candidate may turn out to be
     memory: int = static(256)  # masks evaluated last, which predictions go by
     recent: int = static(4096)  # masks evaluated last, which are not evaluated again
@@ -57,23 +57,31 @@ class Screening:
 
         Masks whose inverse was not evaluated tell nothing about inverses.
         """
+        sampled = self.sample(masks)
         known = jnp.stack([jnp.ones(len(masks), bool), ~jnp.isnan(evaluation.inverse_margin)])
         return Model(
-            features=jnp.concatenate([self.features(masks), model.features])[: self.memory],
+            features=jnp.concatenate([self.features(sampled), model.features])[: self.memory],
             targets=jnp.concatenate([encode(evaluation), model.targets])[: self.memory],
             known=jnp.concatenate([known, model.known], axis=1)[:, : self.memory],
-            seen=jnp.concatenate([fingerprints(self.sample(masks)), model.seen])[: self.recent],
+            seen=jnp.concatenate([fingerprints(sampled), model.seen])[: self.recent],
         )
 
     def features(self, masks: Mask) -> Array:
-        """Share of each cell that is kept, so scaled that squared distances are shares of the image: bool[P, H, W] -> f32[P, F].
+        """A sketch in which squared distances are shares of pixels that differ: bool[P, h, w] -> f32[P, F].
 
-        >>> Screening(grid=2).features(jnp.eye(4, dtype=bool)[None])
-        Array([[0.25, 0.  , 0.  , 0.25]], dtype=float32)
+        A count sketch (Charikar et al. 2002): pixels `grid` rows or columns apart are added up with fixed random signs. The
+        distance is exact where the pixels that differ lie within `grid` x `grid`, as after a small change, and right in the
+        mean elsewhere.
+
+        >>> Screening(grid=2).features(jnp.array([[[True, False], [False, True]]]))
+        Array([[ 0.5,  0. ,  0. , -0.5]], dtype=float32)
         """
-        rows, cols = (_cells(self.grid, length) for length in masks.shape[1:])
-        shares = jnp.einsum("gh,phw,kw->pgk", rows, masks.astype(jnp.float32), cols).reshape(len(masks), -1)
-        return shares / np.sqrt(np.prod([min(self.grid, length) for length in masks.shape[1:]]), dtype=np.float32)
+        num, *shape = masks.shape
+        signs = np.random.default_rng(0).choice(np.float32([-1, 1]), shape) / np.sqrt(np.prod(shape), dtype=np.float32)
+        folds = [-(-length // self.grid) for length in shape]
+        room = [(0, fold * self.grid - length) for fold, length in zip(folds, shape)]
+        signed = jnp.pad(jnp.where(masks, signs[None], 0.0), ((0, 0), *room))
+        return signed.reshape(num, folds[0], self.grid, folds[1], self.grid).sum((1, 3)).reshape(num, -1)
 
     def posterior(self, model: Model, masks: Mask) -> tuple[Array, Array]:
         """Mean and standard deviation of every target of P masks, given the samples: both f32[P, M]."""
@@ -191,9 +199,3 @@ def _regress(within: Array, across: Array, targets: Array, known: Array, noise: 
     explained = jnp.square(jax.scipy.linalg.solve_triangular(factor[0], across.T, lower=True)).sum(0)
     left = jnp.maximum(1.0 + noise - explained, noise)
     return mean + across @ coefficients, jnp.sqrt(left[:, None] * jnp.maximum(variance, 0.0)[None])
-
-
-def _cells(grid: int, length: int) -> np.ndarray:
-    """f32[grid, length]: averages over `grid` cells of nearly equal length."""
-    member = np.arange(length) * grid // length == np.arange(grid)[:, None]
-    return (member / np.maximum(member.sum(1, keepdims=True), 1)).astype(np.float32)

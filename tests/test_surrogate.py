@@ -13,20 +13,27 @@ from evomask.evolve import Operators, Problem
 from evomask.surrogate import Screening, check_screening, decode, encode, fingerprints, improvement
 from evomask.types import Evaluation, InputError, Target
 
-SHAPE, GRID = (12, 20), 4
+SHAPE, CELLS = (12, 20), 4
 KEY = jax.random.key(0)
-SCREENING = Screening(grid=GRID, reach=0.5)
+SCREENING = Screening(grid=20, reach=0.5)
 TARGET = Target(jnp.zeros((*SHAPE, 1)), jnp.int32(0), jnp.float32(0.9))
-GAIN = np.linspace(-1.5, 2.0, GRID * GRID, dtype=np.float32)  # nats that each cell is worth
+GAIN = np.linspace(-1.5, 2.0, CELLS * CELLS, dtype=np.float32)  # nats that each cell is worth
 
 
 def random_masks(key, num):
     return jax.random.bernoulli(key, 0.5, (num, *SHAPE))
 
 
+def coarse_masks(key, num):
+    """Masks that keep all of a cell or nothing of it."""
+    cells = jax.random.bernoulli(key, 0.5, (num, CELLS, CELLS))
+    return cells.repeat(SHAPE[0] // CELLS, axis=1).repeat(SHAPE[1] // CELLS, axis=2)
+
+
 def linear_evaluation(masks):
     """A classifier whose margin is linear in the cells that are kept; the inverse-masked image sees the other cells."""
-    kept = SCREENING.features(masks) * GRID
+    cells = masks.reshape(-1, CELLS, SHAPE[0] // CELLS, CELLS, SHAPE[1] // CELLS)
+    kept = cells.mean((2, 4)).reshape(-1, CELLS * CELLS)
     margin, inverse = kept @ GAIN - 1.0, (1.0 - kept) @ GAIN - 3.0
     return Evaluation(
         genome.area(masks), jax.nn.sigmoid(margin), margin, jax.nn.sigmoid(inverse), inverse, jnp.full(len(masks), jnp.nan)
@@ -36,7 +43,7 @@ def linear_evaluation(masks):
 def learnt(generations, screening=SCREENING):
     model = screening.init()
     for key in jax.random.split(KEY, generations):
-        masks = random_masks(key, 20)
+        masks = coarse_masks(key, 20)
         model = screening.learn(model, masks, linear_evaluation(masks))
     return model
 
@@ -53,31 +60,29 @@ def by_the_book(screening, samples, targets, masks):
 
 
 def test_predictions_are_those_of_the_book():
-    """At one cell for each pixel the distance of two masks is the share of pixels in which they differ."""
-    screening = dataclasses.replace(SCREENING, grid=20)
+    """With a sketch as large as the image the distance of two masks is the share of pixels in which they differ."""
     masks, fresh = random_masks(KEY, 40), random_masks(jax.random.key(1), 7)
     targets = np.asarray(encode(linear_evaluation(masks)), np.float64)
-    model = screening.learn(screening.init(), masks, linear_evaluation(masks))
-    mean, deviation = screening.posterior(model, fresh)
+    model = SCREENING.learn(SCREENING.init(), masks, linear_evaluation(masks))
+    mean, deviation = SCREENING.posterior(model, fresh)
     for target in range(4):
-        expected = by_the_book(screening, masks, targets[:, target], fresh)
+        expected = by_the_book(SCREENING, masks, targets[:, target], fresh)
         np.testing.assert_allclose(mean[:, target], expected[0], atol=1e-3)
         np.testing.assert_allclose(deviation[:, target], expected[1], rtol=1e-3)
     np.testing.assert_array_equal(mean[:, 4], 0.0)  # the distance that nobody asked for
 
 
 def test_what_was_seen_is_predicted_and_certain():
-    screening = dataclasses.replace(SCREENING, grid=20)
     masks = random_masks(KEY, 20)
-    model = screening.learn(screening.init(), masks, linear_evaluation(masks))
-    mean, deviation = screening.posterior(model, masks)
-    unseen = screening.posterior(model, random_masks(jax.random.key(1), 20))[1]
+    model = SCREENING.learn(SCREENING.init(), masks, linear_evaluation(masks))
+    mean, deviation = SCREENING.posterior(model, masks)
+    unseen = SCREENING.posterior(model, random_masks(jax.random.key(1), 20))[1]
     np.testing.assert_allclose(mean[:, 1], linear_evaluation(masks).margin, atol=0.1)
     assert deviation[:, 1].max() < 0.2 * unseen[:, 1].min()
 
 
 def test_a_linear_classifier_is_learnt():
-    fresh = random_masks(jax.random.key(1), 500)
+    fresh = coarse_masks(jax.random.key(1), 500)
     mean, _ = SCREENING.posterior(learnt(10), fresh)
     for target, truth in ((1, linear_evaluation(fresh).margin), (3, linear_evaluation(fresh).inverse_margin)):
         assert (mean[:, target] - truth).std() < 0.1 * truth.std()
@@ -85,14 +90,13 @@ def test_a_linear_classifier_is_learnt():
 
 def test_errors_are_as_large_as_is_said():
     """Of functions that are drawn from the process, with a scale and a mean of their own, standard errors have variance 1."""
-    screening = dataclasses.replace(SCREENING, grid=20)
     masks = random_masks(KEY, 300)
-    features = screening.features(masks)
-    covariance = screening.correlation(features, features) + screening.noise * jnp.eye(300)
+    features = SCREENING.features(masks)
+    covariance = SCREENING.correlation(features, features) + SCREENING.noise * jnp.eye(300)
     drawn = 1.0 + 0.5 * jnp.linalg.cholesky(covariance) @ jax.random.normal(jax.random.key(1), (300, 2))
     seen = dataclasses.replace(linear_evaluation(masks), margin=drawn[:, 0], inverse_margin=drawn[:, 1])
     part = lambda rows: jax.tree.map(lambda field: field[rows], (masks, seen))
-    mean, deviation = screening.posterior(screening.learn(screening.init(), *part(slice(200))), masks[200:])
+    mean, deviation = SCREENING.posterior(SCREENING.learn(SCREENING.init(), *part(slice(200))), masks[200:])
     errors = ((drawn[200:] - mean[:, jnp.array([1, 3])]) / deviation[:, jnp.array([1, 3])]).reshape(-1)
     assert abs(float(jnp.square(errors).mean()) - 1.0) < 4 * (2 / errors.size) ** 0.5
 
@@ -157,6 +161,33 @@ def test_expected_improvement_prefers_a_chance_to_a_certainty():
     assert jnp.argmax(improvement(values, jnp.float32(5.0))) == 2  # nothing can improve: the best mean
 
 
+def distances(screening, first, second):
+    return jnp.square(screening.features(first) - screening.features(second)).sum(1) * first[0].size
+
+
+@pytest.mark.parametrize("shape", [(12, 20), (13, 17)])
+def test_sketches_tell_small_changes_exactly(shape):
+    """Pixels that differ within 5 x 5 come to places of their own, wherever they are and whatever else is kept."""
+    screening = dataclasses.replace(SCREENING, grid=5)
+    first = jax.random.bernoulli(KEY, 0.5, (30, *shape))
+    corners = np.random.default_rng(0).integers(0, np.array(shape) - 4, (30, 2))
+    changed = jax.random.bernoulli(jax.random.key(2), 0.5, (30, 5, 5))
+    change = jnp.zeros((30, *shape), bool)
+    change = jax.vmap(lambda a, part, at: jax.lax.dynamic_update_slice(a, part, at))(change, changed, corners)
+    found = distances(screening, first, first ^ change)
+    np.testing.assert_allclose(found, change.sum((1, 2)), rtol=1e-5)
+
+
+def test_sketches_are_right_in_the_mean():
+    """Pixels that fall together have random signs: of F places the sum of squares errs by (2 / F)^0.5 of itself."""
+    screening = dataclasses.replace(SCREENING, grid=8)
+    first, second = (jax.random.bernoulli(jax.random.key(n), 0.5, (1000, 64, 64)) for n in (1, 2))
+    differing = (first ^ second).sum((1, 2))
+    ratio = np.asarray(distances(screening, first, second)) / np.asarray(differing)
+    assert abs(ratio.mean() - 1.0) < 5 * (2 / 64 / 1000) ** 0.5
+    assert ratio.std() < 1.1 * (2 / 64) ** 0.5
+
+
 @pytest.mark.parametrize("shape", [(12, 20), (13, 17)])
 @pytest.mark.parametrize("samples", [6, 100])
 def test_candidates_are_looked_at_on_a_coarse_raster(shape, samples):
@@ -203,10 +234,10 @@ def problem(penalty=(0.5, 0.5)):
 @pytest.mark.parametrize("penalty", [(0.5, 0.5), None])
 def test_the_most_promising_children_are_chosen(penalty):
     """Where the model is certain, those are the children of the largest value."""
-    task, screening = problem(penalty), dataclasses.replace(SCREENING, grid=20, noise=1e-5)
+    task, screening = problem(penalty), dataclasses.replace(SCREENING, noise=1e-5)
     children = genome.sample(KEY, task.space, 30 * 6).reshape(30, 6, 3)
     masks = genome.rasterize(children, SHAPE)
-    certain = screening.learn(screening.init(), masks, linear_evaluation(masks))
+    certain = SCREENING.learn(SCREENING.init(), masks, linear_evaluation(masks))
     certain = dataclasses.replace(certain, seen=jnp.zeros_like(certain.seen))  # and yet all children are new
     state = dataclasses.replace(evolve.init(task, 2, 6, certain), evaluation=linear_evaluation(random_masks(KEY, 2)))
     chosen = evolve.screen(KEY, state, children, task, screening, 5, jnp.float32(0.5))
