@@ -63,25 +63,32 @@ class Screening:
             features=jnp.concatenate([self.features(sampled), model.features])[: self.memory],
             targets=jnp.concatenate([encode(evaluation), model.targets])[: self.memory],
             known=jnp.concatenate([known, model.known], axis=1)[:, : self.memory],
-            seen=jnp.concatenate([fingerprints(sampled), model.seen])[: self.recent],
+            seen=jnp.concatenate([fingerprints(self.sketch(sampled)), model.seen])[: self.recent],
         )
 
     def features(self, masks: Mask) -> Array:
-        """A sketch in which squared distances are shares of pixels that differ: bool[P, h, w] -> f32[P, F].
-
-        A count sketch (Charikar et al. 2002): pixels `grid` rows or columns apart are added up with fixed random signs. The
-        distance is exact where the pixels that differ lie within `grid` x `grid`, as after a small change, and right in the
-        mean elsewhere.
+        """The sketches, so scaled that squared distances are shares of pixels that differ: bool[P, h, w] -> f32[P, F].
 
         >>> Screening(grid=2).features(jnp.array([[[True, False], [False, True]]]))
         Array([[ 0.5,  0. ,  0. , -0.5]], dtype=float32)
         """
-        num, *shape = masks.shape
-        signs = np.random.default_rng(0).choice(np.float32([-1, 1]), shape) / np.sqrt(np.prod(shape), dtype=np.float32)
-        folds = [-(-length // self.grid) for length in shape]
-        room = [(0, fold * self.grid - length) for fold, length in zip(folds, shape)]
-        signed = jnp.pad(jnp.where(masks, signs[None], 0.0), ((0, 0), *room))
-        return signed.reshape(num, folds[0], self.grid, folds[1], self.grid).sum((1, 3)).reshape(num, -1)
+        return self.sketch(masks) / np.sqrt(np.prod(masks.shape[1:]), dtype=np.float32)
+
+    def sketch(self, masks: Mask) -> Array:
+        """Count sketches (Charikar et al. 2002), whole numbers: bool[P, h, w] -> f32[P, F].
+
+        Pixels `grid` rows or columns apart are added up with fixed random signs. So a squared distance is the number of
+        pixels that differ: exactly where these lie within `grid` x `grid`, as after a small change, and else in the mean.
+        """
+        num, height, width = masks.shape
+        signs = np.random.default_rng(0).choice(np.float32([-1, 1]), (height, width))
+        total = jnp.zeros((num, self.grid, self.grid))
+        for row in range(0, height, self.grid):  # window by window, which is faster than one sum
+            for col in range(0, width, self.grid):
+                window = slice(row, row + self.grid), slice(col, col + self.grid)
+                signed = jnp.where(masks[:, *window], signs[None, *window], 0.0)
+                total = total.at[:, : signed.shape[1], : signed.shape[2]].add(signed)
+        return total.reshape(num, -1)
 
     def posterior(self, model: Model, masks: Mask) -> tuple[Array, Array]:
         """Mean and standard deviation of every target of P masks, given the samples: both f32[P, M]."""
@@ -110,7 +117,7 @@ class Screening:
 
         A search by small changes breeds the same masks again and again: a patch that others cover changes nothing.
         """
-        own = fingerprints(masks)
+        own = fingerprints(self.sketch(masks))
         repeated = jnp.tril(own[:, None] == own[None], -1).any(1)
         return repeated | (own[:, None] == model.seen[None]).any(1)
 
@@ -141,15 +148,15 @@ def check_screening(screening: Screening | None) -> None:
             raise InputError(f"screening: {name} is {getattr(screening, name)}: give a positive number")
 
 
-def fingerprints(masks: Mask) -> Array:
-    """Numbers that are equal for equal masks and hardly ever for others, zero for the empty one: bool[P, h, w] -> uint32[P].
+def fingerprints(sketches: Array) -> Array:
+    """Numbers that are equal for equal masks and hardly ever for others, zero for the empty one: f32[P, F] -> uint32[P].
 
-    >>> same, other, again, empty = fingerprints(jnp.array([[[1, 0]], [[1, 1]], [[1, 0]], [[0, 0]]], bool)).tolist()
+    >>> same, other, again, empty = fingerprints(jnp.array([[1.0, -1.0], [1.0, 0.0], [1.0, -1.0], [0.0, 0.0]])).tolist()
     >>> same == again, same == other, empty
     (True, False, 0)
     """
-    of_pixels = np.random.default_rng(0).integers(1, 2**32, masks.shape[1:], dtype=np.uint32)
-    return jnp.where(masks, of_pixels[None], np.uint32(0)).sum((1, 2), dtype=jnp.uint32)
+    of_places = np.random.default_rng(0).integers(1, 2**32, sketches.shape[1], dtype=np.uint32)
+    return (sketches.astype(jnp.int32).astype(jnp.uint32) * of_places[None]).sum(1, dtype=jnp.uint32)
 
 
 def encode(evaluation: Evaluation) -> Array:
