@@ -34,7 +34,7 @@ class Config:
     @property
     def evaluations(self) -> int:
         """Images that the search sends through the classifier, for each image explained."""
-        return sum((stage.generations + 1) * self.generation_cost(stage) for stage in self.stages)
+        return sum(stage.rounds * self.generation_cost(stage) for stage in self.stages)
 
     def generation_cost(self, stage: Stage) -> int:
         """Evaluations of one generation of a stage."""

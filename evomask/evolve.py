@@ -71,8 +71,12 @@ class Info:
     evaluation: Evaluation  # fields f32[]
 
 
-def init(problem: Problem, population: int, num_genes: int, model: Model | None = None) -> State:
+def init(
+    problem: Problem, population: int, num_genes: int, model: Model | None = None, archive: Archive | None = None
+) -> State:
     """A state whose places are still to be filled by the first `step`."""
+    if problem.collect is not None and archive is None:
+        archive = problem.collect.init(problem.space.shape)
     return State(
         genomes=jnp.full((population, num_genes, 3), genes.OFF, jnp.int32),
         evaluation=Evaluation(*[jnp.full(population, jnp.nan)] * 6),
@@ -80,7 +84,7 @@ def init(problem: Problem, population: int, num_genes: int, model: Model | None 
         champion_evaluation=Evaluation(*[jnp.full(1, jnp.nan)] * 6),
         score=jnp.zeros(problem.space.shape),
         model=model,
-        archive=None if problem.collect is None else problem.collect.init(problem.space.shape),
+        archive=archive,
     )
 
 
@@ -188,12 +192,13 @@ def run(
     population: int,
     generations: int,
     model: Model | None = None,
+    archive: Archive | None = None,
 ) -> tuple[State, Info]:
     """Evolves `founders` (int32[O, G, 3]) for `generations` generations of O children each.
 
     Generation 0 evaluates the founders, and the best `population` of them survive, so the classifier is asked
     (generations + 1) * O times. The loop is one scan with a single call of the classifier, which keeps the compiled
-    program small. With a screening, `model` is what it knows already.
+    program small. With a screening, `model` is what it knows already; `archive` is what the problem has collected so far.
 
     Returns:
       The last state, and the `Info` of generations 0 .. T stacked along a leading axis.
@@ -211,7 +216,7 @@ def run(
         survival = lambda fitness, size: jnp.where(is_first, plus(fitness, size), operators.survival(fitness, size))
         return step(state, children, problem, dataclasses.replace(operators, survival=survival), progress)
 
-    return jax.lax.scan(body, init(problem, population, num_genes, model), jnp.arange(generations + 1))
+    return jax.lax.scan(body, init(problem, population, num_genes, model, archive), jnp.arange(generations + 1))
 
 
 def _price(penalty: tuple[Array | float, Array | float], progress: Array) -> Array:

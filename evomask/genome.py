@@ -126,6 +126,16 @@ def is_active(genome: Genome) -> Array:
     return genome[..., 2] >= 0
 
 
+def resize(genome: Genome, genes: int) -> Genome:
+    """The same with `genes` genes, int32[genes, 3]: those that are on come first; then it is cut, or filled with genes off.
+
+    >>> resize(jnp.array([[0, 0, OFF], [1, 2, 3]]), 1).tolist(), resize(jnp.array([[1, 2, 3]]), 2).tolist()
+    ([[1, 2, 3]], [[1, 2, 3], [-1, -1, -1]])
+    """
+    on_first = genome[jnp.argsort(~is_active(genome))][:genes]
+    return jnp.concatenate([on_first, jnp.full((genes - on_first.shape[0], 3), OFF, jnp.int32)])
+
+
 def scale_radii(radii: Sequence[float | int], shape: tuple[int, int]) -> np.ndarray:
     """Radii in pixels (integers) or as fractions of the shorter side (floats below one) -> int32[R] pixels.
 

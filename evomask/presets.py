@@ -41,7 +41,7 @@ def evomask(budget: int | None = 2000) -> Config:
     on small complete masks from both sides; the fine stage thins and trims the mask that they found, by the strict rule.
     The middle stage also begins with larger masks than the gross one ended with: small ones hardly grow again.
     """
-    sizes = {"population": 12, "genes": 32, "offspring": 16, "inverses": 8}
+    sizes = {"population": 12, "genes": 32, "offspring": 16, "inverses": 8, "longest": 44}
     bracket = ops.Bracket(0.6)
     stages = {
         "gross": Stage("gross", radii=(0.03, 0.06, 0.12), generations=33, penalty=(0.2, 1.4), **sizes),
@@ -69,11 +69,16 @@ def build(
 def with_budget(config: Config, budget: int) -> Config:
     """The same configuration with its generations scaled, stage by stage in proportion, to spend at most `budget`.
 
+    No cycle gets more generations than the stage's `longest`: the first stage, which could only begin from nothing again,
+    ends there, and the others run in several equal cycles instead. The last stage gets all that is left.
+
     Raises:
       InputError: the budget does not pay for the founders and one generation of every stage.
 
     >>> with_budget(evomask(), 960).evaluations
     960
+    >>> [(stage.cycles, stage.generations) for stage in evomask(8000).stages]
+    [(1, 44), (3, 42), (4, 38)]
     """
     check_stages(config.stages)
     prices = [config.generation_cost(stage) for stage in config.stages]
@@ -85,8 +90,19 @@ def with_budget(config: Config, budget: int) -> Config:
     share, left, stages = budget / config.evaluations, budget, []
     for index, (stage, price) in enumerate(zip(config.stages, prices)):
         later = 2 * sum(prices[index + 1 :])
-        wanted = min(share * price * (stage.generations + 1), left - later) if later else left
-        rounds = max(int(wanted // price), 2)  # founders and generations
-        left -= rounds * price
-        stages.append(dataclasses.replace(stage, generations=rounds - 1))
+        wanted = min(share * price * stage.rounds, left - later) if later else left
+        is_capped = stage.longest is not None and index == 0 and later > 0
+        stage = _with_rounds(stage, max(int(wanted // price), 2), is_capped)
+        left -= stage.rounds * price
+        stages.append(stage)
     return dataclasses.replace(config, stages=tuple(stages))
+
+
+def _with_rounds(stage: Stage, rounds: int, is_capped: bool) -> Stage:
+    """The stage with at most so many `rounds`, in cycles that are no longer than `longest` or, `is_capped`, as many as it has."""
+    cycles = min(stage.cycles, rounds // 2)
+    if stage.longest is not None:
+        most = stage.longest + 1
+        rounds = min(rounds, cycles * most) if is_capped else rounds
+        cycles = max(cycles, -(-rounds // most))
+    return dataclasses.replace(stage, generations=rounds // cycles - 1, cycles=cycles)

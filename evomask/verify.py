@@ -164,7 +164,7 @@ def verdicts(
 def history(refined: Refined, config: Config) -> History:
     """The infos of all stages, one after the other: leading axes [B, T]."""
     joined = jax.tree.map(lambda *stages: np.concatenate(stages, axis=1), *refined.infos)
-    costs = [np.full(stage.generations + 1, config.generation_cost(stage), np.int32) for stage in config.stages]
+    costs = [np.full(stage.rounds, config.generation_cost(stage), np.int32) for stage in config.stages]
     spent = np.cumsum(np.concatenate(costs), dtype=np.int32)
     return History(
         fitness=joined.objective,

@@ -75,7 +75,7 @@ def explain_photographs(config: DictConfig) -> int:
 
     photos = load_all(paths, shape, getattr(classifier, "crop", 1.0))
     stages = [stage.name for stage in settings.stages]
-    ends = np.cumsum([(stage.generations + 1) * settings.generation_cost(stage) for stage in settings.stages])
+    ends = np.cumsum([stage.rounds * settings.generation_cost(stage) for stage in settings.stages])
     found = []
     for photo in photos:
         timed = explain_photo(classifier, photo, asked, settings)

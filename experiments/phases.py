@@ -46,7 +46,7 @@ def compile_phases(classifier: Classifier, image: np.ndarray, label: int, config
     given, best = [], jnp.full((1, 3), genome.OFF, jnp.int32)
     for stage in config.stages:
         inputs = _inputs(classifier, image, label, config, stage, best)
-        given.append((inputs, jax.random.split(jax.random.key(0), stage.generations + 1)))
+        given.append((inputs, jax.random.split(jax.random.key(0), stage.rounds)))
         best = inputs.children[0]  # a genome that is not empty, as the champion might be
     names = [name for name in PHASES if config.operators.screening or name not in ("screen", "learn")]
     programs = {name: [_repeat.lower(*arguments, stage, name).compile() for stage, arguments in enumerate(given)]

@@ -205,6 +205,7 @@ def _check_published(config: Config) -> None:
     published = presets.dissertation()
     parts = ("operators", "fitness", "fill", "scoring", "score_inside_only")
     changed = [part for part in parts if getattr(config, part) != getattr(published, part)]
-    changed += ["stages" for stage in config.stages if stage.penalty or stage.inverses or stage.num_offspring != stage.population]
+    odd = lambda stage: stage.penalty or stage.inverses or stage.num_offspring != stage.population or stage.cycles > 1
+    changed += ["stages" for stage in config.stages if odd(stage)]
     if changed:
         raise InputError(f"the sequential loop is the preset dissertation; its {', '.join(changed)} cannot be changed")

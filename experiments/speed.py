@@ -134,7 +134,7 @@ def napping(budget: int) -> Iterator[Contestant]:
     def alone() -> None:
         for stage in config.stages:
             batches = [np.repeat(image[None], size, axis=0) for size in config.passes(stage)]
-            for _ in range(stage.generations + 1):
+            for _ in range(stage.rounds):
                 for batch in batches:
                     nap(batch)
 
@@ -187,7 +187,7 @@ def check_same(forward: rivals.Forward, classifier: Classifier, image: np.ndarra
 def compile_forward(classifier: Classifier, image: np.ndarray, settings: Config) -> jax.stages.Compiled:
     """The forward passes of one explanation and nothing else: as many images, in batches as large, in one program."""
     most = settings.batch_size_for(classifier)
-    sizes = [(stage.generations + 1, *batches(num, most)) for stage in settings.stages for num in settings.passes(stage)]
+    sizes = [(stage.rounds, *batches(num, most)) for stage in settings.stages for num in settings.passes(stage)]
 
     def run(classifier: Classifier, image: jax.Array) -> list[jax.Array]:
         def look(total: jax.Array, dimmed: jax.Array, size: int):

@@ -1,5 +1,6 @@
 """One stage and several, on a problem that needs no classifier: cover a box with little else."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from evomask import evolve, fitness, genome, refine, scoring
 from evomask import operators as ops
 from evomask.evolve import Operators, Problem
+from evomask.front import Collect
 from evomask.refine import Stage
 from evomask.types import Evaluation, Target
 
@@ -232,3 +234,27 @@ def test_a_stage_that_fails_does_not_confine_the_next():
     assert (np.asarray(found.violation) > 0).all()
     np.testing.assert_array_equal(fine, np.asarray(genome.rasterize(found.genome, SHAPE)))
     assert gross.any()
+
+
+def test_cycles_are_what_as_many_stages_of_their_own_are():
+    gross, fine = STAGES
+    fine = dataclasses.replace(fine, generations=4, founders=ops.Bracket(0.6), penalty=(0.5, 2.0))
+    cyclic = refined(KEY, (gross, dataclasses.replace(fine, cycles=3)))
+    apart = refined(KEY, (gross, fine, fine, fine))
+    np.testing.assert_array_equal(cyclic.masks, np.asarray(apart.masks)[[0, -1]])
+    np.testing.assert_array_equal(cyclic.genome, apart.genome)
+    np.testing.assert_array_equal(cyclic.score, apart.score)
+    joined = jax.tree.map(lambda *infos: np.concatenate(infos), *apart.infos[1:])
+    jax.tree.map(np.testing.assert_array_equal, cyclic.infos[1], joined)
+    assert cyclic.infos[1].objective.shape == (15,)
+    assert (np.diff(joined.evaluation.area[joined.violation == 0]) <= 0).all()  # the champion is handed on
+
+
+def test_the_front_is_of_all_cycles():
+    fine = dataclasses.replace(STAGES[1], generations=4, founders=ops.Bracket(0.6))
+    collected = jax.jit(lambda key, stages: refine.run(
+        key, stages, TARGET, FITNESS, operators(ops.Plus()), evaluate, scoring.BestOfGeneration(), collect=Collect(6)))
+    cyclic = collected(KEY, (dataclasses.replace(fine, cycles=3),)).archives[0]
+    apart = [archive.evaluation.confidence for archive in collected(KEY, (fine, fine, fine)).archives]
+    np.testing.assert_array_equal(cyclic.evaluation.confidence, np.max(apart, axis=0))
+    assert np.isfinite(cyclic.evaluation.confidence).sum() > 1

@@ -364,6 +364,8 @@ BAD = {
     "genes": (dict(config=stage(genes=-2)), "stage 'gross': genes is -2: give .*1 or more"),
     "offspring": (dict(config=stage(offspring=0)), "stage 'gross': .*offspring is 0: give .*1 or more"),
     "generations": (dict(config=stage(generations=0)), "stage 'gross': generations is 0: give .*1 or more"),
+    "cycles": (dict(config=stage(cycles=0)), "stage 'gross': cycles is 0: give .*1 or more"),
+    "longest": (dict(config=stage(longest=0)), "stage 'gross': longest is 0: give .*1 or more, or None"),
     "penalty": (dict(config=stage(penalty=(0.0, 5.0))), "stage 'gross': penalty is .0.0, 5.0.: give two positive numbers"),
     "radius": (dict(config=stage(radii=(2, 8))), "radius 8 does not fit an image of 8 x 8 pixels: give pixels from 1 to 7"),
     "radii": (dict(config=stage(radii=())), "radii is empty: give at least one"),

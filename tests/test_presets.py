@@ -39,16 +39,39 @@ def test_dissertation_is_the_published_table():
 
 
 @every
-@pytest.mark.parametrize("budget", [500, 1001, 2000, 4567])
-def test_a_preset_spends_at_most_its_budget_and_wastes_less_than_a_generation(name, budget):
+@pytest.mark.parametrize("budget", [500, 1001, 2000, 4567, 8000])
+def test_a_preset_spends_at_most_its_budget_and_wastes_less_than_a_generation_of_each_cycle(name, budget):
     preset = presets.PRESETS[name](budget)
     assert preset.evaluations <= budget
-    assert budget - preset.evaluations < max(preset.generation_cost(stage) for stage in preset.stages)
+    last = preset.stages[-1]
+    assert budget - preset.evaluations < last.cycles * preset.generation_cost(last)
     whole = presets.PRESETS[name](None)
     for scaled, stage in zip(preset.stages, whole.stages, strict=True):  # nothing but the generations has changed
-        assert dataclasses.replace(scaled, generations=stage.generations) == stage
-        share = (scaled.generations + 1) * whole.evaluations / ((stage.generations + 1) * budget)
-        assert 0.5 < share < 1.5
+        assert dataclasses.replace(scaled, generations=stage.generations, cycles=1) == stage
+        assert stage.longest is None or scaled.generations <= stage.longest
+        share = scaled.rounds * whole.evaluations / (stage.rounds * budget)
+        assert stage.longest is not None and budget > 2500 or 0.5 < share < 1.5
+
+
+def test_longer_stages_than_the_longest_run_in_cycles_but_for_the_first():
+    """A generation of `config` costs 10, so its 5 + 10 generations cost 150."""
+    longest = lambda *limits: dataclasses.replace(
+        config(), stages=tuple(dataclasses.replace(s, longest=n) for s, n in zip(config().stages, limits, strict=True))
+    )
+    shapes = lambda scaled: [(stage.cycles, stage.generations) for stage in scaled.stages]
+    assert shapes(presets.with_budget(longest(4, 9), 150)) == [(1, 4), (1, 9)]
+    assert shapes(presets.with_budget(longest(4, 9), 300)) == [(1, 4), (3, 7)]  # 25 rounds, 8 for each cycle
+    assert shapes(presets.with_budget(longest(None, 9), 300)) == [(1, 9), (2, 9)]
+    assert shapes(presets.with_budget(longest(4, None), 300)) == [(1, 4), (1, 24)]
+    alone = dataclasses.replace(longest(4, 9), stages=longest(4, 9).stages[:1])
+    assert shapes(presets.with_budget(alone, 300)) == [(6, 4)]
+
+
+def test_cycles_of_the_configuration_are_kept_where_the_budget_pays_for_them():
+    cyclic = dataclasses.replace(config(), stages=tuple(dataclasses.replace(s, cycles=2) for s in config().stages))
+    assert cyclic.evaluations == 300
+    assert presets.with_budget(cyclic, 300) == cyclic
+    assert [(s.cycles, s.generations) for s in presets.with_budget(cyclic, 70).stages] == [(1, 1), (2, 1)]
 
 
 @every

@@ -208,7 +208,7 @@ def test_naps_are_those_of_the_search(monkeypatch):
     monkeypatch.setattr(speed.time, "sleep", naps.append)
     alone, search = speed.napping(192)
     settings = presets.evomask(192)
-    generations = sum(stage.generations + 1 for stage in settings.stages)
+    generations = sum(stage.rounds for stage in settings.stages)
     naps.clear()
     alone.run()
     assert naps == [1e-3] * 2 * generations and alone.images == search.images == settings.evaluations

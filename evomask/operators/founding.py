@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from evomask.genome import OFF, Space, is_active, sample
+from evomask.genome import OFF, Space, is_active, resize, sample
 from evomask.types import Array, Genome, Key, record
 
 
@@ -40,9 +40,7 @@ def inherit(key: Key, space: Space, num: int, genes: int, champion: Genome, spar
     Array([[ 1,  2,  3],
            [-1, -1, -1]], dtype=int32)
     """
-    on_first = champion[jnp.argsort(~is_active(champion))][:genes]
-    rest = jnp.full((genes - on_first.shape[0], 3), OFF, jnp.int32)
-    return _thinned(key, jnp.concatenate([on_first, rest]), num, sparsest)
+    return _thinned(key, resize(champion, genes), num, sparsest)
 
 
 def bracket(
