@@ -41,7 +41,7 @@ def evomask(budget: int | None = 2000) -> Config:
     on small complete masks from both sides; the fine stage thins and trims the mask that they found, by the strict rule.
     The middle stage also begins with larger masks than the gross one ended with: small ones hardly grow again.
     """
-    sizes = {"population": 12, "genes": 32, "offspring": 16, "inverses": 8, "longest": 44}
+    sizes = {"population": 12, "genes": 32, "offspring": 16, "inverses": 8, "longest": 60}
     bracket = ops.Bracket(0.6)
     stages = {
         "gross": Stage("gross", radii=(0.03, 0.06, 0.12), generations=33, penalty=(0.2, 1.4), **sizes),
