@@ -7,6 +7,7 @@ so that a patch near the top-left border begins at the wrong pixel; clipping men
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -16,6 +17,8 @@ import numpy as np
 from evomask.types import Array, Genome, InputError, Key, Mask, record
 
 OFF = -1  # the radius of a gene that is switched off
+WORD = 32  # bits
+BYTE = 255  # the largest
 
 
 @record
@@ -91,24 +94,37 @@ def rasterize(genome: Genome, shape: tuple[int, int], step: int = 1) -> Mask:
            [0, 0, 0, 0],
            [0, 0, 0, 1]], dtype=int32)
     """
-    return coverage(genome, shape, step) > 0
+    rows, cols = _covered(genome, shape, step)
+    # The genes of a row are the bits of its words, so are those of a column: a pixel is covered where the two share one.
+    words = lambda covers, first: _pack(covers[..., first : first + WORD, :])
+    shared = (words(rows, first)[..., :, None] & words(cols, first)[..., None, :] for first in range(0, rows.shape[-2], WORD))
+    return functools.reduce(jnp.logical_or, (bits != 0 for bits in shared))
 
 
-def coverage(genome: Genome, shape: tuple[int, int], step: int = 1) -> Array:
+def coverage(genome: Genome, shape: tuple[int, int]) -> Array:
     """How many patches cover each pixel: int32[..., G, 3] -> f32[..., H, W].
-
-    One matrix product of row and column indicators, so that a whole population costs next to nothing.
 
     >>> coverage(jnp.array([[0, 0, 1], [1, 1, 0]]), (2, 3))
     Array([[1., 1., 0.],
            [1., 2., 0.]], dtype=float32)
     """
+    rows, cols = (covers.astype(jnp.float32) for covers in _covered(genome, shape, 1))
+    return jnp.einsum("...gh,...gw->...hw", rows, cols, preferred_element_type=jnp.float32)
+
+
+def _covered(genome: Genome, shape: tuple[int, int], step: int) -> tuple[Array, Array]:
+    """Which rows and which columns, of every so many, each patch covers: bool[..., G, h] and bool[..., G, w]."""
     row, col, radius = (genome[..., None, i] for i in range(3))
     lead = range(genome.ndim - 1)
-    places = [jnp.expand_dims(jnp.arange(step // 2, length, step), lead) for length in shape]
-    rows = (jnp.abs(places[0] - row) <= radius).astype(jnp.float32)
-    cols = (jnp.abs(places[1] - col) <= radius).astype(jnp.float32)
-    return jnp.einsum("...gh,...gw->...hw", rows, cols, preferred_element_type=jnp.float32)
+    rows, cols = (jnp.expand_dims(jnp.arange(step // 2, length, step), lead) for length in shape)
+    return jnp.abs(rows - row) <= radius, jnp.abs(cols - col) <= radius
+
+
+def _pack(flags: Array) -> Array:
+    """At most 32 flags as bits of one word: bool[..., N, L] -> uint32[..., L]."""
+    places = jnp.arange(flags.shape[-2], dtype=jnp.uint32)[:, None]
+    shifted = flags.astype(jnp.uint32) << jnp.expand_dims(places, range(flags.ndim - 2))
+    return shifted.sum(-2, dtype=jnp.uint32)
 
 
 def area(mask: Mask) -> Array:
@@ -117,8 +133,10 @@ def area(mask: Mask) -> Array:
     >>> float(area(jnp.array([[True, False], [False, False]])))
     0.25
     """
-    pixels = mask.shape[-2] * mask.shape[-1]
-    return jnp.sum(mask, axis=(-2, -1), dtype=jnp.int32).astype(jnp.float32) / pixels
+    height, width = mask.shape[-2:]
+    # Bytes, and rows first: on CPU ten times as fast as a sum of 32-bit numbers.
+    columns = [mask[..., row : row + BYTE, :].sum(-2, dtype=jnp.uint8) for row in range(0, height, BYTE)]
+    return sum(part.sum(-1, dtype=jnp.int32) for part in columns).astype(jnp.float32) / (height * width)
 
 
 def is_active(genome: Genome) -> Array:

@@ -39,7 +39,8 @@ def evomask(budget: int | None = 2000) -> Config:
 
     The first two stages trade area against what a mask still lacks, at a price that rises fiftyfold, so that they close in
     on small complete masks from both sides; the fine stage thins and trims the mask that they found, by the strict rule.
-    The middle stage also begins with larger masks than the gross one ended with: small ones hardly grow again.
+    The middle stage also begins with larger masks than the gross one ended with: small ones hardly grow again. A stage finds
+    little after some sixty generations, but more with new founders, so a larger budget is spent in cycles.
     """
     sizes = {"population": 12, "genes": 32, "offspring": 16, "inverses": 8, "longest": 60}
     bracket = ops.Bracket(0.6)
@@ -78,7 +79,7 @@ def with_budget(config: Config, budget: int) -> Config:
     >>> with_budget(evomask(), 960).evaluations
     960
     >>> [(stage.cycles, stage.generations) for stage in evomask(8000).stages]
-    [(1, 44), (3, 42), (4, 38)]
+    [(1, 60), (3, 42), (3, 46)]
     """
     check_stages(config.stages)
     prices = [config.generation_cost(stage) for stage in config.stages]

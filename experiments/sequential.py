@@ -2,9 +2,8 @@
 
 This is the reference that the compiled search is timed against (`python -m experiments.speed`), and an oracle of the tests:
 with the same key it makes the same draws, so it must find the same masks as the preset `dissertation`. It shares with the
-library only those draws and the network. The defects of the published code that the library mends are mended here too, and
-one more kindness makes the comparison harder: the network is compiled and called once for each image, where the published
-code calls it nine times.
+library only those draws and the network. The defects of the published code that the library mends are mended here too.
+The network is compiled, and called once for each image; with `as_published`, nine times for each mask (see `judge_as_published`).
 """
 
 from __future__ import annotations
@@ -50,8 +49,14 @@ class Found(NamedTuple):
     evaluations: int  # images sent through the network
 
 
-def explain(classifier: Classifier, image: np.ndarray, label: int, *, key: Key, config: Config) -> Found:
+def explain(
+    classifier: Classifier, image: np.ndarray, label: int, *, key: Key, config: Config, as_published: bool = False
+) -> Found:
     """Evolves one mask for f32[H, W, C] in [0, 1], stage after stage, as the dissertation does.
+
+    Args:
+      as_published: whether to call the network as often as the published code does. That changes what it costs, not what
+        it finds, and not the evaluations counted: two for each mask, itself and its inverse.
 
     Raises:
       InputError: the configuration differs from `presets.dissertation` in more than the numbers of its stages.
@@ -65,6 +70,8 @@ def explain(classifier: Classifier, image: np.ndarray, label: int, *, key: Key, 
         nonlocal evaluations
         mask = region & (cover(genes, region.shape) > 0)
         evaluations += 2
+        if as_published:
+            return Individual(genes, judge_as_published(classifier, image, mask, label, len(whole)))
         return Individual(genes, judge(classifier, image, mask, label, whole))
 
     for number, stage in enumerate(config.stages):
@@ -94,10 +101,11 @@ def explain(classifier: Classifier, image: np.ndarray, label: int, *, key: Key, 
 
 
 def precompile(classifier: Classifier, image: np.ndarray, config: Config) -> None:
-    """Compiles the two forms of the network and the draws, so that a timing of `explain` holds none of it."""
+    """Compiles all forms of the network and the draws, so that a timing of `explain` holds none of it."""
     for stage in config.stages:
         jax.block_until_ready(draw(jax.random.key(0), 1, stage, config.operators.selection.size))
-    jax.block_until_ready((_features(classifier, image[None]), _logits(classifier, image[None])))
+    maps, _ = jax.block_until_ready((_features(classifier, image[None])[0], _logits(classifier, image[None])))
+    jax.block_until_ready([_to_depth(classifier, image[None], depth) for depth in range(len(maps))])
 
 
 def standing(individual: Individual) -> tuple[float, float]:
@@ -107,10 +115,34 @@ def standing(individual: Individual) -> tuple[float, float]:
 
 def judge(classifier: Classifier, image: np.ndarray, mask: np.ndarray, label: int, whole: list[np.ndarray]) -> Seen:
     """Sends the masked image through the network, then the inverse-masked one."""
-    maps, logits = _features(classifier, (image * mask[..., None])[None])
-    log_prob, margin = log_prob_and_margin(np.asarray(logits[0]), label)
-    _, inverse_margin = log_prob_and_margin(np.asarray(_logits(classifier, (image * ~mask[..., None])[None])[0]), label)
+    kept, left = (image * mask[..., None])[None], (image * ~mask[..., None])[None]
+    maps, logits = _features(classifier, kept)
+    inverse_logits = _logits(classifier, left)
     distances = [np.mean(np.square(np.asarray(seen[0]) - known)) for seen, known in zip(maps, whole)]
+    return verdict(logits, inverse_logits, distances, mask, label)
+
+
+def judge_as_published(classifier: Classifier, image: np.ndarray, mask: np.ndarray, label: int, depths: int) -> Seen:
+    """The same with the nine calls of the published code: six up to one of the three depths, and three of the whole network.
+
+    It takes the features of the image anew for each mask, each depth by itself, and asks for the class of the masked image and for
+    its probability one after the other.
+    """
+    kept, left = (image * mask[..., None])[None], (image * ~mask[..., None])[None]
+    distances = []
+    for depth in range(depths):
+        known, seen = (np.asarray(_to_depth(classifier, batch, depth)) for batch in (image[None], kept))
+        distances.append(np.mean(np.square(seen - known)))
+    logits, _, inverse_logits = (np.asarray(_logits(classifier, batch)) for batch in (kept, kept, left))
+    return verdict(logits, inverse_logits, distances, mask, label)
+
+
+def verdict(
+    logits: np.ndarray, inverse_logits: np.ndarray, distances: list[np.float32], mask: np.ndarray, label: int
+) -> Seen:
+    """What logits [1, K] of the masked and of the inverse-masked image, and the distances at three depths, amount to."""
+    log_prob, margin = log_prob_and_margin(np.asarray(logits[0]), label)
+    _, inverse_margin = log_prob_and_margin(np.asarray(inverse_logits[0]), label)
     violation = max(SLACK - margin, 0.0) + max(SLACK + inverse_margin, 0.0)
     return Seen(-sum(distances) / len(distances), violation, np.exp(log_prob), mask.mean())
 
@@ -194,6 +226,11 @@ def draw(key: Key, generation: int, stage: Stage, entrants: int) -> Draws:
 def _features(classifier: Classifier, images: np.ndarray):
     maps, logits = features_and_logits(classifier, images)
     return maps[:FEATURE_DEPTHS], logits
+
+
+@functools.partial(jax.jit, static_argnames="depth")
+def _to_depth(classifier: Classifier, images: np.ndarray, depth: int):
+    return classifier.features(images)[depth]  # the compiler leaves out the layers after it
 
 
 @jax.jit

@@ -4,11 +4,13 @@
     explain        the configured preset, as users call it
     dissertation   the published algorithm, compiled, at the same budget
     sequential     the same as a plain loop, one image at a time (experiments/sequential.py); same masks, same evaluations
+    published      that loop with the nine calls of the network that the published code makes for each mask
     rise           RISE with the settings of its paper
     blackbox       `explain` with a Python function that sleeps 1 ms for each batch of 32 x 32 pixels, beside its calls alone
     phases         each phase of the generations of `explain` alone, see experiments/phases.py
     frameworks     the forward passes in PyTorch and ONNX Runtime with the same weights, where these are installed
 
+As good a mask as a loop's last one is no larger and no less confident; `explain` is asked for that confidence then.
 A machine whose speed drifts treats all of them alike, since every round runs each once, and a ratio is taken round by round.
 `stream=[100,1000]` reports the peak memory of processes that explain so many images instead.
 """
@@ -16,6 +18,7 @@ A machine whose speed drifts treats all of them alike, since every round runs ea
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import functools
 import multiprocessing
 import resource
@@ -37,11 +40,14 @@ from evomask.baselines import RISE
 from evomask.classifiers.wrappers import check_classifier
 from evomask.config import Config
 from evomask.evaluate import batches
+from evomask.fitness import KeepsConfidence
 from evomask.types import Classifier, Explanation, InputError
 from experiments import _cli, phases, rivals, sequential
 from experiments.explain import build_config
 
-RUNS = ("forward", "explain", "dissertation", "sequential", "rise", "blackbox", "phases", "frameworks")
+LOOPS = ("sequential", "published")
+AS_CONFIDENT = "explain, as confident as the loop"
+RUNS = ("forward", "explain", "dissertation", *LOOPS, "rise", "blackbox", "phases", "frameworks")
 PHASE = "phase: "  # before the name of one
 KEY = 0  # the seed of everything that draws
 
@@ -91,7 +97,7 @@ def contestants(classifier: Classifier, image: np.ndarray, settings: Config, con
     for name in config.runs:
         start = time.perf_counter()
         since = lambda: time.perf_counter() - start
-        if name in ("dissertation", "sequential") and not hasattr(classifier, "features"):
+        if name in ("dissertation", *LOOPS) and not hasattr(classifier, "features"):
             _cli.report(f"{name}: left out, the published fitness needs a classifier with features")
         elif name == "forward":
             compiled = compile_forward(classifier, image[None], settings)
@@ -104,9 +110,10 @@ def contestants(classifier: Classifier, image: np.ndarray, settings: Config, con
             program = stream.program_bytes(classifier, image, explained[name], 1)
             run = functools.partial(evomask.explain, classifier, image[None], key=key, labels=[label], **options)
             yield Contestant(name, run, explained[name].evaluations, seconds, program)
-        elif name == "sequential":
+        elif name in LOOPS:
             sequential.precompile(classifier, image, published)
-            run = functools.partial(sequential.explain, classifier, image, label, key=key, config=published)
+            options = {"key": key, "config": published, "as_published": name == "published"}
+            run = functools.partial(sequential.explain, classifier, image, label, **options)
             yield Contestant(name, run, published.evaluations, since())
         elif name == "rise":
             method = functools.partial(RISE().explain, budget=config.rise)
@@ -121,6 +128,20 @@ def contestants(classifier: Classifier, image: np.ndarray, settings: Config, con
             yield from (Contestant(PHASE + phase, run, settings.evaluations, each) for phase, run in compiled.items())
         elif name == "frameworks":
             yield from frameworks(classifier, image, settings.evaluations, config.batches)
+    if "explain" in config.runs and set(LOOPS) & set(config.runs) and hasattr(classifier, "features"):
+        yield as_confident(classifier, image, label, settings, published)
+
+
+def as_confident(classifier: Classifier, image: np.ndarray, label: int, settings: Config, published: Config) -> Contestant:
+    """`explain`, asked for masks that keep as much confidence as the one that the published algorithm finds."""
+    start, common = time.perf_counter(), {"key": jax.random.key(KEY), "labels": [label]}
+    goal = evomask.explain(classifier, image[None], config=published, **common)
+    ratio = float(goal.masked_confidence[0] / goal.confidence[0])
+    constraints = settings.fitness.constraints
+    constraints = tuple(KeepsConfidence(ratio) if isinstance(part, KeepsConfidence) else part for part in constraints)
+    settings = dataclasses.replace(settings, fitness=dataclasses.replace(settings.fitness, constraints=constraints))
+    run = functools.partial(evomask.explain, classifier, image[None], config=settings, **common)
+    return Contestant(AS_CONFIDENT, run, settings.evaluations, time.perf_counter() - start)
 
 
 def napping(budget: int) -> Iterator[Contestant]:
@@ -213,7 +234,7 @@ def take_turns(taking_part: Sequence[Contestant], rounds: int) -> tuple[dict[str
     results = {}
     for turn in range(rounds + 1):
         for contestant in taking_part:
-            if turn == 0 and contestant.name == "sequential":
+            if turn == 0 and contestant.name in LOOPS:
                 continue  # by far the longest, and its memory has been touched when it was compiled
             taken, results[contestant.name] = seconds(contestant.run)
             if turn > 0:
@@ -261,20 +282,21 @@ def ratios(taking_part: Sequence[Contestant], times: dict[str, np.ndarray], resu
         for name in alone:
             add(f"share of {name.removeprefix(PHASE)} in explain", each[name] / each["explain"])
         add("share of all else in explain", 1 - sum(each[name] for name in alone) / each["explain"])
-    if {"sequential", "dissertation"} <= each.keys():
-        add("sequential / dissertation, same evaluations", each["sequential"] / each["dissertation"])
-    if {"sequential", "explain"} <= each.keys():
-        add("sequential / explain, per image", each["sequential"] / each["explain"])
-        share = share_to_match(results["explain"], results["sequential"])
-        if share is None:
-            out.add_row("sequential / explain, to an equal mask", "never", "", "")
-        else:
-            add("sequential / explain, to an equal mask", times["sequential"] / (share * times["explain"]))
+    for loop in (loop for loop in LOOPS if loop in each):
+        if "dissertation" in each:
+            add(f"{loop} / dissertation, same evaluations", each[loop] / each["dissertation"])
+        if AS_CONFIDENT in each:
+            name = f"{loop} / explain, to as good a mask"
+            share = share_to_match(results[AS_CONFIDENT], results[loop])
+            if share is None:
+                out.add_row(name, "never", "", "")
+            else:
+                add(name, times[loop] / (share * times[AS_CONFIDENT]))
     if {"rise", "explain"} <= each.keys():
         add("rise / explain, one explanation", times["rise"] / times["explain"])
     if "black box" in each:
         add("black box / naps alone", each["black box"] / each["naps alone"])
-    for name in each.keys() - {*RUNS, "black box", "naps alone", *alone}:
+    for name in each.keys() - {*RUNS, AS_CONFIDENT, "black box", "naps alone", *alone}:
         if "forward" in each:
             add(f"{name} / forward, per image", each[name] / each["forward"])
     return out

@@ -1,5 +1,6 @@
 """The compiled search against the plain loop: the preset `dissertation` is the published algorithm, mask for mask."""
 
+import collections
 import dataclasses
 
 import jax
@@ -48,6 +49,26 @@ def test_same_key_same_masks(settings):
         assert compiled.evaluations[0] == plain.evaluations == settings.evaluations
         feasible += compiled.history.feasible[0].sum()
     assert 10 <= feasible < 4 * len(plain.history)  # both kinds of comparison were needed
+
+
+def test_the_calls_of_the_published_code_find_the_same():
+    plain = sequential.explain(ORACLE, IMAGE, 1, key=jax.random.key(0), config=config())
+    again = sequential.explain(ORACLE, IMAGE, 1, key=jax.random.key(0), config=config(), as_published=True)
+    np.testing.assert_array_equal(again.masks, plain.masks)
+    np.testing.assert_allclose(again.score, plain.score, atol=1e-5)
+    assert again.evaluations == plain.evaluations
+    for seen, known in zip(again.history, plain.history, strict=True):
+        np.testing.assert_allclose(seen, known, rtol=1e-5)
+
+
+def test_a_mask_costs_nine_calls_as_published(monkeypatch):
+    calls = collections.Counter()
+    for name in ("_features", "_to_depth", "_logits"):
+        original = getattr(sequential, name)
+        monkeypatch.setattr(sequential, name, lambda *a, name=name, original=original: calls.update([name]) or original(*a))
+    found = sequential.explain(ORACLE, IMAGE, 1, key=jax.random.key(0), config=config(), as_published=True)
+    masks = found.evaluations // 2
+    assert calls == {"_features": 1, "_to_depth": 6 * masks, "_logits": 3 * masks}
 
 
 def test_the_loop_stays_in_the_region_and_gets_better():

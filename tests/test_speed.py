@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import evomask
-from evomask import classifiers, presets
+from evomask import classifiers, fitness, presets
 from evomask.classifiers import cnn
 from evomask.types import InputError
 from experiments import phases, rivals, sequential, speed
@@ -49,17 +49,19 @@ def test_everybody_takes_part(tmp_path, capsys):
     """One round with a network of 12 x 12 pixels, by the command line."""
     command = ["model=trained", f"model.path={write_tiny(tmp_path)}", "preset=dissertation", "budget=320"]
     command += ["pairs=1", "rise=20"]
-    assert speed.main([*command, "runs=[forward,explain,dissertation,sequential,rise]"]) == 0
+    assert speed.main([*command, "runs=[forward,explain,dissertation,sequential,published,rise]"]) == 0
     out = capsys.readouterr().out
     rows = {line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:-1]] for line in out.splitlines()
             if line.startswith("│")}
-    assert {name: rows[name][1] for name in speed.RUNS[:5]} == {
-        "forward": "320", "explain": "320", "dissertation": "320", "sequential": "320", "rise": "20",
+    assert {name: rows[name][1] for name in speed.RUNS[:6]} == {
+        "forward": "320", "explain": "320", "dissertation": "320", "sequential": "320", "published": "320", "rise": "20",
     }
-    assert all(float(rows[name][2]) > 0 for name in speed.RUNS[:5])
-    quotient = float(rows["sequential"][4]) / float(rows["dissertation"][4])
-    assert float(rows["sequential / dissertation, same evaluations"][0]) == pytest.approx(quotient, rel=0.2)
-    assert "sequential / explain, to an equal mask" in rows and "rise / explain, one explanation" in rows
+    assert all(float(rows[name][2]) > 0 for name in speed.RUNS[:6])
+    for loop in ("sequential", "published"):
+        quotient = float(rows[loop][4]) / float(rows["dissertation"][4])
+        assert float(rows[f"{loop} / dissertation, same evaluations"][0]) == pytest.approx(quotient, rel=0.2)
+        assert f"{loop} / explain, to as good a mask" in rows
+    assert speed.AS_CONFIDENT in rows and "rise / explain, one explanation" in rows
     assert "peak memory of this process" in out
 
 
@@ -107,6 +109,17 @@ def test_a_phase_is_what_the_search_does(preset):
         assert ((seen.confidence > 0) & (seen.confidence < 1)).all() and found["score"][index].shape == (12, 12)
         if screened:
             assert found["screen"][index].shape == (num, stage.genes, 3) and found["learn"][index].known[0].sum() > num
+
+
+def test_explain_is_asked_for_the_confidence_of_the_published_mask():
+    classifier, image = tiny(), np.random.default_rng(0).uniform(size=(12, 12, 3)).astype(np.float32)
+    preset, published = presets.evomask(144), presets.dissertation(320)
+    label = int(np.argmax(classifier(image[None])[0]))
+    who = speed.as_confident(classifier, image, label, preset, published)
+    found = evomask.explain(classifier, image[None], key=jax.random.key(speed.KEY), labels=[label], config=published)
+    ratio = found.masked_confidence[0] / found.confidence[0]
+    assert who.images == preset.evaluations
+    assert who.run.keywords["config"].fitness == fitness.smallest_complete(pytest.approx(ratio))
 
 
 def test_share_to_match():
@@ -234,7 +247,7 @@ def test_the_memory_of_a_stream(tmp_path, capfd):
         ("pairs=0", "pairs is 0: give a whole number of 1 or more"),
         ("rise=0", "rise is 0: give a whole number of 1 or more"),
         ("naps=0.5", "naps is 0.5: give a whole number of 1 or more"),
-        ("runs=[walk]", "runs has walk: choose from forward, explain, dissertation, sequential, rise, blackbox, phases, frameworks"),
+        ("runs=[walk]", "runs has walk: choose from forward, explain, dissertation, sequential, published, rise, blackbox, phases, frameworks"),
         ("stream=[0]", "stream has 0: give whole numbers of images"),
     ],
 )

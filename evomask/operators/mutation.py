@@ -39,8 +39,9 @@ def move(key: Key, genome: Genome, space: Space, scale: Array | float, reach: Ar
     """
     key_chosen, key_steps = jax.random.split(key)
     draws = jax.random.uniform(key_steps, (genome.shape[0], 5))
-    axes = jnp.array([[1, 0], [0, 1], [1, 1]])[pick(draws[:, 0], 3)]
-    steps = axes * _sign(draws[:, 1:3]) * _exponential(draws[:, 3:], scale * _side(genome)[:, None])
+    along = pick(draws[:, 0], 3)[:, None] != jnp.array([[1, 0]])  # rows, columns or both
+    steps = _sign(draws[:, 1:3]) * _exponential(draws[:, 3:], scale * _side(genome)[:, None])
+    steps = jnp.where(along, steps, 0)
     moved = _on_image(genome[:, 0] + steps[:, 0], genome[:, 1] + steps[:, 1], genome[:, 2], space)
     return _where(subset(key_chosen, is_active(genome), reach), moved, genome)
 
