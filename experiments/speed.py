@@ -10,7 +10,7 @@
     phases         each phase of the generations of `explain` alone, see experiments/phases.py
     frameworks     the forward passes in PyTorch and ONNX Runtime with the same weights, where these are installed
 
-As good a mask as a loop's last one is no larger and no less confident; `explain` is asked for that confidence then.
+As good a mask as a loop's last one is no larger and no less confident; "explain, confident" is asked for that confidence.
 A machine whose speed drifts treats all of them alike, since every round runs each once, and a ratio is taken round by round.
 `stream=[100,1000]` reports the peak memory of processes that explain so many images instead.
 """
@@ -46,7 +46,7 @@ from experiments import _cli, phases, rivals, sequential
 from experiments.explain import build_config
 
 LOOPS = ("sequential", "published")
-AS_CONFIDENT = "explain, as confident as the loop"
+AS_CONFIDENT = "explain, confident"
 RUNS = ("forward", "explain", "dissertation", *LOOPS, "rise", "blackbox", "phases", "frameworks")
 PHASE = "phase: "  # before the name of one
 KEY = 0  # the seed of everything that draws
