@@ -145,7 +145,7 @@ def is_active(genome: Genome) -> Array:
 
 
 def resize(genome: Genome, genes: int) -> Genome:
-    """The same with `genes` genes, int32[genes, 3]: those that are on come first; then it is cut, or filled with genes off.
+    """int32[G, 3] -> int32[genes, 3]: the genes that are on come first; then it is cut, or filled up with genes off.
 
     >>> resize(jnp.array([[0, 0, OFF], [1, 2, 3]]), 1).tolist(), resize(jnp.array([[1, 2, 3]]), 2).tolist()
     ([[1, 2, 3]], [[1, 2, 3], [-1, -1, -1]])

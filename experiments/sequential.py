@@ -116,9 +116,9 @@ def standing(individual: Individual) -> tuple[float, float]:
 def judge(classifier: Classifier, image: np.ndarray, mask: np.ndarray, label: int, whole: list[np.ndarray]) -> Seen:
     """Sends the masked image through the network, then the inverse-masked one."""
     kept, left = (image * mask[..., None])[None], (image * ~mask[..., None])[None]
-    maps, logits = _features(classifier, kept)
-    inverse_logits = _logits(classifier, left)
-    distances = [np.mean(np.square(np.asarray(seen[0]) - known)) for seen, known in zip(maps, whole)]
+    maps, logits = jax.device_get(_features(classifier, kept))  # fetched before the next call, or the two would overlap
+    inverse_logits = np.asarray(_logits(classifier, left))
+    distances = [np.mean(np.square(seen[0] - known)) for seen, known in zip(maps, whole)]
     return verdict(logits, inverse_logits, distances, mask, label)
 
 
@@ -141,8 +141,8 @@ def verdict(
     logits: np.ndarray, inverse_logits: np.ndarray, distances: list[np.float32], mask: np.ndarray, label: int
 ) -> Seen:
     """What logits [1, K] of the masked and of the inverse-masked image, and the distances at three depths, amount to."""
-    log_prob, margin = log_prob_and_margin(np.asarray(logits[0]), label)
-    _, inverse_margin = log_prob_and_margin(np.asarray(inverse_logits[0]), label)
+    log_prob, margin = log_prob_and_margin(logits[0], label)
+    _, inverse_margin = log_prob_and_margin(inverse_logits[0], label)
     violation = max(SLACK - margin, 0.0) + max(SLACK + inverse_margin, 0.0)
     return Seen(-sum(distances) / len(distances), violation, np.exp(log_prob), mask.mean())
 

@@ -285,6 +285,8 @@ def ratios(taking_part: Sequence[Contestant], times: dict[str, np.ndarray], resu
     for loop in (loop for loop in LOOPS if loop in each):
         if "dissertation" in each:
             add(f"{loop} / dissertation, same evaluations", each[loop] / each["dissertation"])
+        if "explain" in each:
+            add(f"{loop} / explain, per image", each[loop] / each["explain"])
         if AS_CONFIDENT in each:
             name = f"{loop} / explain, to as good a mask"
             share = share_to_match(results[AS_CONFIDENT], results[loop])

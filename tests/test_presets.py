@@ -50,7 +50,7 @@ def test_a_preset_spends_at_most_its_budget_and_wastes_less_than_a_generation_of
         assert dataclasses.replace(scaled, generations=stage.generations, cycles=1) == stage
         assert stage.longest is None or scaled.generations <= stage.longest
         share = scaled.rounds * whole.evaluations / (stage.rounds * budget)
-        assert stage.longest is not None and budget > 2500 or 0.5 < share < 1.5
+        assert stage.longest is not None and budget > 5000 or 0.5 < share < 1.5
 
 
 def test_longer_stages_than_the_longest_run_in_cycles_but_for_the_first():
