@@ -69,9 +69,9 @@ def samples(shape: Shape, crop: float) -> Source:
     return from_files(files, shape, crop)._replace(labels=labels, classes=data.CIFAR10_LABELS)
 
 
-def packaged(shape: Shape, crop: float, name: str) -> Source:
-    """The samples of another package, see `evomask.data.samples`."""
-    return from_dataset(data.samples(name), shape)
+def foolbox(shape: Shape, crop: float) -> Source:
+    """The labelled samples of the package foolbox: its ImageNet photographs or, for small networks, CIFAR-10 pictures."""
+    return from_dataset(data.samples("foolbox_imagenet" if min(shape[:2]) > images.SMALL else "foolbox_cifar10"), shape)
 
 
 def test_set(shape: Shape, crop: float, path: str) -> Source:
