@@ -6,7 +6,8 @@
     sequential     the same as a plain loop, one image at a time (experiments/sequential.py); same masks, same evaluations
     published      that loop with the nine calls of the network that the published code makes for each mask
     rise           RISE with the settings of its paper
-    blackbox       `explain` with a Python function that sleeps 1 ms for each batch of 32 x 32 pixels, beside its calls alone
+    blackbox       `explain` with a Python function that sleeps 1 ms for each batch of 32 x 32 pixels, beside its calls alone and
+                   the search alone, with the same function in JAX and without the sleep
     phases         each phase of the generations of `explain` alone, see experiments/phases.py
     frameworks     the forward passes in PyTorch and ONNX Runtime with the same weights, where these are installed
 
@@ -47,6 +48,7 @@ from experiments.explain import build_config
 
 LOOPS = ("sequential", "published")
 AS_CONFIDENT = "explain, confident"
+NAPS, SEARCH, BLACK_BOX = "naps alone", "search alone", "black box"
 RUNS = ("forward", "explain", "dissertation", *LOOPS, "rise", "blackbox", "phases", "frameworks")
 PHASE = "phase: "  # before the name of one
 KEY = 0  # the seed of everything that draws
@@ -145,12 +147,15 @@ def as_confident(classifier: Classifier, image: np.ndarray, label: int, settings
 
 
 def napping(budget: int) -> Iterator[Contestant]:
-    """A black box that only sleeps, called as often and with batches as large as a search does it, and the search."""
+    """A black box that sleeps, called as often and with batches as large as a search does it; a search with what it
+    computes; and the search with the black box.
+    """
     config, image = presets.evomask(budget), np.full((32, 32, 3), 0.5, np.float32)
+    warmth = lambda batch: 9 * batch.mean((1, 2))[:, :2]
 
     def nap(batch: np.ndarray) -> np.ndarray:
         time.sleep(1e-3)
-        return 9 * batch.mean((1, 2))[:, :2]
+        return warmth(batch)
 
     def alone() -> None:
         for stage in config.stages:
@@ -159,11 +164,11 @@ def napping(budget: int) -> Iterator[Contestant]:
                 for batch in batches:
                     nap(batch)
 
-    box = evomask.BlackBox(nap, 2)
-    yield Contestant("naps alone", alone, config.evaluations, 0.0)
-    seconds = evomask.precompile(box, image[None], config=config)
-    run = functools.partial(evomask.explain, box, image[None], key=jax.random.key(KEY), config=config)
-    yield Contestant("black box", run, config.evaluations, seconds)
+    yield Contestant(NAPS, alone, config.evaluations, 0.0)
+    for name, classifier in {SEARCH: evomask.as_classifier(warmth), BLACK_BOX: evomask.BlackBox(nap, 2)}.items():
+        seconds = evomask.precompile(classifier, image[None], config=config)
+        run = functools.partial(evomask.explain, classifier, image[None], key=jax.random.key(KEY), config=config)
+        yield Contestant(name, run, config.evaluations, seconds)
 
 
 def frameworks(classifier: Classifier, image: np.ndarray, num: int, sizes: Sequence[int]) -> Iterator[Contestant]:
@@ -296,9 +301,10 @@ def ratios(taking_part: Sequence[Contestant], times: dict[str, np.ndarray], resu
                 add(name, times[loop] / (share * times[AS_CONFIDENT]))
     if {"rise", "explain"} <= each.keys():
         add("rise / explain, one explanation", times["rise"] / times["explain"])
-    if "black box" in each:
-        add("black box / naps alone", each["black box"] / each["naps alone"])
-    for name in each.keys() - {*RUNS, AS_CONFIDENT, "black box", "naps alone", *alone}:
+    if BLACK_BOX in each:
+        add(f"{BLACK_BOX} / {NAPS}", each[BLACK_BOX] / each[NAPS])
+        add(f"{BLACK_BOX} / {NAPS} and {SEARCH}", each[BLACK_BOX] / (each[NAPS] + each[SEARCH]))
+    for name in each.keys() - {*RUNS, AS_CONFIDENT, NAPS, SEARCH, BLACK_BOX, *alone}:
         if "forward" in each:
             add(f"{name} / forward, per image", each[name] / each["forward"])
     return out

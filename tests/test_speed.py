@@ -219,18 +219,20 @@ def test_frameworks_run_at_their_best_batch(monkeypatch):
 def test_naps_are_those_of_the_search(monkeypatch):
     naps = []
     monkeypatch.setattr(speed.time, "sleep", naps.append)
-    alone, search = speed.napping(192)
+    alone, search, box = speed.napping(192)
     settings = presets.evomask(192)
     generations = sum(stage.rounds for stage in settings.stages)
     naps.clear()
     alone.run()
-    assert naps == [1e-3] * 2 * generations and alone.images == search.images == settings.evaluations
+    assert naps == [1e-3] * 2 * generations and {who.images for who in (alone, search, box)} == {settings.evaluations}
     naps.clear()
-    search.run()
+    found = search.run()
+    assert not naps
+    np.testing.assert_array_equal(box.run().mask, found.mask)
     assert 2 * generations < len(naps) < 2 * generations + 40  # and the verification, one image at a time
-    times = {"naps alone": np.array([1.0]), "black box": np.array([1.04])}
-    cells = [list(column.cells) for column in speed.ratios([alone, search], times, {}).columns]
-    assert cells[0] == ["black box / naps alone"] and cells[1] == ["1.04"]
+    times = {"naps alone": np.array([1.0]), "search alone": np.array([3.0]), "black box": np.array([4.2])}
+    cells = [list(column.cells) for column in speed.ratios([alone, search, box], times, {}).columns]
+    assert cells[0] == ["black box / naps alone", "black box / naps alone and search alone"] and cells[1] == ["4.2", "1.05"]
 
 
 def test_the_memory_of_a_stream(tmp_path, capfd):
