@@ -11,7 +11,8 @@
     phases         each phase of the generations of `explain` alone, see experiments/phases.py
     frameworks     the forward passes in PyTorch and ONNX Runtime with the same weights, where these are installed
 
-As good a mask as a loop's last one is no larger and no less confident; "explain, confident" is asked for that confidence.
+As good a mask as a loop's last one is no larger and no less confident; "explain, confident" is asked for that confidence, and
+plans fewer evaluations, since it needs no more.
 A machine whose speed drifts treats all of them alike, since every round runs each once, and a ratio is taken round by round.
 `stream=[100,1000]` reports the peak memory of processes that explain so many images instead.
 """
@@ -71,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def measure(config: DictConfig) -> int:
     """Times everybody on the shipped photograph and prints what they took, and the ratios that matter."""
-    for name in ("pairs", "rise", "naps"):
+    for name in ("pairs", "rise", "naps", "matching"):
         if not isinstance(config[name], int) or config[name] < 1:
             raise InputError(f"{name} is {config[name]!r}: give a whole number of 1 or more")
     unknown = set(config.runs) - set(RUNS)
@@ -131,6 +132,7 @@ def contestants(classifier: Classifier, image: np.ndarray, settings: Config, con
         elif name == "frameworks":
             yield from frameworks(classifier, image, settings.evaluations, config.batches)
     if "explain" in config.runs and set(LOOPS) & set(config.runs) and hasattr(classifier, "features"):
+        settings = presets.with_budget(settings, min(config.matching, config.budget))
         yield as_confident(classifier, image, label, settings, published)
 
 

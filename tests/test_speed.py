@@ -249,6 +249,7 @@ def test_the_memory_of_a_stream(tmp_path, capfd):
         ("pairs=0", "pairs is 0: give a whole number of 1 or more"),
         ("rise=0", "rise is 0: give a whole number of 1 or more"),
         ("naps=0.5", "naps is 0.5: give a whole number of 1 or more"),
+        ("matching=0", "matching is 0: give a whole number of 1 or more"),
         ("runs=[walk]", "runs has walk: choose from forward, explain, dissertation, sequential, published, rise, blackbox, phases, frameworks"),
         ("stream=[0]", "stream has 0: give whole numbers of images"),
     ],
