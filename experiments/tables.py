@@ -56,12 +56,25 @@ COLUMNS = (
     Column("evaluations", 0, whole),
     Column("cut", 0, whole),
     Column("IoU", 1, plain),
+    Column("p of IoU", 0, p_value),
     Column("precision", 1, plain),
     Column("recall", 1, plain),
 )
 LAYOUT = ("images", "keeps class", "confidence", "pixels", "CP mean", "CP median", "complete", "failures as 1", "p")
 DISSERTATION = tuple(column for name in LAYOUT for column in COLUMNS if column.name == name)
 TRUTH = ("IoU", "precision", "recall")
+
+
+class Test(NamedTuple):
+    """What a column of p-values compares."""
+
+    of: str  # a column
+    rows: str  # where its values are, image by image
+    failure: float  # what counts where there is none
+    smaller_is_better: bool
+
+
+TESTS = {"p": Test("failures as 1", "complete_area", 1.0, True), "p of IoU": Test("IoU", "iou", 0.0, False)}
 
 
 class Table(NamedTuple):
@@ -158,26 +171,28 @@ def quantities(run: _runs.Run) -> dict[str, Any]:
     }
 
 
-def tests(sweep: Sweep) -> dict[int, Any]:
+def tests(sweep: Sweep, test: Test, figures: Sequence[dict[str, Any]]) -> dict[int, Any]:
     """p after Holm for every cell that has a partner to be compared with, whose own entry is `*`."""
     found: dict[int, Any] = {}
     for group in sweep.groups():
         ours = sweep.ours(group)
-        if ours is None:
+        if ours is None or figures[ours][test.of] is None:
             continue
-        areas = {str(i): per_image(sweep.cells[i].run, "complete_area", 1.0) for i in group if sweep.cells[i].sound}
-        mine = areas.pop(str(ours))
-        rivals = {name: area for name, area in areas.items() if len(area) == len(mine)}
+        values = {str(i): per_image(sweep.cells[i].run, test.rows, test.failure) for i in group if sweep.cells[i].sound}
+        mine = values.pop(str(ours))
+        rivals = {index: theirs for index, theirs in values.items() if len(theirs) == len(mine)}
         if rivals:
-            found[ours] = "*"
-            found |= {int(each.rival): each.p_holm for each in statistics.compare(mine, rivals, seed=SEED)}
+            compared = statistics.compare(mine, rivals, seed=SEED, smaller_is_better=test.smaller_is_better)
+            found |= {ours: "*"} | {int(each.rival): each.p_holm for each in compared}
     return found
 
 
 def summary(sweep: Sweep, columns: Sequence[Column]) -> Table:
     """One row for each cell."""
-    p = tests(sweep)
-    values = [{**quantities(cell.run), "p": p.get(i)} if cell.run else {} for i, cell in enumerate(sweep.cells)]
+    values = [quantities(cell.run) if cell.run else {} for cell in sweep.cells]
+    for name, test in TESTS.items():
+        found = tests(sweep, test, values)
+        values = [figures and {**figures, name: found.get(i)} for i, figures in enumerate(values)]
     columns = [column for column in columns if any(each.get(column.name) is not None for each in values)]
     heads = pd.DataFrame([head(sweep, cell, i) for i, cell in enumerate(sweep.cells)])
     text = pd.DataFrame([{c.name: shown(c, each.get(c.name)) for c in columns} for each in values])
@@ -187,7 +202,7 @@ def summary(sweep: Sweep, columns: Sequence[Column]) -> Table:
     intervals = any(column.text is spread for column in columns)
     best = pd.DataFrame({c.name: champions(sweep, c, [each.get(c.name) for each in values]) for c in columns})
     return Table(
-        caption(sweep, intervals, "without blank" in text, bool(p) and "p" in text),
+        caption(sweep, intervals, "without blank" in text, [name for name in TESTS if name in text]),
         notes(sweep),
         pd.concat([raw, numbers], axis=1),
         pd.concat([heads, text], axis=1),
@@ -234,7 +249,7 @@ def _reads(column: Column, value: float) -> str:
     return percent(value) if column.text is spread else shown(column, float(value))
 
 
-def caption(sweep: Sweep, intervals: bool, blanks: bool, tested: bool) -> str:
+def caption(sweep: Sweep, intervals: bool, blanks: bool, tested: Sequence[str]) -> str:
     """What was done, in words."""
     record = sweep.sound[0].run.record
     budgets = sorted({cell.run.record["budget"] for cell in sweep.sound})
@@ -247,7 +262,7 @@ def caption(sweep: Sweep, intervals: bool, blanks: bool, tested: bool) -> str:
     if blanks:
         counts = sorted({int(of_blank_class(cell.run).sum()) for cell in sweep.sound})
         words += [f"Without blank: without the images that have the class of the blank image, of which there are {span(counts)}."]
-    words += ["p: Wilcoxon's signed-rank test of “failures as 1” against *, after Holm."] if tested else []
+    words += [f"{name}: Wilcoxon's signed-rank test of “{TESTS[name].of}” against *, after Holm." for name in tested]
     return " ".join([*words, "Best in bold."])
 
 

@@ -148,6 +148,19 @@ def test_the_numbers_of_a_table(tmp_path):
     assert best["complete"].tolist() == [True, False, True, True, True] and not best["confidence"].any() and not best["method"].any() and not best["p"].any()
 
 
+def test_where_the_truth_is_known_iou_is_tested_too(tmp_path):
+    found = _cells.gather(sweep(tmp_path), "dissertation_cifar10")
+    overlap = {method: np.linspace(0.9, 0.5, NUM) - 0.1 * number for number, method in enumerate(METHODS)}
+    overlap["lime"][2] = np.nan  # no mask: counts as none of the object
+    for one in found.cells:
+        one.run.rows["iou"] = overlap[one.values["method"]]
+    table = tables.summary(found, tables.COLUMNS)
+    rivals = {name: np.nan_to_num(overlap[name]) for name in METHODS[1:]}
+    for expected in statistics.compare(overlap["evomask"], rivals, seed=0, smaller_is_better=False):
+        assert cell(table.numbers, expected.rival, "p of IoU") == expected.p_holm and expected.wins == NUM
+    assert cell(table.text, "evomask", "p of IoU") == "*" and "p of IoU: Wilcoxon's signed-rank test of “IoU”" in table.caption
+
+
 def test_seeds_of_an_image_are_one_observation(tmp_path):
     areas = {0: (0.1, 0.1, 0.1, 0.1, 0.1), 7: (0.3, np.nan, 0.3, 0.3, 0.3)}
     run = _runs.load(make(tmp_path, "mine", seeds=(0, 7), areas=areas))
