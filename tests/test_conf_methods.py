@@ -39,3 +39,8 @@ def test_a_method_is_changed_by_override():
 def test_the_interpreter_of_rex_is_a_variable_of_the_environment(monkeypatch):
     monkeypatch.setenv("EVOMASK_REX", "elsewhere/bin/python")
     assert _cli.instantiate(OmegaConf.load(METHODS / "rex.yaml")) == OUTSIDE["rex"]("elsewhere/bin/python")
+
+
+def test_the_sweep_of_every_method_has_them_all():
+    swept = OmegaConf.load(_cli.CONF / "sweep" / "every_method.yaml").hydra.sweeper.params.method.split(",")
+    assert sorted(swept) == sorted([*BASELINES, "evomask", "dissertation", "random_search"])
