@@ -28,7 +28,7 @@ def replace(key: Key, genome: Genome, space: Space, reach: Array | float = 0.0) 
     """
     key_chosen, key_genes = jax.random.split(key)
     anyone = jnp.ones(genome.shape[0], bool)
-    fresh = decode(jax.random.uniform(key_genes, (genome.shape[0], 2)), space)
+    fresh = decode(_uniform(key_genes, genome.shape[0], 2), space)
     return _where(subset(key_chosen, anyone, reach), fresh, genome)
 
 
@@ -38,7 +38,7 @@ def move(key: Key, genome: Genome, space: Space, scale: Array | float, reach: Ar
     Steps are rounded up, so a patch moves by at least a pixel, and its centre stays on the image.
     """
     key_chosen, key_steps = jax.random.split(key)
-    draws = jax.random.uniform(key_steps, (genome.shape[0], 5))
+    draws = _uniform(key_steps, genome.shape[0], 5)
     along = pick(draws[:, 0], 3)[:, None] != jnp.array([[1, 0]])  # rows, columns or both
     steps = _sign(draws[:, 1:3]) * _exponential(draws[:, 3:], scale * _side(genome)[:, None])
     steps = jnp.where(along, steps, 0)
@@ -60,7 +60,7 @@ def resize(
     of the shorter side, and a patch that shrinks to nothing is switched off.
     """
     key_chosen, key_sizes = jax.random.split(key)
-    draws = jax.random.uniform(key_sizes, (genome.shape[0], 4))
+    draws = _uniform(key_sizes, genome.shape[0], 4)
     change = _exponential(draws[:, 0], scale * _side(genome))
     radius = genome[:, 2] + jnp.where(draws[:, 1] < growth, change, -change)
     radius = jnp.clip(radius, OFF, min(space.shape) // 2)
@@ -79,7 +79,7 @@ def add(key: Key, genome: Genome, space: Space, reach: Array | float = 0.0) -> G
     [1, 3]
     """
     key_chosen, key_genes = jax.random.split(key)
-    fresh = decode(jax.random.uniform(key_genes, (genome.shape[0], 2)), space)
+    fresh = decode(_uniform(key_genes, genome.shape[0], 2), space)
     return _where(subset(key_chosen, ~is_active(genome), reach), fresh, genome)
 
 
@@ -204,6 +204,11 @@ def subset(key: Key, candidates: Array, reach: Array | float) -> Array:
     draws = jnp.where(candidates, draws[1:], 2.0)
     places = jnp.sum(draws[None] < draws[:, None], axis=1)  # on CPU much faster than sorting many short rows
     return candidates & (places < size.astype(jnp.int32))
+
+
+def _uniform(key: Key, genes: int, each: int) -> Array:
+    """Draws in [0, 1) for each gene, f32[genes, each]: drawn in one row, which is faster on CPU and gives the same numbers."""
+    return jax.random.uniform(key, (genes * each,)).reshape(genes, each)
 
 
 def _where(chosen: Array, changed: Genome, genome: Genome) -> Genome:
