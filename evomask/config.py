@@ -30,6 +30,7 @@ class Config:
     front: Collect | None = None  # collects the area-confidence front; None: no
     score_inside_only: bool = static(False)  # see `scoring.normalize`
     batch_size: int | None = static(None)  # images in one call of the classifier; None: what the classifier prefers
+    together: int = static(1)  # images explained whose searches run side by side, as one batch; see `explain`
 
     @property
     def evaluations(self) -> int:

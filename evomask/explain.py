@@ -38,7 +38,8 @@ def explain(
     """Explains one decision of a classifier for each image, by evolving a binary mask.
 
     Every image is searched with the same key, so it gets the same mask, bit for bit, alone or among others, on one device
-    or many.
+    or many. On a CPU images take turns, since a generation of masks fills the machine. An accelerator wants larger batches:
+    `config.together` images are then searched side by side, which may change last bits, and with them masks.
 
     Args:
       classifier: logits f32[N, K] of images f32[N, H, W, C] in [0, 1]; see `evomask.types.Classifier`.
@@ -48,9 +49,9 @@ def explain(
       contrast: int[B], the classes to explain them against ("why A and not B"): then only these two compete, a mask
         keeps A above B, its inverse puts B above A, and confidences are shares between the two. None: all classes.
       config: see `evomask.presets`; the preset `evomask` where None.
-      chunk: at most so many images are in one call of the compiled program; it bounds memory and changes nothing else.
-      mesh: devices that share each chunk, see `evomask.sharding`; `chunk` is rounded up to as many images for each share.
-        Where None, the first device does all.
+      chunk: at most so many images are in one call of the compiled program; it bounds memory and changes nothing else. It is
+        rounded up to a multiple of `config.together` for each device that has a share.
+      mesh: devices that share each chunk, see `evomask.sharding`. Where None, the first device does all.
       progress: called now and then with the evaluations done and in all, those for rows that fill up the last chunk included.
 
     Returns:
@@ -69,7 +70,7 @@ def explain(
     """
     config = presets.evomask() if config is None else config
     images, labels, contrast = validate.inputs(classifier, images, labels, contrast, key, config)
-    chunks = _chunks(len(images), chunk, sharding.ways(mesh, classifier))
+    chunks = into_chunks(len(images), chunk, step(classifier, config, mesh))
     questions, whole = ask(classifier, images, labels, contrast, key, config)
     with reporting(progress, config.evaluations * sum(map(len, chunks))):
         refined, scores = search(classifier, key, config, questions, whole, chunks, progress is not None, mesh=mesh)
@@ -160,7 +161,7 @@ def lower(
 ) -> jax.stages.Lowered:
     """The search of the first chunk of checked images, not compiled yet: what it will need can be asked of it."""
     key = jax.random.key(0)
-    rows = _chunks(len(images), chunk, sharding.ways(mesh, classifier))[0]
+    rows = into_chunks(len(images), chunk, step(classifier, config, mesh))[0]
     labels, blank = np.zeros(len(rows), np.int32), np.asarray(fills.blanks(config.fills, key, images[0]))
     confidences, blanks = np.ones(len(rows), np.float32), np.stack([blank] * len(rows))
     batch = (images[rows], labels, labels if contrast else None, confidences, blanks, None)
@@ -194,10 +195,9 @@ def _search(
 def _search_rows(
     report: bool, axis: str | None, classifier: Classifier, key: Key, config: Config, rows: tuple
 ) -> tuple[Refined, Array]:
-    """The evolution for images, labels, contrasts, confidences, blanks and niches with leading axis B, one after the other.
+    """The evolution for images, labels, contrasts, confidences, blanks and niches with leading axis B, so many at a time.
 
-    Images take turns because a population of masks already fills the machine, and because the bits of an image then
-    cannot depend on its neighbours.
+    B is a multiple of `config.together`, so every image is in a batch of that size, whatever its neighbours.
     """
     needs = config.needs(classifier)
 
@@ -210,7 +210,8 @@ def _search_rows(
             if report:  # where devices share a population, the first one speaks for all
                 inverses = 0 if not needs["inverse"] else len(masks) if hopeful is None else hopeful.num
                 speaks = True if axis is None else jax.lax.axis_index(axis) == 0
-                jax.debug.callback(functools.partial(tick, cost(len(masks), inverses, len(blanks))), speaks)
+                num = config.together * cost(len(masks), inverses, len(blanks))
+                jax.debug.callback(functools.partial(tick, num), speaks)
             priced = lambda seen: seen if niche is None else niche.price(seen, masks)
             hopeful = hopeful and hopeful._replace(rank=lambda seen, rank=hopeful.rank: rank(priced(seen)))
             return priced(evaluate_fills(classifier, target, blanks, masks, **needs, hopeful=hopeful, axis=axis))
@@ -220,24 +221,36 @@ def _search_rows(
         refined = refine.run(key, config.stages, target, *parts, region=region, collect=config.front)
         return refined, scoring.normalize(refined.score, refined.masks[-1], config.score_inside_only)
 
-    return jax.lax.map(search_one, rows)
+    at_a_time = config.together if config.together > 1 else None
+    return jax.lax.map(search_one, rows, batch_size=at_a_time)
 
 
-def _chunks(num: int, most: int, ways: int = 1) -> list[np.ndarray]:
-    """Rows of equally large chunks of at most `most`; the last one is filled up with its own last row.
+def step(classifier: Classifier, config: Config, mesh: Mesh | None) -> int:
+    """What the images of a chunk are a multiple of: as many on each device as are searched side by side.
 
-    Where several devices share a chunk, it has as many rows for each of them, and `most` is rounded up.
+    Raises:
+      InputError: that is no number of images, or the mesh cannot be used.
+    """
+    if not isinstance(config.together, int) or isinstance(config.together, bool) or config.together < 1:
+        raise InputError(f"together is {config.together!r}: give a whole number of images, 1 or more")
+    return config.together * sharding.ways(mesh, classifier)
 
-    >>> _chunks(5, 3), _chunks(3, 3, ways=2)
+
+def into_chunks(num: int, chunk: int, step: int = 1) -> list[np.ndarray]:
+    """Rows of equally large chunks of at most `chunk`; the last one is filled up with its own last row.
+
+    `chunk` is rounded up to a multiple of `step`, and so is what every chunk has.
+
+    >>> into_chunks(5, 3), into_chunks(3, 3, step=2)
     ([array([0, 1, 2]), array([3, 4, 4])], [array([0, 1, 2, 2])])
     """
-    if most < 1:
-        raise InputError(f"chunk is {most}: give 1 or more")
-    calls = -(-num // round_up(most, ways))
-    size = round_up(-(-num // calls), ways)
+    if chunk < 1:
+        raise InputError(f"chunk is {chunk}: give 1 or more")
+    calls = -(-num // round_up(chunk, step))
+    size = round_up(-(-num // calls), step)
     return list(np.minimum(np.arange(calls * size), num - 1).reshape(calls, size))
 
 
-def round_up(num: int, ways: int) -> int:
-    """`num`, rounded up to a multiple of `ways`."""
-    return -(-num // ways) * ways
+def round_up(num: int, step: int) -> int:
+    """`num`, rounded up to a multiple of `step`."""
+    return -(-num // step) * step

@@ -19,9 +19,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from evomask import fitness, metrics, presets, sharding, validate, verify
+from evomask import fitness, metrics, presets, validate, verify
 from evomask.config import Config
-from evomask.explain import Niche, _chunks, ask, search
+from evomask.explain import Niche, ask, into_chunks, search, step
 from evomask.progress import Progress, reporting
 from evomask.types import Classifier, Explanation, InputError, Key, record, static
 
@@ -86,7 +86,7 @@ def several(
         raise InputError(f"weight is {weight} and wish is {wish}: give numbers from 0")
     config = presets.evomask() if config is None else config
     images, labels, contrast = validate.inputs(classifier, images, labels, contrast, key, config)
-    chunks = _chunks(len(images), chunk, sharding.ways(mesh, classifier))
+    chunks = into_chunks(len(images), chunk, step(classifier, config, mesh))
     questions, whole = ask(classifier, images, labels, contrast, key, config)
     first = config if demand == "complete" else _sufficient(config, 0.0)
     later = _sufficient(first, wish) if disjoint else first

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from evomask import presets, sharding, validate
+from evomask import presets, validate
 from evomask.config import Config
-from evomask.explain import explain, lower, round_up
+from evomask.explain import explain, lower, round_up, step
 from evomask.types import Classifier, Explanation, InputError, Key
 
 CHUNK = 16  # images in one call of the compiled program, where nothing speaks for fewer
@@ -70,10 +70,10 @@ def explain_stream(
     for name, value in (("chunk", chunk), ("memory_limit", memory_limit)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise InputError(f"{name} is {value!r}: give a whole number of 1 or more, or None")
-    ways = sharding.ways(mesh, classifier)
-    most = chunk or _balanced(operator.length_hint(images), round_up(getattr(classifier, "chunk", CHUNK), ways))
+    multiple = step(classifier, config, mesh)
+    most = chunk or _balanced(operator.length_hint(images), round_up(getattr(classifier, "chunk", CHUNK), multiple))
     limit = None if chunk else memory_limit
-    return _explained(classifier, _rows(images, labels, contrast), key, config, round_up(most, ways), limit, mesh)
+    return _explained(classifier, _rows(images, labels, contrast), key, config, round_up(most, multiple), limit, mesh)
 
 
 def _explained(
@@ -105,27 +105,27 @@ def fitting_chunk(
 ) -> int:
     """The largest chunk, `most` or fewer, whose compiled program uses at most `limit` bytes (on each device of the mesh).
 
-    One program is compiled, and that is the one that will run, where `most` fits. Otherwise the program for one image (on
-    each device) tells what every further one costs.
+    One program is compiled, and that is the one that will run, where `most` fits. Otherwise the program for the smallest
+    chunk, one image on each device or `config.together` of them, tells what every further step costs.
 
     Raises:
-      InputError: one image does not fit.
+      InputError: the smallest chunk does not fit.
     """
-    ways = sharding.ways(mesh, classifier)
-    most = round_up(most, ways) // ways  # from here on, images on each device
-    used = lambda size: program_bytes(classifier, image, config, size * ways, mesh)
+    multiple = step(classifier, config, mesh)
+    most = round_up(most, multiple) // multiple  # from here on, in steps
+    used = lambda size: program_bytes(classifier, image, config, size * multiple, mesh)
     whole = used(most)
     if whole <= limit:
-        return most * ways
+        return most * multiple
     one = whole if most == 1 else used(1)
     if one > limit:
         raise InputError(
-            f"explaining one image takes {one} bytes, the memory limit is {limit}: raise the limit, or lower the batch_size "
-            "of the configuration"
+            f"explaining {'one image' if config.together == 1 else f'{config.together} images together'} takes {one} bytes, "
+            f"the memory limit is {limit}: raise the limit, or lower batch_size or together of the configuration"
         )
     size = 1 + int((limit - one) * (most - 1) / (whole - one))
     size = min(size, most - 1)
-    return size * ways if used(size) <= limit else ways
+    return size * multiple if used(size) <= limit else multiple
 
 
 def program_bytes(classifier: Classifier, image: Any, config: Config, chunk: int, mesh: Mesh | None = None) -> int:

@@ -94,7 +94,7 @@ class Screening:
         """Mean and standard deviation of every target of P masks, given the samples: both f32[P, M]."""
         features = self.features(masks)
         within, across = self.correlation(model.features, model.features), self.correlation(features, model.features)
-        regress = lambda known: _regress(within, across, model.targets, known, self.noise)
+        regress = lambda known: _regress_in_turn(within, across, model.targets, known, self.noise)
         of_masks, of_inverses = (regress(known) for known in model.known)
         return tuple(jnp.where(OF_INVERSES[None], inverse, mask) for mask, inverse in zip(of_masks, of_inverses))
 
@@ -206,3 +206,12 @@ def _regress(within: Array, across: Array, targets: Array, known: Array, noise: 
     explained = jnp.square(jax.scipy.linalg.solve_triangular(factor[0], across.T, lower=True)).sum(0)
     left = jnp.maximum(1.0 + noise - explained, noise)
     return mean + across @ coefficients, jnp.sqrt(left[:, None] * jnp.maximum(variance, 0.0)[None])
+
+
+def _regress_in_turn(*args: Array | float) -> tuple[Array, Array]:
+    """`_regress`, on a CPU one after the other where it is mapped over images.
+
+    Two batched factorizations at the same time wait there for ever: each takes a thread to wait for its parts, which need one.
+    """
+    in_turn = jax.custom_batching.sequential_vmap(_regress)
+    return jax.lax.platform_dependent(*args, cpu=in_turn, default=_regress)

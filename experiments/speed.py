@@ -88,7 +88,7 @@ def measure(config: DictConfig) -> int:
     console = Console()
     console.print(table(taking_part, times))
     console.print(ratios(taking_part, times, results))
-    console.print(f"peak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+    console.print(f"peak memory of this process, MiB: {peak_memory()}")
     return 0
 
 
@@ -332,13 +332,13 @@ def measure_stream(config: DictConfig) -> int:
         # A process of its own, because a peak is never forgotten, and a spawned one, which starts with nothing.
         with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             peak, taken = pool.submit(explain_many, plain, num).result()
-        out.add_row(str(num), f"{peak:.0f}", f"{taken / num:.3f}")
+        out.add_row(str(num), peak, f"{taken / num:.3f}")
     Console().print(out)
     return 0
 
 
-def explain_many(plain: dict, num: int) -> tuple[float, float]:
-    """Peak memory of this process in MiB, and seconds, for explaining `num` different images."""
+def explain_many(plain: dict, num: int) -> tuple[str, float]:
+    """Peak memory of this process, and seconds, compiling included, for explaining `num` different images."""
     config = OmegaConf.create(plain)
     classifier = evomask.as_classifier(_cli.instantiate(config.model))
     check_classifier(classifier, classifier.image_shape)
@@ -347,7 +347,14 @@ def explain_many(plain: dict, num: int) -> tuple[float, float]:
     start = time.perf_counter()
     for _ in evomask.explain_stream(classifier, noise, key=jax.random.key(KEY), config=build_config(config)):
         pass
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.perf_counter() - start
+    return peak_memory(), time.perf_counter() - start
+
+
+def peak_memory() -> str:
+    """The most memory that this process has had, in MiB, and what it has had on each accelerator: "1133, cuda:0 2048"."""
+    had = {device: device.memory_stats() for device in jax.local_devices()}  # None on a CPU
+    host = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f}"
+    return ", ".join([host, *(f"{device} {stats['peak_bytes_in_use'] / 2**20:.0f}" for device, stats in had.items() if stats)])
 
 
 if __name__ == "__main__":

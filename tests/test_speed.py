@@ -63,7 +63,7 @@ def test_everybody_takes_part(tmp_path, capsys, monkeypatch):
         assert float(rows[f"{loop} / dissertation, same evaluations"][0]) == pytest.approx(quotient, rel=0.2)
         assert f"{loop} / explain, to as good a mask" in rows
     assert speed.AS_CONFIDENT in rows and "rise / explain, one explanation" in rows
-    assert "peak memory of this process" in out
+    assert "peak memory of this process, MiB: " in out
 
 
 def test_turns_are_taken_round_by_round():
@@ -234,6 +234,21 @@ def test_naps_are_those_of_the_search(monkeypatch):
     times = {"naps alone": np.array([1.0]), "search alone": np.array([3.0]), "black box": np.array([4.2])}
     cells = [list(column.cells) for column in speed.ratios([alone, search, box], times, {}).columns]
     assert cells[0] == ["black box / naps alone", "black box / naps alone and search alone"] and cells[1] == ["4.2", "1.05"]
+
+
+def test_the_peak_of_an_accelerator_stands_beside_that_of_the_process(monkeypatch):
+    assert speed.peak_memory().isdigit()
+
+    class Accelerator:
+        def memory_stats(self):
+            return {"peak_bytes_in_use": 3 * 2**20}
+
+        def __str__(self):
+            return "cuda:0"
+
+    monkeypatch.setattr(jax, "local_devices", lambda: [Accelerator()])
+    host, device = speed.peak_memory().split(", ")
+    assert int(host) > 0 and device == "cuda:0 3"
 
 
 def test_the_memory_of_a_stream(tmp_path, capfd):

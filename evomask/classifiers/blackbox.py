@@ -114,10 +114,10 @@ class BlackBox:
         # A copy, because the function may write into it and because JAX's own memory must not leave the callback.
         batch = np.array(images, np.float32).reshape(-1, *images.shape[-3:])
         try:
-            logits = self._logits(batch)
+            parts = [self._logits(batch[done : done + self.batch_size]) for done in range(0, len(batch), self.batch_size)]
         except BaseException as error:  # it passes through XLA as text: see `own_errors`
             raise _Failed(_remember(error)) from error
-        return logits.reshape(*images.shape[:-3], self.num_classes)
+        return np.concatenate(parts).reshape(*images.shape[:-3], self.num_classes)
 
     def _logits(self, images: np.ndarray) -> np.ndarray:
         parts = np.array_split(images, min(self.workers, len(images)))
