@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ STYLE = {"pdf.fonttype": 42, "ps.fonttype": 42, "font.size": 9, "axes.spines.top
 PANEL = 1.15  # inches, of a picture in a grid
 TOGETHER = 6  # cells whose curves are drawn in one panel
 COLUMNS = 16  # of a grid
+BELOW_GRID = "below each masked image its score; confidence in the explained class, pixels kept; † not complete"
 POINTS = 200  # at which curves of different images are averaged
 
 
@@ -98,7 +100,9 @@ def grid(sweep: Sweep, most: int) -> Figure | None:
     tall = PANEL * known["images"].shape[1] / known["images"].shape[2]
     step = 2 * tall + 0.58
     left = 0.08
-    figure = Figure(figsize=(left + (len(cells) + 1) * (PANEL + 0.12) + 0.1, 0.5 + count * step))
+    width = left + (len(cells) + 1) * (PANEL + 0.12) + 0.1
+    note = textwrap.wrap(BELOW_GRID, int((width - 2 * left) / 0.058))  # inches that a letter takes, with some to spare
+    figure = Figure(figsize=(width, 0.38 + 0.12 * len(note) + count * step))
     for row in range(count):
         image = known["images"][row].astype(np.float32) / 255
         above = figure.get_figheight() - 0.35 - row * step - tall
@@ -115,8 +119,7 @@ def grid(sweep: Sweep, most: int) -> Figure | None:
             _say(panel, name, line["masked_confidence"], f", {line['area']:.0%}{'' if line['complete'] else ' †'}")
             score = found["score"][row].astype(np.float32)
             _picture(figure, place, above - tall - 0.33, tall, score, "", cmap=plots.COLORMAP)
-    figure.text(0.08 / figure.get_figwidth(), 0.05 / figure.get_figheight(), "below each masked image its score; "
-                "confidence in the explained class, pixels kept; † not complete", fontsize=7.5, va="bottom")
+    figure.text(left / width, 0.05 / figure.get_figheight(), "\n".join(note), fontsize=7.5, va="bottom")
     return figure
 
 
