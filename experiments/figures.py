@@ -32,7 +32,7 @@ STYLE = {"pdf.fonttype": 42, "ps.fonttype": 42, "font.size": 9, "axes.spines.top
 PANEL = 1.15  # inches, of a picture in a grid
 TOGETHER = 6  # cells whose curves are drawn in one panel
 COLUMNS = 16  # of a grid
-BELOW_GRID = "below each masked image its score; confidence in the explained class, pixels kept; † not complete"
+BELOW_GRID = "below each masked image its score; confidence in the explained class, pixels kept; †\u00a0not\u00a0complete"
 POINTS = 200  # at which curves of different images are averaged
 
 
