@@ -37,7 +37,7 @@ def explain_stream(
 
     No more than one chunk of images is read ahead, and one program is compiled for the whole stream. If the images or the
     classifier fail on the way, everything before the chunk in question has been handed out already, so what the caller has
-    written is complete. A `BlackBox`, which may fail at any time, therefore gets its images one at a time.
+    written is complete. A `BlackBox`, which may fail at any time, therefore gets its images one at a time, or `config.together`.
 
     Args:
       classifier: see `explain`.
