@@ -248,6 +248,21 @@ def test_certifying_lets_an_exception_out(service):
     assert caught.value is error
 
 
+@pytest.mark.parametrize("way", ["_in_place", "_copied"])
+def test_both_ways_out_of_a_compiled_program(service, way):
+    """The one of accelerators runs on a CPU too: same scores, one call for a whole batch, and its exceptions as themselves."""
+    call = jax.jit(getattr(BOX, way))
+    np.testing.assert_array_equal(call(IMAGES), logits(IMAGES))
+    many = np.stack([IMAGES, 1 - IMAGES, 0 * IMAGES])
+    np.testing.assert_array_equal(jax.vmap(call)(many), np.stack([logits(images) for images in many]))
+    assert service.sizes == [2, 6]
+    error = Overheated(7, "rack 3")
+    service.function = dies_at(0, error)
+    with pytest.raises(Overheated) as caught:
+        blackbox.run(call, IMAGES)
+    assert caught.value is error
+
+
 def test_the_cause_of_an_exception_is_kept():
     def function(images):
         try:
