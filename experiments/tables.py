@@ -52,6 +52,7 @@ COLUMNS = (
     Column("insertion", 1, plain),
     Column("deletion", -1, plain),
     Column("insertion - deletion", 1, spread),
+    Column("p of insertion - deletion", 0, p_value),
     Column("muFidelity", 1, plain),
     Column("evaluations", 0, whole),
     Column("cut", 0, whole),
@@ -63,18 +64,6 @@ COLUMNS = (
 LAYOUT = ("images", "keeps class", "confidence", "pixels", "CP mean", "CP median", "complete", "failures as 1", "p")
 DISSERTATION = tuple(column for name in LAYOUT for column in COLUMNS if column.name == name)
 TRUTH = ("IoU", "precision", "recall")
-
-
-class Test(NamedTuple):
-    """What a column of p-values compares."""
-
-    of: str  # a column
-    rows: str  # where its values are, image by image
-    failure: float  # what counts where there is none
-    smaller_is_better: bool
-
-
-TESTS = {"p": Test("failures as 1", "complete_area", 1.0, True), "p of IoU": Test("IoU", "iou", 0.0, False)}
 
 
 class Table(NamedTuple):
@@ -134,6 +123,10 @@ def per_image(run: _runs.Run, name: str, failure: float | None = None) -> np.nda
     return values.groupby(run.rows["index"]).mean().to_numpy()
 
 
+def insertion_less_deletion(run: _runs.Run) -> np.ndarray:
+    return per_image(run, "insertion_auc", 0.0) - per_image(run, "deletion_auc", 1.0)
+
+
 def of_blank_class(run: _runs.Run) -> np.ndarray:
     """bool[N]: images that are explained as what the blank image is, of which a mask is complete in the letter only."""
     rows = run.rows
@@ -141,7 +134,7 @@ def of_blank_class(run: _runs.Run) -> np.ndarray:
 
 
 def quantities(run: _runs.Run) -> dict[str, Any]:
-    """The numbers of one run under the names of `COLUMNS`, but for p. None where there is nothing to say."""
+    """The numbers of one run under the names of `COLUMNS`, but for `TESTS`. None where there is nothing to say."""
     found = per_image(run, "complete_area")
     found = found[np.isfinite(found)]
     mean = lambda name, failure=None: float(per_image(run, name, failure).mean())
@@ -162,13 +155,27 @@ def quantities(run: _runs.Run) -> dict[str, Any]:
         "floored CP": mean("cp_floored"),
         "insertion": mean("insertion_auc", 0.0),
         "deletion": mean("deletion_auc", 1.0),
-        "insertion - deletion": statistics.bootstrap(
-            per_image(run, "insertion_auc", 0.0) - per_image(run, "deletion_auc", 1.0), seed=SEED),
+        "insertion - deletion": statistics.bootstrap(insertion_less_deletion(run), seed=SEED),
         "muFidelity": mean("mu_fidelity", 0.0),
         "evaluations": mean("evaluations"),
         "cut": mean("cut_evaluations"),
         **overlap,
     }
+
+
+class Test(NamedTuple):
+    """What a column of p-values compares."""
+
+    of: str  # a column
+    values: Callable[[_runs.Run], np.ndarray]  # image by image
+    smaller_is_better: bool
+
+
+TESTS = {
+    "p": Test("failures as 1", lambda run: per_image(run, "complete_area", 1.0), True),
+    "p of insertion - deletion": Test("insertion - deletion", insertion_less_deletion, False),
+    "p of IoU": Test("IoU", lambda run: per_image(run, "iou", 0.0), False),
+}
 
 
 def tests(sweep: Sweep, test: Test, figures: Sequence[dict[str, Any]]) -> dict[int, Any]:
@@ -178,7 +185,7 @@ def tests(sweep: Sweep, test: Test, figures: Sequence[dict[str, Any]]) -> dict[i
         ours = sweep.ours(group)
         if ours is None or figures[ours][test.of] is None:
             continue
-        values = {str(i): per_image(sweep.cells[i].run, test.rows, test.failure) for i in group if sweep.cells[i].sound}
+        values = {str(i): test.values(sweep.cells[i].run) for i in group if sweep.cells[i].sound}
         mine = values.pop(str(ours))
         rivals = {index: theirs for index, theirs in values.items() if len(theirs) == len(mine)}
         if rivals:

@@ -161,6 +161,21 @@ def test_where_the_truth_is_known_iou_is_tested_too(tmp_path):
     assert cell(table.text, "evomask", "p of IoU") == "*" and "p of IoU: Wilcoxon's signed-rank test of “IoU”" in table.caption
 
 
+def test_heat_maps_are_tested_by_insertion_less_deletion(tmp_path):
+    found = _cells.gather(sweep(tmp_path), "dissertation_cifar10")
+    for number, one in enumerate(found.cells):
+        one.run.rows["insertion_auc"] = np.linspace(0.6, 0.8, NUM)
+        one.run.rows["deletion_auc"] = np.linspace(0.2, 0.1, NUM) + 0.01 * number * np.arange(NUM)
+    found.cells[2].run.rows.loc[1, "insertion_auc"] = np.nan  # no score: counts as the worst of curves
+    table = tables.summary(found, tables.COLUMNS)
+    gain = np.linspace(0.4, 0.7, NUM)
+    rivals = {name: gain - 0.01 * number * np.arange(NUM) for number, name in enumerate(METHODS) if number}
+    rivals[METHODS[2]][1] -= 0.65  # the insertion that is missing
+    for expected in statistics.compare(gain, rivals, seed=0, smaller_is_better=False):
+        assert cell(table.numbers, expected.rival, "p of insertion - deletion") == pytest.approx(expected.p_holm)
+    assert "p of insertion - deletion: Wilcoxon's signed-rank test of “insertion - deletion”" in table.caption
+
+
 def test_seeds_of_an_image_are_one_observation(tmp_path):
     areas = {0: (0.1, 0.1, 0.1, 0.1, 0.1), 7: (0.3, np.nan, 0.3, 0.3, 0.3)}
     run = _runs.load(make(tmp_path, "mine", seeds=(0, 7), areas=areas))
