@@ -153,24 +153,28 @@ def napping(budget: int) -> Iterator[Contestant]:
     computes; and the search with the black box.
     """
     config, image = presets.evomask(budget), np.full((32, 32, 3), 0.5, np.float32)
-    warmth = lambda batch: 9 * batch.mean((1, 2))[:, :2]
+    warmth, sizes = lambda batch: 9 * batch.mean((1, 2))[:, :2], []
 
     def nap(batch: np.ndarray) -> np.ndarray:
+        sizes.append(len(batch))
         time.sleep(1e-3)
         return warmth(batch)
 
-    def alone() -> None:
-        for stage in config.stages:
-            batches = [np.repeat(image[None], size, axis=0) for size in config.passes(stage)]
-            for _ in range(stage.rounds):
-                for batch in batches:
-                    nap(batch)
-
-    yield Contestant(NAPS, alone, config.evaluations, 0.0)
+    both = []
     for name, classifier in {SEARCH: evomask.as_classifier(warmth), BLACK_BOX: evomask.BlackBox(nap, 2)}.items():
         seconds = evomask.precompile(classifier, image[None], config=config)
-        run = functools.partial(evomask.explain, classifier, image[None], key=jax.random.key(KEY), config=config)
-        yield Contestant(name, run, config.evaluations, seconds)
+        run = functools.partial(evomask.explain, classifier, image[None], key=jax.random.key(0), config=config)
+        both.append(Contestant(name, run, config.evaluations, seconds))
+    sizes.clear()
+    run()
+    calls, largest = tuple(sizes), np.repeat(image[None], max(sizes), axis=0)
+
+    def alone() -> None:
+        for size in calls:
+            nap(largest[:size])
+
+    yield Contestant(NAPS, alone, config.evaluations, 0.0)
+    yield from both
 
 
 def frameworks(classifier: Classifier, image: np.ndarray, num: int, sizes: Sequence[int]) -> Iterator[Contestant]:
