@@ -424,7 +424,7 @@ def test_the_page_is_whole_in_itself(written):
     assert policy["content"].startswith("default-src 'none'; img-src data:;")
     heads = [tag for tag, values in page.elements if tag == "th"]
     rows = [values for tag, values in page.elements if tag == "td"]
-    assert len(heads) == 19 and len(rows) == 5 * 19  # and the dialog's are made when it opens
+    assert len(heads) == 20 and len(rows) == 5 * 20  # and the dialog's are made when it opens
     assert rows[1]["data-by"] == "5.0" and sum(values.get("class") == "best" for values in rows) > 5
     for wanted in ("cell", "class", "complete", "gallery", "large", "show-mask", "show-score", "back", "on", "close"):
         assert sum(values.get("id") == wanted for _, values in page.elements) == 1, wanted
