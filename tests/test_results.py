@@ -429,7 +429,7 @@ def test_the_page_is_whole_in_itself(written):
     for wanted in ("cell", "class", "complete", "gallery", "large", "show-mask", "show-score", "back", "on", "close"):
         assert sum(values.get("id") == wanted for _, values in page.elements) == 1, wanted
     labelled = [tag for tag, values in page.elements if tag in ("select", "button", "input")]
-    assert len(labelled) == 19 + 3 + 2 + 3
+    assert len(labelled) == 20 + 3 + 2 + 3
 
 
 def test_the_gallery_shows_the_masks_and_scores_of_the_runs(written):
