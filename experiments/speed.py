@@ -160,13 +160,11 @@ def napping(budget: int) -> Iterator[Contestant]:
         time.sleep(1e-3)
         return warmth(batch)
 
-    both = []
-    for name, classifier in {SEARCH: evomask.as_classifier(warmth), BLACK_BOX: evomask.BlackBox(nap, 2)}.items():
-        seconds = evomask.precompile(classifier, image[None], config=config)
-        run = functools.partial(evomask.explain, classifier, image[None], key=jax.random.key(0), config=config)
-        both.append(Contestant(name, run, config.evaluations, seconds))
+    classifiers = {SEARCH: evomask.as_classifier(warmth), BLACK_BOX: evomask.BlackBox(nap, 2)}
+    compiling = {name: evomask.precompile(each, image[None], config=config) for name, each in classifiers.items()}
+    search = functools.partial(evomask.explain, images=image[None], key=jax.random.key(KEY), config=config)
     sizes.clear()
-    run()
+    search(classifiers[BLACK_BOX])
     calls, largest = tuple(sizes), np.repeat(image[None], max(sizes), axis=0)
 
     def alone() -> None:
@@ -174,7 +172,8 @@ def napping(budget: int) -> Iterator[Contestant]:
             nap(largest[:size])
 
     yield Contestant(NAPS, alone, config.evaluations, 0.0)
-    yield from both
+    for name, classifier in classifiers.items():
+        yield Contestant(name, functools.partial(search, classifier), config.evaluations, compiling[name])
 
 
 def frameworks(classifier: Classifier, image: np.ndarray, num: int, sizes: Sequence[int]) -> Iterator[Contestant]:

@@ -124,6 +124,7 @@ def per_image(run: _runs.Run, name: str, failure: float | None = None) -> np.nda
 
 
 def insertion_less_deletion(run: _runs.Run) -> np.ndarray:
+    """f64[N]; where there is no score, the worst of curves."""
     return per_image(run, "insertion_auc", 0.0) - per_image(run, "deletion_auc", 1.0)
 
 
@@ -167,7 +168,7 @@ class Test(NamedTuple):
     """What a column of p-values compares."""
 
     of: str  # a column
-    values: Callable[[_runs.Run], np.ndarray]  # image by image
+    values: Callable[[_runs.Run], np.ndarray]  # f64[N], image by image
     smaller_is_better: bool
 
 
@@ -197,8 +198,8 @@ def tests(sweep: Sweep, test: Test, figures: Sequence[dict[str, Any]]) -> dict[i
 def summary(sweep: Sweep, columns: Sequence[Column]) -> Table:
     """One row for each cell."""
     values = [quantities(cell.run) if cell.run else {} for cell in sweep.cells]
-    for name, test in TESTS.items():
-        found = tests(sweep, test, values)
+    for name in [column.name for column in columns if column.name in TESTS]:
+        found = tests(sweep, TESTS[name], values)
         values = [figures and {**figures, name: found.get(i)} for i, figures in enumerate(values)]
     columns = [column for column in columns if any(each.get(column.name) is not None for each in values)]
     heads = pd.DataFrame([head(sweep, cell, i) for i, cell in enumerate(sweep.cells)])
