@@ -133,12 +133,12 @@ class BlackBox:
         return np.concatenate(parts).reshape(*images.shape[:-3], self.num_classes)
 
     def _logits(self, images: np.ndarray) -> np.ndarray:
-        parts = np.array_split(images, min(self.workers, len(images)))
-        if len(parts) == 1:
+        workers = min(self.workers, len(images))
+        if workers == 1:
             scores = self._scores(images)
         else:
-            with ThreadPoolExecutor(len(parts)) as pool:
-                scores = np.concatenate(list(pool.map(self._scores, parts)))
+            with ThreadPoolExecutor(workers) as pool:
+                scores = np.concatenate(list(pool.map(self._scores, np.array_split(images, workers))))
         if self.outputs == "probabilities":
             return np.log(np.maximum(scores, np.finfo(np.float32).tiny))
         if self.function.is_new and _are_probabilities(scores):
