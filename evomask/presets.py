@@ -14,7 +14,7 @@ from evomask import operators as ops
 from evomask.config import Config
 from evomask.evolve import Operators
 from evomask.refine import Stage, check_stages
-from evomask.scoring import BestFeasible
+from evomask.scoring import BestOfGeneration
 from evomask.surrogate import Screening
 from evomask.types import InputError
 
@@ -52,7 +52,7 @@ def evomask(budget: int | None = 2000) -> Config:
     moves = (ops.Replace(), ops.Move(0.25, 0.5), ops.Resize(0.1, 0.4, 0.5), ops.Add(0.5), ops.Drop(0.5), ops.Split())
     mutation = ops.Mixture(moves, (1.0, 1.0, 2.0, 1.0, 2.0, 0.5), 0.5)
     operators = Operators(ops.Tournament(2), ops.Uniform(0.5), mutation, ops.Plus(), Screening())
-    return build(stages, operators, fitness_lib.smallest_complete(), budget=budget, scoring=BestFeasible())
+    return build(stages, operators, fitness_lib.smallest_complete(), budget=budget, scoring=BestOfGeneration(infeasible=0.0))
 
 
 PRESETS = {"evomask": evomask, "dissertation": dissertation}

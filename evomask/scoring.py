@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from evomask.genome import Space, coverage, rasterize
+from evomask.genome import Space, coverage
 from evomask.types import Array, Evaluation, Genome, Mask, record
 
 
@@ -16,34 +16,25 @@ from evomask.types import Array, Evaluation, Genome, Mask, record
 class BestOfGeneration:
     """The published rule: every patch of the generation's best individual adds score / (pixels of its mask).
 
-    The score is the confidence of the masked image, and -1 where the class changed or the inverse keeps it. Overlapping
-    patches add up, so pixels that many patches agree on stand out, and smaller masks say more per pixel. (Run from top to
-    bottom, the published code stops here with a TypeError: it calls its `score_mask` with one argument too few.)
-    """
-
-    def __call__(self, genome: Genome, evaluation: Evaluation, feasible: Array, space: Space) -> Array:
-        score = jnp.where(feasible, evaluation.confidence, -1.0)
-        return _inside(space, coverage(genome, space.shape)) * score / _pixels(evaluation, space)
-
-
-@record
-class BestFeasible:
-    """The mask of the generation's best individual shares out its confidence among its pixels, if it breaks no constraint.
-
-    So a pixel has no score until a mask with it holds, and the more the longer the search cannot do without it: what
-    decides is at the top, then what smaller masks needed no more. Patches that overlap count once. Where no mask ever
-    holds, only the final one has a score.
+    The score is the confidence of the masked image, and `infeasible` where the class changed or the inverse keeps it (or
+    another constraint is broken): -1 as published. With 0 only masks that hold say what a pixel contributes; where none
+    ever does, only the final mask has a score. Overlapping patches add up, so pixels that many patches agree on stand
+    out, and smaller masks say more per pixel. (Run from top to bottom, the published code stops here with a TypeError: it
+    calls its `score_mask` with one argument too few.)
 
     >>> from evomask.genome import space
     >>> everywhere, patches = space(jnp.ones((1, 3), bool), jnp.array([1])), jnp.array([[0, 0, 1], [0, 0, 0]])
     >>> evaluation = Evaluation(*map(jnp.float32, (2 / 3, 0.5, 1.0, 0.1, -1.0, jnp.nan)))
-    >>> BestFeasible()(patches, evaluation, jnp.array(True), everywhere)
-    Array([[0.25, 0.25, 0.  ]], dtype=float32)
+    >>> BestOfGeneration()(patches, evaluation, jnp.array(True), everywhere)
+    Array([[0.5 , 0.25, 0.  ]], dtype=float32)
     """
 
+    infeasible: float = -1.0
+
     def __call__(self, genome: Genome, evaluation: Evaluation, feasible: Array, space: Space) -> Array:
-        score = jnp.where(feasible, evaluation.confidence, 0.0)
-        return _inside(space, rasterize(genome, space.shape).astype(jnp.float32)) * score / _pixels(evaluation, space)
+        score = jnp.where(feasible, evaluation.confidence, self.infeasible)
+        pixels = jnp.maximum(evaluation.area * space.region.size, 1.0)
+        return jnp.where(space.region, coverage(genome, space.shape), 0.0) * score / pixels
 
 
 def normalize(total: Array, mask: Mask, inside_only: bool) -> Array:
@@ -69,11 +60,3 @@ def normalize(total: Array, mask: Mask, inside_only: bool) -> Array:
     outside = jnp.where(mask, 0.0, total)
     outside = outside / jnp.maximum(outside.max(), jnp.finfo(jnp.float32).tiny)
     return jnp.where(mask, 0.5 + 0.5 * inside, 0.375 * outside)
-
-
-def _inside(space: Space, values: Array) -> Array:
-    return jnp.where(space.region, values, 0.0)
-
-
-def _pixels(evaluation: Evaluation, space: Space) -> Array:
-    return jnp.maximum(evaluation.area * space.region.size, 1.0)

@@ -107,7 +107,7 @@ SWEPT = {
     "patches": ["genes=8", "stages=as_preset"],
     "population_generations": ["population=12", "stages=as_preset", "preset.stages.middle.genes=8", "preset.stages.fine.genes=8"],
     "radii": ["preset.stages.gross.radii=[0.03,0.06,0.12]", "stages=as_preset"],
-    "scoring": ["scoring=best_feasible", "preset.score_inside_only=false"],
+    "scoring": ["preset.scoring.infeasible=0.0", "preset.score_inside_only=false"],
     "screening": ["preset.operators.screening.candidates=4"],
     "selection": ["selection=binary_tournament"],
     "survival": ["survival=plus"],

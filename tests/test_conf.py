@@ -11,7 +11,7 @@ from evomask.config import Config
 from experiments import _cli
 from experiments.explain import build_config
 
-GROUPS = ("selection", "crossover", "mutation", "survival", "screening", "fitness", "scoring", "fill")
+GROUPS = ("selection", "crossover", "mutation", "survival", "screening", "fitness", "fill")
 NAMES = {group: sorted(path.stem for path in (_cli.CONF / group).glob("*.yaml")) for group in GROUPS}
 
 
