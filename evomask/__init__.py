@@ -1,19 +1,112 @@
-"""evomask: which pixels did an image classifier decide on? Binary masks, evolved by one compiled JAX program."""
+"""evomask: which pixels did an image classifier decide on? Binary masks, evolved by one compiled JAX program.
 
-from evomask import presets
-from evomask.certificate import certify, make_minimal
-from evomask.classifiers import BlackBox, as_classifier, load
-from evomask.config import Config
-from evomask.evolve import Operators
-from evomask.explain import explain, precompile
-from evomask.refine import Stage
-from evomask.several import several
-from evomask.stability import across_seeds
-from evomask.stream import explain_stream
-from evomask.types import Classifier, Evaluation, Explanation, History, InputError, Status, Target, record, static
+Everything here is imported when it is first asked for, so that `import evomask` costs little more than `import jax`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evomask import presets
+    from evomask.certificate import certify, make_minimal
+    from evomask.classifiers import BlackBox, as_classifier, load
+    from evomask.explaining import explain, precompile
+    from evomask.niches import several
+    from evomask.search.config import Config
+    from evomask.search.evolve import Operators
+    from evomask.search.refine import Stage
+    from evomask.stability import across_seeds
+    from evomask.stream import explain_stream
+    from evomask.types import Classifier, Evaluation, Explanation, History, InputError, Status, Target, record, static
+
+__version__ = "0.1.0"
 
 __all__ = [
-    "BlackBox", "Classifier", "Config", "Evaluation", "Explanation", "History", "InputError", "Operators", "Stage",
-    "Status", "Target", "across_seeds", "as_classifier", "certify", "explain", "explain_stream", "load",
-    "make_minimal", "precompile", "presets", "record", "several", "static",
+    "BlackBox",
+    "Classifier",
+    "Config",
+    "Evaluation",
+    "Explanation",
+    "History",
+    "InputError",
+    "Operators",
+    "Stage",
+    "Status",
+    "Target",
+    "across_seeds",
+    "as_classifier",
+    "certify",
+    "explain",
+    "explain_stream",
+    "load",
+    "make_minimal",
+    "precompile",
+    "presets",
+    "record",
+    "several",
+    "static",
 ]
+
+# Where each public name lives. None of them is also the name of a module: `import evomask.x` is a module or an error.
+_NAMES = {
+    "evomask.certificate": ("certify", "make_minimal"),
+    "evomask.classifiers": ("BlackBox", "as_classifier", "load"),
+    "evomask.explaining": ("explain", "precompile"),
+    "evomask.niches": ("several",),
+    "evomask.search.config": ("Config",),
+    "evomask.search.evolve": ("Operators",),
+    "evomask.search.refine": ("Stage",),
+    "evomask.stability": ("across_seeds",),
+    "evomask.stream": ("explain_stream",),
+    "evomask.types": (
+        "Classifier",
+        "Evaluation",
+        "Explanation",
+        "History",
+        "InputError",
+        "Status",
+        "Target",
+        "record",
+        "static",
+    ),
+}
+_HOME = {name: home for home, names in _NAMES.items() for name in names}
+
+# Modules by the short names under which configuration files and notebooks know them: evomask.fitness.Area.
+_SHORT = {
+    "data": ("images",),
+    "measures": ("budget", "metrics", "statistics", "thresholding"),
+    "report": ("plots", "reasons", "records"),
+    "search": ("evolve", "fitness", "front", "genome", "prune", "refine", "scoring", "surrogate"),
+}
+_MODULES = {name: f"evomask.{room}.{name}" for room, names in _SHORT.items() for name in names}
+_MODULES["images"] = "evomask.data.photographs"
+_FLAT = (
+    "baselines",
+    "certificate",
+    "classifiers",
+    "data",
+    "fills",
+    "operators",
+    "presets",
+    "training",
+    "types",
+    "verify",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    elif name in _MODULES or name in _FLAT:
+        value = importlib.import_module(_MODULES.get(name, f"evomask.{name}"))
+    else:
+        raise AttributeError(f"module 'evomask' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES, *_FLAT})

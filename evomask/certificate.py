@@ -1,4 +1,6 @@
-"""Certificates: that a mask is 1-minimal, so that dropping any one patch, or shrinking it by one step, breaks completeness."""
+"""Certificates: that a mask is 1-minimal, so that dropping any one patch, or shrinking it by one step, breaks
+completeness.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +9,15 @@ import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from evomask import presets, prune, validate, verify
+from evomask import presets, validate, verify
 from evomask.classifiers.blackbox import run
-from evomask.config import Config
-from evomask.evaluate import cost, evaluate_fills
-from evomask.explain import pose
-from evomask.prune import Broken, Pruned
+from evomask.explaining import pose
+from evomask.search import prune
+from evomask.search.config import Config
+from evomask.search.evaluate import cost, evaluate_fills
+from evomask.search.prune import Broken, Pruned
 from evomask.types import Array, Classifier, Explanation, InputError, Key, Target, record
 
 
@@ -23,13 +25,17 @@ from evomask.types import Array, Classifier, Explanation, InputError, Key, Targe
 class Certificate:
     """What happens to each mask when one of its patches is dropped or shrunk; one entry per image, NumPy arrays."""
 
-    broken: np.ndarray  # int32[B, 2, G], `Broken` flags of dropping (row 0) and shrinking (1); -1: no patch, or not looked at
+    broken: (
+        np.ndarray
+    )  # int32[B, 2, G], `Broken` flags of dropping (row 0) and shrinking (1); -1: no patch, or not looked at
     minimal: np.ndarray  # bool[B], complete, and every neighbour is broken
     evaluations: np.ndarray  # int32[B], images sent through the classifier for it, apart from those of the search
     steps: np.ndarray  # int32[B], neighbours that took the mask's place, see `make_minimal`
 
 
-def certify(classifier: Classifier, images: Any, found: Explanation, *, key: Key, config: Config | None = None) -> Certificate:
+def certify(
+    classifier: Classifier, images: Any, found: Explanation, *, key: Key, config: Config | None = None
+) -> Certificate:
     """Looks at every mask with one patch dropped, or shrunk by one step, and says what that breaks.
 
     Args:
@@ -49,7 +55,13 @@ def certify(classifier: Classifier, images: Any, found: Explanation, *, key: Key
 
 
 def make_minimal(
-    classifier: Classifier, images: Any, found: Explanation, *, key: Key, config: Config | None = None, budget: int = 1000
+    classifier: Classifier,
+    images: Any,
+    found: Explanation,
+    *,
+    key: Key,
+    config: Config | None = None,
+    budget: int = 1000,
 ) -> tuple[Explanation, Certificate]:
     """Drops and shrinks patches, always towards the smallest complete neighbour, until the mask is certified.
 
@@ -81,7 +93,9 @@ def _prune_all(
     contrast = found.contrast if (found.contrast >= 0).any() else None
     images, labels, contrast = validate.inputs(classifier, images, found.label, contrast, key, config)
     if found.mask.shape != images.shape[:3]:
-        raise InputError(f"masks are {list(found.mask.shape)}, images {list(images.shape)}: give the images that were explained")
+        raise InputError(
+            f"masks are {list(found.mask.shape)}, images {list(images.shape)}: give the images that were explained"
+        )
     questions = pose(images, labels, contrast, key, config)
     whole = [verify.read(verify.logits(classifier, q.image), q.label, q.contrast) for q in questions]
     descend = budget is not None
@@ -90,7 +104,9 @@ def _prune_all(
     for question, seen, genome, mask, complete in zip(questions, whole, found.genome, found.mask, found.complete):
         label, other = (None if x is None else np.int32(x) for x in (question.label, question.contrast))
         asked = (question.image, label, other, np.float32(seen.confidence), question.blanks)
-        rows.append(jax.device_get(run(_prune, classifier, config, *asked, genome, mask, complete, np.int32(masks), descend)))
+        rows.append(
+            jax.device_get(run(_prune, classifier, config, *asked, genome, mask, complete, np.int32(masks), descend))
+        )
     return jax.tree.map(lambda *parts: np.stack(parts), *rows), questions, whole
 
 
@@ -134,7 +150,8 @@ def sentence(certificate: Certificate, complete: bool) -> str:
     """The certificate of one image (no batch axis), whose mask is complete or not, in words.
 
     >>> sentence(Certificate(np.array([[1, 4], [2, -1]]), np.True_, np.int32(8), np.int32(0)), True)
-    '1-minimal: each of 3 changes to its 2 patches breaks it (class lost by 1, confidence by 1, inverse keeps class in 1)'
+    '1-minimal: each of 3 changes to its 2 patches breaks it (class lost by 1, confidence by 1, inverse keeps class in
+    1)'
     >>> sentence(Certificate(np.array([[0, 4], [0, -1]]), np.False_, np.int32(8), np.int32(0)), True)
     'not 1-minimal: 2 of 3 changes to its 2 patches leave it complete'
     >>> sentence(Certificate(np.full((2, 2), -1), np.False_, np.int32(0), np.int32(0)), False)

@@ -56,7 +56,12 @@ class Noise:
 
 
 SHIPPED = {
-    "black": Constant(0.0), "grey": Constant(0.5), "white": Constant(1.0), "mean": Mean(), "blur": Blur(), "noise": Noise(),
+    "black": Constant(0.0),
+    "grey": Constant(0.5),
+    "white": Constant(1.0),
+    "mean": Mean(),
+    "blur": Blur(),
+    "noise": Noise(),
 }  # what every final mask is tried under
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from evomask import metrics
-from evomask.explain import explain
+from evomask.explaining import explain
+from evomask.measures import metrics
 from evomask.types import Classifier, Explanation, InputError, Key, record
 
 
@@ -37,7 +37,11 @@ def stability(explanations: Sequence[Explanation]) -> Stability:
         raise InputError(f"stability needs the explanations of two seeds or more, got {len(explanations)}: give more")
     first = explanations[0]
     for one in explanations[1:]:
-        if one.mask.shape != first.mask.shape or (one.label != first.label).any() or (one.contrast != first.contrast).any():
+        if (
+            one.mask.shape != first.mask.shape
+            or (one.label != first.label).any()
+            or (one.contrast != first.contrast).any()
+        ):
             raise InputError("the explanations are of different images or classes: give those of one set of images")
     masks, scores, areas, cps, complete = (
         np.stack([getattr(one, name) for one in explanations], axis=1)

@@ -12,8 +12,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from evomask import presets, validate
-from evomask.config import Config
-from evomask.explain import explain, lower, round_up, step
+from evomask.explaining import explain, lower, round_up, step
+from evomask.search.config import Config
 from evomask.types import Classifier, Explanation, InputError, Key
 
 CHUNK = 16  # images in one call of the compiled program, where nothing speaks for fewer
@@ -35,9 +35,10 @@ def explain_stream(
 ) -> Iterator[Explanation]:
     """Explains one image after the other, as `explain` does, bit for bit, and forgets each once it is handed out.
 
-    No more than one chunk of images is read ahead, and one program is compiled for the whole stream. If the images or the
-    classifier fail on the way, everything before the chunk in question has been handed out already, so what the caller has
-    written is complete. A `BlackBox`, which may fail at any time, therefore gets its images one at a time, or `config.together`.
+    No more than one chunk of images is read ahead, and one program is compiled for the whole stream. If the images or
+    the classifier fail on the way, everything before the chunk in question has been handed out already, so what the
+    caller has written is complete. A `BlackBox`, which may fail at any time, therefore gets its images one at a time,
+    or `config.together`.
 
     Args:
       classifier: see `explain`.
@@ -94,7 +95,14 @@ def _explained(
         images, *classes = zip(*part, *[part[-1]] * (size - len(part)))
         labels, contrast = (None if column[0] is None else np.array(column) for column in classes)
         found = explain(
-            classifier, np.stack(images), key=key, labels=labels, contrast=contrast, config=config, chunk=size, mesh=mesh
+            classifier,
+            np.stack(images),
+            key=key,
+            labels=labels,
+            contrast=contrast,
+            config=config,
+            chunk=size,
+            mesh=mesh,
         )
         for index in range(len(part)):
             yield jax.tree.map(lambda field: field[index], found)
@@ -103,10 +111,11 @@ def _explained(
 def fitting_chunk(
     classifier: Classifier, image: Any, config: Config, limit: int, most: int = CHUNK, mesh: Mesh | None = None
 ) -> int:
-    """The largest chunk, `most` or fewer, whose compiled program uses at most `limit` bytes (on each device of the mesh).
+    """The largest chunk, `most` or fewer, whose compiled program uses at most `limit` bytes (on each device of the
+    mesh).
 
-    One program is compiled, and that is the one that will run, where `most` fits. Otherwise the program for the smallest
-    chunk, one image on each device or `config.together` of them, tells what every further step costs.
+    One program is compiled, and that is the one that will run, where `most` fits. Otherwise the program for the
+    smallest chunk, one image on each device or `config.together` of them, tells what every further step costs.
 
     Raises:
       InputError: the smallest chunk does not fit.
@@ -150,7 +159,9 @@ def _rows(
     images: Iterable[Any], labels: Iterable[int] | None, contrast: Iterable[int] | None
 ) -> Iterator[tuple[np.ndarray, int | None, int | None]]:
     """Images with label and contrast, and with what only a stream can get wrong checked."""
-    given = {name: iter(classes) for name, classes in (("labels", labels), ("contrast", contrast)) if classes is not None}
+    given = {
+        name: iter(classes) for name, classes in (("labels", labels), ("contrast", contrast)) if classes is not None
+    }
     shape = None
     for number, image in enumerate(images):
         image = np.asarray(image)

@@ -1,8 +1,8 @@
 """Training on device: one jitted step holds batching, augmentation, loss, update and weight averaging.
 
-The training set lives on the device as `uint8`. Everything random derives from a key and the number of the step or of the
-epoch, and the state carries the whole loss curve; a run that is interrupted and resumed from
-its checkpoint therefore repeats the uninterrupted one bit for bit on the same machine.
+The training set lives on the device as `uint8`. Everything random derives from a key and the number of the step or of
+the epoch, and the state carries the whole loss curve; a run that is interrupted and resumed from its checkpoint
+therefore repeats the uninterrupted one bit for bit on the same machine.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Recipe:
     learning_rate: float = 0.15  # the peak, reached after the warm-up
     warmup: float = 0.2  # fraction of all steps with a linearly rising rate; a cosine to zero follows
     momentum: float = 0.9
-    bias_rate: float = 1.0  # biases of normalisations learn so many times faster (Jordan 2024, arXiv:2404.00498, uses 64)
+    bias_rate: float = (
+        1.0  # biases of normalisations learn so many times faster (Jordan 2024, arXiv:2404.00498, uses 64)
+    )
     weight_decay: float = 5e-4  # of weights with two or more axes
     kernel_rate: float = 0.05  # with muon, the peak for convolution kernels
     kernel_decay: float = 0.02  # with muon, the weight decay of convolution kernels
@@ -68,7 +70,9 @@ class Recipe:
         if self.mixup < 0:
             raise InputError(f"recipe.mixup is {self.mixup}: give 0 (never) or a positive number, such as 0.3")
         if self.epochs < 1 or self.batch_size < 1:
-            raise InputError(f"recipe has {self.epochs} epochs and batches of {self.batch_size}: both must be at least 1")
+            raise InputError(
+                f"recipe has {self.epochs} epochs and batches of {self.batch_size}: both must be at least 1"
+            )
         if self.optimizer not in ("sgd", "adamw", "muon"):
             raise InputError(f"recipe.optimizer is {self.optimizer!r}: choose sgd, adamw or muon")
         if not 0 <= self.frozen_epochs <= self.epochs:
@@ -139,7 +143,9 @@ def efficientnet_lite0(num_classes: int, precision: str = "auto") -> Trainable:
 
     def init(key: Key, images: Array):
         if images.shape[1:] != pretrained.image_shape:
-            raise InputError(f"images are {images.shape[1:]}, the network takes {pretrained.image_shape}: set data.size=224")
+            raise InputError(
+                f"images are {images.shape[1:]}, the network takes {pretrained.image_shape}: set data.size=224"
+            )
         head = {"kernel": jnp.zeros((1280, num_classes)), "bias": jnp.zeros(num_classes)}
         return {**pretrained.params, "logits": head}, {}
 
@@ -181,7 +187,7 @@ def load_lite0(path: str | Path) -> efficientnet.EfficientNetLite0Classifier:
 
 
 def compute_dtype(precision: str) -> jnp.dtype:
-    """"float32", "bfloat16", or "auto": bfloat16 on an accelerator, float32 on a CPU. Weights stay in float32."""
+    """ "float32", "bfloat16", or "auto": bfloat16 on an accelerator, float32 on a CPU. Weights stay in float32."""
     if precision not in ("auto", "float32", "bfloat16"):
         raise InputError(f"precision is {precision!r}: choose auto, float32 or bfloat16")
     if precision == "auto":
@@ -236,7 +242,9 @@ def augment(key: Key, images: Array, mirror: Array, recipe: Recipe) -> Array:
 
 
 def mixup_shares(key: Key, num: int, strength: float) -> Array:
-    """How much of another image goes into each of `num`: f32[num] in [0, 0.5], from Beta(strength, strength); 0 without strength."""
+    """How much of another image goes into each of `num`: f32[num] in [0, 0.5], from Beta(strength, strength); 0 without
+    strength.
+    """
     if not strength:
         return jnp.zeros(num)
     share = jax.random.beta(key, strength, strength, (num,))
@@ -260,25 +268,32 @@ def mix(examples: Array, shares: Array) -> Array:
 def make_optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
     """Linear warm-up, cosine to zero; weight decay on weights with two or more axes only.
 
-    Muon (Jordan et al. 2024; `optax.contrib`) makes the update of a kernel orthogonal, seen as a matrix from its inputs to
-    its outputs, with three Newton-Schulz steps.
+    Muon (Jordan et al. 2024; `optax.contrib`) makes the update of a kernel orthogonal, seen as a matrix from its inputs
+    to its outputs, with three Newton-Schulz steps.
     """
     warmup = round(recipe.warmup * steps)
     schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, steps)
-    rate = lambda peak: lambda count: peak * schedule(count.astype(jnp.float32))  # integers divided: an error under strict promotion
+    rate = lambda peak: (
+        lambda count: peak * schedule(count.astype(jnp.float32))
+    )  # integers divided: an error under strict promotion
     decayed = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
     faster = optax.masked(optax.scale(recipe.bias_rate), norm_biases)
     if recipe.optimizer == "adamw":
         adamw = optax.adamw(rate(recipe.learning_rate), weight_decay=recipe.weight_decay, mask=decayed)
         return optax.chain(any_dtypes(adamw), faster)
-    sgd = optax.chain(optax.add_decayed_weights(recipe.weight_decay, decayed),
-                      optax.sgd(rate(recipe.learning_rate), recipe.momentum, nesterov=True), faster)
+    sgd = optax.chain(
+        optax.add_decayed_weights(recipe.weight_decay, decayed),
+        optax.sgd(rate(recipe.learning_rate), recipe.momentum, nesterov=True),
+        faster,
+    )
     if recipe.optimizer == "sgd":
         return sgd
     as_matrix = lambda params: jax.tree.map(lambda p: optax.contrib.MuonDimensionNumbers((0, 1, 2), 3), params)
     muon = optax.chain(
         any_dtypes(optax.contrib.scale_by_muon(beta=recipe.momentum, ns_steps=3, weight_dimension_numbers=as_matrix)),
-        optax.add_decayed_weights(recipe.kernel_decay), optax.scale_by_learning_rate(rate(recipe.kernel_rate)))
+        optax.add_decayed_weights(recipe.kernel_decay),
+        optax.scale_by_learning_rate(rate(recipe.kernel_rate)),
+    )
     kinds = lambda params: jax.tree.map(lambda p: "muon" if p.ndim == 4 else "sgd", params)
     return optax.partition({"muon": muon, "sgd": sgd}, kinds)
 
@@ -342,8 +357,15 @@ def make_step(trainable: Trainable, recipe: Recipe, per_epoch: int, frozen: bool
         decay = jnp.minimum(recipe.average, (state.step + 1) / (state.step + 10))
         average = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, state.average, (params, stats))
         return TrainState(
-            state.step + 1, params, stats, optimizer_state, average,
-            state.loss.at[state.step].set(loss), state.accuracy.at[state.step].set(accuracy), state.test_accuracy)
+            state.step + 1,
+            params,
+            stats,
+            optimizer_state,
+            average,
+            state.loss.at[state.step].set(loss),
+            state.accuracy.at[state.step].set(accuracy),
+            state.test_accuracy,
+        )
 
     return jax.jit(step, donate_argnums=0)
 
@@ -356,8 +378,16 @@ def start(trainable: Trainable, recipe: Recipe, train: Dataset) -> TrainState:
     images = jnp.asarray(train.images[:: max(1, len(train) // 512)][:512], jnp.float32) / 255.0
     params, stats = trainable.init(init_key, images)
     average = jax.tree.map(jnp.array, (params, stats))  # a copy: the step donates its input buffers
-    return TrainState(jnp.int32(0), params, stats, optimizer.init(params), average, jnp.zeros(total), jnp.zeros(total),
-                      jnp.zeros(recipe.epochs))
+    return TrainState(
+        jnp.int32(0),
+        params,
+        stats,
+        optimizer.init(params),
+        average,
+        jnp.zeros(total),
+        jnp.zeros(total),
+        jnp.zeros(recipe.epochs),
+    )
 
 
 def start_from(folder: str | Path, trainable: Trainable, train: Dataset) -> Trainable:
@@ -376,18 +406,24 @@ def start_from(folder: str | Path, trainable: Trainable, train: Dataset) -> Trai
         raise InputError(f"no checkpoints in '{folder}': train that network first, or give another start=...")
     with open_checkpoints(folder, recipe) as manager:
         if manager.latest_step() is None:
-            raise InputError(f"no checkpoint in '{folder}' is finished: train that network first, or give another start=...")
+            raise InputError(
+                f"no checkpoint in '{folder}' is finished: train that network first, or give another start=..."
+            )
         state = start(trainable, recipe, train)
         shapes = lambda tree: jax.tree.map(lambda leaf: tuple(leaf.shape), tree)
         saved = manager.item_metadata(manager.latest_step()).tree
         if shapes([saved["params"], saved["loss"]]) != shapes([state.params, state.loss]):
-            raise InputError(f"the checkpoints in '{folder}' are of another network or training set: give another start=...")
+            raise InputError(
+                f"the checkpoints in '{folder}' are of another network or training set: give another start=..."
+            )
         state = manager.restore(manager.latest_step(), args=ocp.args.StandardRestore(state))
     return dataclasses.replace(trainable, init=lambda key, images: jax.tree.map(jnp.array, state.average))
 
 
 def predict(apply: Callable, average: tuple[Params, Params], images: np.ndarray, batch: int = 250) -> np.ndarray:
-    """Logits f32[N, K] that `Trainable.apply` gives for uint8[N, H, W, C]; the last batch is padded, so that one program serves all."""
+    """Logits f32[N, K] that `Trainable.apply` gives for uint8[N, H, W, C]; the last batch is padded, so that one
+    program serves all.
+    """
     padded = np.concatenate([images, np.zeros((-len(images) % batch, *images.shape[1:]), np.uint8)])
     forward = _forward(apply)
     logits = [forward(*average, padded[i : i + batch]) for i in range(0, len(padded), batch)]
@@ -484,12 +520,16 @@ def evaluate_epoch(trainable: Trainable, state: TrainState, test: Dataset, epoch
 def check_sets(train: Dataset, test: Dataset, recipe: Recipe) -> None:
     """Raises InputError when the two sets do not fit each other or the recipe."""
     if train.images.shape[1:] != test.images.shape[1:]:
-        raise InputError(f"training images are {train.images.shape[1:]}, test images {test.images.shape[1:]}: use one size")
+        raise InputError(
+            f"training images are {train.images.shape[1:]}, test images {test.images.shape[1:]}: use one size"
+        )
     if train.names != test.names:
         raise InputError(f"training classes {train.names} differ from test classes {test.names}")
     if len(train) < recipe.batch_size:
-        raise InputError(f"{len(train)} training images are fewer than one batch of {recipe.batch_size}: "
-                         "give a smaller recipe.batch_size")
+        raise InputError(
+            f"{len(train)} training images are fewer than one batch of {recipe.batch_size}: "
+            "give a smaller recipe.batch_size"
+        )
 
 
 def saved_recipe(folder: str | Path) -> Recipe | None:
@@ -534,7 +574,9 @@ def measure(classifier: Classifier, test: Dataset) -> dict[str, float | int | st
     return found | ({"multiply-adds": cnn.multiply_adds(classifier)} if isinstance(classifier, cnn.CNN) else {})
 
 
-def card(name: str, command: str, recipe: Recipe, data: str, train: Dataset, found: dict, seconds: dict, machine: str) -> str:
+def card(
+    name: str, command: str, recipe: Recipe, data: str, train: Dataset, found: dict, seconds: dict, machine: str
+) -> str:
     """A Markdown card of a trained network: data, command, recipe and what was measured."""
     settings = "\n".join(f"| `{key}` | {value} |" for key, value in dataclasses.asdict(recipe).items())
     work = f"\n| multiply-adds, one image | {found['multiply-adds']:,} |" if "multiply-adds" in found else ""
@@ -544,11 +586,11 @@ Trained by `{command}`
 
 | measured | |
 | --- | --- |
-| test accuracy | {100 * found['test accuracy']:.2f} % of {found['test images']:,} images |
-| expected calibration error | {100 * found['calibration error']:.2f} % |
-| blank (black) image | {found['blank label']}, confidence {found['blank confidence']:.3f} |
-| parameters | {found['parameters']:,} |{work}
-| training | {seconds['wall'] / 60:.0f} minutes, {seconds['processor'] / 60:.0f} processor minutes |
+| test accuracy | {100 * found["test accuracy"]:.2f} % of {found["test images"]:,} images |
+| expected calibration error | {100 * found["calibration error"]:.2f} % |
+| blank (black) image | {found["blank label"]}, confidence {found["blank confidence"]:.3f} |
+| parameters | {found["parameters"]:,} |{work}
+| training | {seconds["wall"] / 60:.0f} minutes, {seconds["processor"] / 60:.0f} processor minutes |
 | machine | {machine} |
 
 All of it was measured with the weights as stored, in half precision, computing in single precision. Expected calibration

@@ -48,8 +48,8 @@ def record(cls: type) -> type:
     def unflatten(aux, children):
         return cls(**dict(zip(leaves + fixed, (*children, *aux), strict=True)))
 
-    # Not `register_dataclass`: its tree definitions compare equal for two classes with the same fields (jax 0.10 and 0.12),
-    # so that a call of a jitted function with one operator could run the program that was compiled for another.
+    # Not `register_dataclass`: its tree definitions compare equal for two classes with the same fields (jax 0.10 and
+    # 0.12), so that a call of a jitted function with one operator could run the program that was compiled for another.
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls
 
@@ -65,8 +65,8 @@ class Classifier(Protocol):
 
     A classifier is a pytree (see `record`), so that its weights are arguments of the compiled program. It may have
     `features(images)` -> tuple of f32[N, h, w, c], shallow to deep; `labels`, a tuple of K names; `image_shape`,
-    the one (H, W, C) that it takes; `batch_size`, the number of images at which it runs fastest; and `crop`, the centred
-    part of a photograph that it is used to see.
+    the one (H, W, C) that it takes; `batch_size`, the number of images at which it runs fastest; and `crop`, the
+    centred part of a photograph that it is used to see.
     """
 
     def __call__(self, images: Array) -> Array: ...

@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from evomask import genome
 from evomask.classifiers.wrappers import check_classifier
-from evomask.config import Config
-from evomask.refine import check_stages
-from evomask.surrogate import check_screening
+from evomask.search import genome
+from evomask.search.config import Config
+from evomask.search.refine import check_stages
+from evomask.search.surrogate import check_screening
 from evomask.types import Classifier, InputError
 
 
@@ -54,7 +54,9 @@ def check_images(images: Any) -> np.ndarray:
         )
     low, high = images.min(), images.max()
     if not (low >= 0 and high <= 1):
-        raise InputError(f"images range from {low:.4g} to {high:.4g}: give values in [0, 1], normalise in the classifier")
+        raise InputError(
+            f"images range from {low:.4g} to {high:.4g}: give values in [0, 1], normalise in the classifier"
+        )
     return images.astype(np.float32)
 
 
@@ -73,7 +75,9 @@ def different(labels: np.ndarray, contrast: np.ndarray | None) -> None:
     """Refuses to explain a class against itself."""
     if contrast is not None and (labels == contrast).any():
         image = int(np.argmax(labels == contrast))
-        raise InputError(f"image {image} is to explain class {labels[image]} against itself: give another contrast or label")
+        raise InputError(
+            f"image {image} is to explain class {labels[image]} against itself: give another contrast or label"
+        )
 
 
 def check_key(key: Any) -> None:

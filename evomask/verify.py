@@ -11,9 +11,9 @@ import numpy as np
 from evomask import fills
 from evomask.classifiers.blackbox import run
 from evomask.classifiers.wrappers import check_logits
-from evomask.config import Config
-from evomask.front import front
-from evomask.refine import Refined
+from evomask.search.config import Config
+from evomask.search.front import front
+from evomask.search.refine import Refined
 from evomask.types import Array, Classifier, Explanation, History, Image, Key, Missing, Status
 
 AREA_FLOOR = 0.05  # of `cp_floored`
@@ -142,7 +142,8 @@ def verdicts(
       held: bool[B], whether the search held the last of them for complete.
     """
     rows = [
-        _row(classifier, *asked, key, config.confidence_ratio) for asked in zip(questions, whole, stage_masks, strict=True)
+        _row(classifier, *asked, key, config.confidence_ratio)
+        for asked in zip(questions, whole, stage_masks, strict=True)
     ]
     fields = jax.tree.map(lambda *values: np.stack(values), *rows)
     mask, label = stage_masks[:, -1], fields["label"]
@@ -202,7 +203,9 @@ def _row(
     }
 
 
-def judge(whole: Seen, masked: Seen, inverse: Seen, label: int, ratio: float) -> tuple[np.bool_, np.bool_, Missing, Missing]:
+def judge(
+    whole: Seen, masked: Seen, inverse: Seen, label: int, ratio: float
+) -> tuple[np.bool_, np.bool_, Missing, Missing]:
     """Sufficient, necessary, and what is missing of either, in nats and in probability.
 
     >>> seen = [read(np.log(np.array([1 - p, p], np.float32)), 1) for p in (0.9, 0.6, 0.7)]
@@ -238,7 +241,9 @@ def _complete_under(
     return np.array([all(judge(whole, *pair, question.label, ratio)[:2]) for pair in pairs])
 
 
-def status_of(sufficient: np.ndarray, necessary: np.ndarray, is_blank_class: np.ndarray, held: np.ndarray) -> np.ndarray:
+def status_of(
+    sufficient: np.ndarray, necessary: np.ndarray, is_blank_class: np.ndarray, held: np.ndarray
+) -> np.ndarray:
     """The `Status` int[B] of masks by their verdicts, bool[B] each; `held`: what the search itself held for complete."""
     complete = sufficient & necessary
     cases = [complete & is_blank_class, complete, held, necessary, sufficient]

@@ -1,4 +1,4 @@
-"""Methods on image sets, one run folder each; `python -m experiments.benchmark --help` says how, `_runs` what it leaves."""
+"""Methods on image sets, one run folder each; `python -m experiments.benchmark --help` says how, `runs` what it leaves."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ from rich.table import Column
 from rich.text import Text
 
 import evomask
-from evomask import fills, records
+from evomask import fills
 from evomask.baselines import rex
+from evomask.report import records
 from evomask.types import Classifier, InputError
 from evomask.verify import Question
-from experiments import _cli, _imagesets, _measure, _runs
-from experiments._compiling import compile_seconds
+from experiments.benchmarks import imagesets, protocol, runs
 from experiments.explain import image_shape
+from experiments.shared import cli
+from experiments.shared.compiling import compile_seconds
 
 OURS = "evomask.explain"  # the target of conf/method/evomask.yaml and its like
 # Overrides that need no place in a title: they say where and how a run happens, not what it is.
@@ -44,12 +46,12 @@ class Job(NamedTuple):
     folder: Path
     classifier: Classifier
     weights: str  # digest
-    images: _imagesets.ImageSet
+    images: imagesets.ImageSet
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs with these overrides (default: the command line) and returns the exit code."""
-    return _cli.run(benchmark, "benchmark", argv)
+    return cli.run(benchmark, "benchmark", argv)
 
 
 def benchmark(config: DictConfig) -> int:
@@ -57,14 +59,18 @@ def benchmark(config: DictConfig) -> int:
     check(config)
     job = prepare(config)
     try:
-        with _runs.locked(job.folder, config.wait):
-            record = _runs.begin(job.folder, new_record(config, job), OmegaConf.to_yaml(config, resolve=True), config.again)
+        with runs.locked(job.folder, config.wait):
+            record = runs.begin(
+                job.folder, new_record(config, job), OmegaConf.to_yaml(config, resolve=True), config.again
+            )
             if record is None:
-                _cli.report(f"{job.title}: finished before, in {job.folder}")
+                cli.report(f"{job.title}: finished before, in {job.folder}")
                 return 0
             return _kept(config, job, record)
-    except _runs.Busy:
-        _cli.report(f"{job.title}: another process is at it, in {job.folder}: left to that one (wait=true: waits for its end)")
+    except runs.Busy:
+        cli.report(
+            f"{job.title}: another process is at it, in {job.folder}: left to that one (wait=true: waits for its end)"
+        )
         return 0
 
 
@@ -75,7 +81,9 @@ def check(config: DictConfig) -> None:
             raise InputError(f"{name} is {config[name]!r}: give a whole number of 1 or more")
     seeds = list(config.seeds) if isinstance(config.seeds, ListConfig) else [None]
     if not seeds or len(set(seeds)) < len(seeds) or not all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds):
-        raise InputError(f"seeds is {config.seeds}: give a list of different integers from 0 to {2**32 - 1}, such as [0,1,2]")
+        raise InputError(
+            f"seeds is {config.seeds}: give a list of different integers from 0 to {2**32 - 1}, such as [0,1,2]"
+        )
     if not all(isinstance(area, float) and 0 < area <= 1 for area in config.cut_areas):
         raise InputError(f"cut_areas is {config.cut_areas}: give fractions of the image, such as [0.05,0.1]")
     if any(override.lstrip("+~").startswith("method.fill") for override in HydraConfig.get().overrides.task):
@@ -88,23 +96,25 @@ def prepare(config: DictConfig) -> Job:
     classifier, weights = _classifier(json.dumps(network))
     images = _images(json.dumps(source), json.dumps(network), config.target)
     hydra = HydraConfig.get()
-    name = _runs.digest(decisive(config, weights, images))
+    name = runs.digest(decisive(config, weights, images))
     folder = records.prepare_folder(config.out) / hydra.runtime.choices.get("experiment", "benchmark") / name
     method = hydra.runtime.choices["method"]
     return Job(_title(method), method, folder, classifier, weights, images)
 
 
-def decisive(config: DictConfig, weights: str, images: _imagesets.ImageSet) -> dict[str, Any]:
+def decisive(config: DictConfig, weights: str, images: imagesets.ImageSet) -> dict[str, Any]:
     """What decides the numbers of a run, and nothing else: its hash is the name of the run."""
     method = _plain(config.method)
-    method = {key: method[key] for key in method if key not in ("fill", "python")}  # one for all methods; where, not what
+    method = {
+        key: method[key] for key in method if key not in ("fill", "python")
+    }  # one for all methods; where, not what
     if method["_target_"] == OURS:
         method |= preset(config)
     if "path" in method:  # what the file holds, wherever it lies
-        method["path"] = _runs.digest(np.frombuffer(_read(method["path"]), np.uint8))
+        method["path"] = runs.digest(np.frombuffer(_read(method["path"]), np.uint8))
     names = ("budget", "seeds", "cut_steps", "cut_areas", "auc_steps", "fidelity_subsets")
     return {
-        "schema": _runs.SCHEMA,
+        "schema": runs.SCHEMA,
         "method": method,
         "fill": _plain(config.preset.fill),
         "confidence_ratio": config.preset.confidence_ratio,
@@ -121,34 +131,39 @@ def preset(config: DictConfig) -> dict[str, Any]:
     stages = {name: stage for name, stage in node["stages"].items() if stage}
     for name in (name for name, stage in stages.items() if "_target_" not in stage):
         given = ", ".join(f"preset.stages.{name}.{key}" for key in stages[name])
-        raise InputError(f"{given} is set, but stages={HydraConfig.get().runtime.choices['stages']} has no stage {name!r}: "
-                         "choose other stages, or leave that out")
+        raise InputError(
+            f"{given} is set, but stages={HydraConfig.get().runtime.choices['stages']} has no stage {name!r}: "
+            "choose other stages, or leave that out"
+        )
     return node | {"budget": config.budget, "stages": stages}
 
 
 def new_record(config: DictConfig, job: Job) -> dict[str, Any]:
     """record.json of a run that begins; the images are written beside it."""
-    overrides = dict(override.lstrip("+").split("=", 1) for override in HydraConfig.get().overrides.task if "=" in override)
+    overrides = dict(
+        override.lstrip("+").split("=", 1) for override in HydraConfig.get().overrides.task if "=" in override
+    )
     overrides = {key: value for key, value in overrides.items() if key not in ASIDE}
     return {
-        "schema": _runs.SCHEMA,
+        "schema": runs.SCHEMA,
         "status": "running",
         "error": None,
         "hash": job.folder.name,
         "experiment": job.folder.parent.name,
         "method": job.method,
-        "choices": {k: v for k, v in _plain(HydraConfig.get().runtime.choices).items()
-                    if "hydra" not in k and k != "launcher"},
+        "choices": {
+            k: v for k, v in _plain(HydraConfig.get().runtime.choices).items() if "hydra" not in k and k != "launcher"
+        },
         "overrides": overrides,
         "budget": config.budget,
         "seeds": _plain(config.seeds),
         "images": {
-            "file": _runs.write_images(job.folder.parent, job.images.arrays()),
+            "file": runs.write_images(job.folder.parent, job.images.arrays()),
             "num": len(job.images.images),
             "left_out": job.images.left_out,
         },
         "weights": job.weights,
-        "code": _runs.code_version(),
+        "code": runs.code_version(),
         "versions": records.versions(),
         "device": jax.devices()[0].device_kind,
         "sittings": [],
@@ -161,23 +176,23 @@ def _kept(config: DictConfig, job: Job, record: dict[str, Any]) -> int:
         work(config, job, record)
         return 0
     except KeyboardInterrupt:
-        _runs.write_record(job.folder, record | {"status": "interrupted"})
+        runs.write_record(job.folder, record | {"status": "interrupted"})
         raise
     except Exception as error:
         message = " ".join(str(error).split()) or type(error).__name__
         error_record = {"type": type(error).__name__, "message": message, "traceback": traceback.format_exc()}
-        _runs.write_record(job.folder, record | {"status": "failed", "error": error_record})
-        if _cli.FULL_ERROR:
+        runs.write_record(job.folder, record | {"status": "failed", "error": error_record})
+        if cli.FULL_ERROR:
             raise
-        _cli.report(f"error: {job.title}: {message}")
-        return 2 if isinstance(error, (*_cli.BAD_INPUT, ValueError, ImportError)) else 1
+        cli.report(f"error: {job.title}: {message}")
+        return 2 if isinstance(error, (*cli.BAD_INPUT, ValueError, ImportError)) else 1
 
 
 def work(config: DictConfig, job: Job, record: dict[str, Any]) -> None:
     """Makes the chunks that are missing, then the rows of them all, and finishes the record."""
     sitting = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": 0.0, "compile_seconds": 0.0}
     record["sittings"] = [*record["sittings"], sitting]
-    todo = _runs.missing(job.folder, record["seeds"], len(job.images.names), config.chunk)
+    todo = runs.missing(job.folder, record["seeds"], len(job.images.names), config.chunk)
     total = len(job.images.names) * len(record["seeds"])
     before = total - sum(stop - start for _, start, stop in todo)
     begun = time.perf_counter()
@@ -191,12 +206,14 @@ def work(config: DictConfig, job: Job, record: dict[str, Any]) -> None:
                 found.append(explain(seed, index))
                 bar.advance(task)
             seconds = time.perf_counter() - sum(compiled) - watch
-            _runs.write_chunk(job.folder, seed, start, stop, _runs.join(found), seconds)
+            runs.write_chunk(job.folder, seed, start, stop, runs.join(found), seconds)
             sitting |= {"seconds": round(time.perf_counter() - begun, 3), "compile_seconds": round(sum(compiled), 3)}
-            _runs.write_record(job.folder, record)
-    seconds = {"run_seconds": round(_runs.merge(job.folder), 3),
-               "compile_seconds": round(sum(each["compile_seconds"] for each in record["sittings"]), 3)}
-    _runs.write_record(job.folder, record | {"status": "finished"} | seconds)
+            runs.write_record(job.folder, record)
+    seconds = {
+        "run_seconds": round(runs.merge(job.folder), 3),
+        "compile_seconds": round(sum(each["compile_seconds"] for each in record["sittings"]), 3),
+    }
+    runs.write_record(job.folder, record | {"status": "finished"} | seconds)
 
 
 def outside(method: DictConfig) -> dict[str, str]:
@@ -205,7 +222,7 @@ def outside(method: DictConfig) -> dict[str, str]:
     return {} if python is None else {"rex_xai": rex.start(python).version}
 
 
-def build(config: DictConfig, job: Job) -> Callable[[int, int], _runs.Chunk]:
+def build(config: DictConfig, job: Job) -> Callable[[int, int], runs.Chunk]:
     """The function (seed, index of an image) -> its results.
 
     Images go through it one by one: the last bits of a compiled program's results can depend on how many images it was
@@ -214,53 +231,58 @@ def build(config: DictConfig, job: Job) -> Callable[[int, int], _runs.Chunk]:
     Raises:
       InputError: a part of the method or its settings cannot be what they are.
     """
-    fill = _cli.instantiate(config.preset.fill)
+    fill = cli.instantiate(config.preset.fill)
     fill = fill if isinstance(fill, tuple) else (fill,)
     method = build_method(config, job.method, fill)
-    protocol = _measure.Protocol(
-        config.preset.confidence_ratio, config.cut_steps, tuple(config.cut_areas), config.auc_steps, config.fidelity_subsets)
+    rules = protocol.Protocol(
+        config.preset.confidence_ratio,
+        config.cut_steps,
+        tuple(config.cut_areas),
+        config.auc_steps,
+        config.fidelity_subsets,
+    )
     pixels, labels, truth = job.images.pixels, job.images.labels, job.images.truth
 
-    def explain(seed: int, index: int) -> _runs.Chunk:
+    def explain(seed: int, index: int) -> runs.Chunk:
         key, one = jax.random.key(seed), slice(index, index + 1)
         found = method(job.classifier, pixels[one], labels[one], key, config.budget)
         asked = Question(pixels[index], np.asarray(fills.blanks(fill, key, pixels[index])), labels[index], None)
-        chunk = _measure.measure(found, job.classifier, [asked], None if truth is None else truth[one], protocol)
-        return _measure.identified(chunk, job.images, index, seed, job.method)
+        chunk = protocol.measure(found, job.classifier, [asked], None if truth is None else truth[one], rules)
+        return protocol.identified(chunk, job.images, index, seed, job.method)
 
     return explain
 
 
-def build_method(config: DictConfig, name: str, fill: tuple[fills.Fill, ...]) -> Callable[..., _measure.Found]:
+def build_method(config: DictConfig, name: str, fill: tuple[fills.Fill, ...]) -> Callable[..., protocol.Found]:
     """The function (classifier, images, labels, key, budget) -> found."""
     if config.method["_target_"] == OURS:
-        return functools.partial(_measure.evolve, _cli.instantiate(OmegaConf.create(preset(config))))
-    baseline = _cli.instantiate(config.method)
+        return functools.partial(protocol.evolve, cli.instantiate(OmegaConf.create(preset(config))))
+    baseline = cli.instantiate(config.method)
     if any(field.name == "fill" for field in dataclasses.fields(baseline)):
         if len(fill) > 1:
             raise InputError(f"{name} blanks pixels in one way only: give one fill=... to compare it")
         baseline = dataclasses.replace(baseline, fill=fill[0])
-    return functools.partial(_measure.attribute, baseline)
+    return functools.partial(protocol.attribute, baseline)
 
 
 @functools.lru_cache(maxsize=1)
 def _classifier(network: str) -> tuple[Classifier, str]:
     """The classifier that a configuration (JSON) stands for, and the digest of its arrays; kept for the next job."""
-    classifier = evomask.as_classifier(_cli.instantiate(OmegaConf.create(json.loads(network))))
-    return classifier, _runs.digest([np.asarray(leaf) for leaf in jax.tree.leaves(classifier)])
+    classifier = evomask.as_classifier(cli.instantiate(OmegaConf.create(json.loads(network))))
+    return classifier, runs.digest([np.asarray(leaf) for leaf in jax.tree.leaves(classifier)])
 
 
 @functools.lru_cache(maxsize=1)
-def _images(source: str, network: str, target: str) -> _imagesets.ImageSet:
+def _images(source: str, network: str, target: str) -> imagesets.ImageSet:
     """The images that a configuration (JSON) stands for, for that classifier; kept for the next job."""
     classifier, _ = _classifier(network)
     node = json.loads(source)
     num, only_correct = node.pop("num"), node.pop("only_correct")
     node |= {"shape": image_shape(classifier), "crop": getattr(classifier, "crop", 1.0)}
-    found = _imagesets.select(_cli.instantiate(OmegaConf.create(node)), classifier, num, only_correct, target)
+    found = imagesets.select(cli.instantiate(OmegaConf.create(node)), classifier, num, only_correct, target)
     fewer = "" if num is None or num == len(found.images) else f", fewer than data.num={num}"
     left_out = f"; {found.left_out} left out, which the network takes for something else" if found.left_out else ""
-    _cli.report(f"{len(found.images)} images{fewer}{left_out}")
+    cli.report(f"{len(found.images)} images{fewer}{left_out}")
     return found
 
 
@@ -268,7 +290,9 @@ def _read(path: str) -> bytes:
     try:
         return Path(path).expanduser().read_bytes()
     except OSError as error:
-        raise InputError(f"method.path={path} cannot be read ({error.strerror}): give the .npz file of heat maps") from error
+        raise InputError(
+            f"method.path={path} cannot be read ({error.strerror}): give the .npz file of heat maps"
+        ) from error
 
 
 def _plain(node: Any) -> Any:
@@ -294,7 +318,13 @@ class _Rate(ProgressColumn):
 
 def _progress() -> Progress:
     title = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
-    columns = (title, BarColumn(12), MofNCompleteColumn(), _Rate(table_column=Column(no_wrap=True)), TimeRemainingColumn())
+    columns = (
+        title,
+        BarColumn(12),
+        MofNCompleteColumn(),
+        _Rate(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(),
+    )
     return Progress(*columns, console=Console(stderr=True), expand=True)
 
 

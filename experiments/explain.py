@@ -20,16 +20,18 @@ from rich.text import Text
 
 import evomask
 from evomask import certificate as certificates
-from evomask import fills, images, plots, records, validate
+from evomask import fills, validate
 from evomask.certificate import Certificate
 from evomask.classifiers.wrappers import check_classifier
-from evomask.config import Config
-from evomask.front import Collect
-from evomask.images import ImageError, Photo
-from evomask.reasons import fills_held, reasons
+from evomask.data import photographs
+from evomask.data.photographs import ImageError, Photo
+from evomask.report import plots, records
+from evomask.report.reasons import fills_held, reasons
+from evomask.search.config import Config
+from evomask.search.front import Collect
 from evomask.types import Classifier, Explanation, InputError, Status
-from experiments import _cli, _further
-from experiments._further import Further
+from experiments.shared import cli, further
+from experiments.shared.further import Further
 
 
 class Asked(NamedTuple):
@@ -53,7 +55,7 @@ class Timed(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs with these overrides (default: the command line) and returns the exit code."""
-    return _cli.run(explain_photographs, "explain", argv)
+    return cli.run(explain_photographs, "explain", argv)
 
 
 def explain_photographs(config: DictConfig) -> int:
@@ -61,15 +63,15 @@ def explain_photographs(config: DictConfig) -> int:
     seed = _seed(config.seed)
     out = records.prepare_folder(config.out)
     settings = build_config(config)
-    classifier = evomask.as_classifier(_cli.instantiate(config.model))
+    classifier = evomask.as_classifier(cli.instantiate(config.model))
     shape = image_shape(classifier)
-    paths = images.expand(images.default_for(shape) if config.image is None else config.image)
+    paths = photographs.expand(photographs.default_for(shape) if config.image is None else config.image)
     names = getattr(classifier, "labels", None) or tuple(map(str, range(check_classifier(classifier, shape))))
     label, contrast = class_index(config.label, names), class_index(config.contrast, names, "contrast")
     asked = Asked(seed, label, contrast, config.certify, config.prune)
-    further = _further.check(Further(config.front, config.several, config.demand, config.disjoint, config.seeds))
-    if further.front is not None:
-        settings = dataclasses.replace(settings, front=Collect(further.front))
+    more = further.check(Further(config.front, config.several, config.demand, config.disjoint, config.seeds))
+    if more.front is not None:
+        settings = dataclasses.replace(settings, front=Collect(more.front))
     validate.configuration(settings, shape[:2])
     plain = OmegaConf.to_container(config, resolve=True)
 
@@ -104,14 +106,16 @@ def explain_photographs(config: DictConfig) -> int:
             certificate=None if certificate is None else certificates.report(certificate, timed.explanation.genome),
         )
         context = {"key": jax.random.key(seed), "config": dataclasses.replace(settings, front=None), "blank": blank}
-        lines = _further.write(folder, further, classifier, photo, timed.explanation, names, **context)
+        lines = further.write(folder, more, classifier, photo, timed.explanation, names, **context)
         found.append((timed, lines))
     if found:
         Console().print(summary(photos, [timed.explanation for timed, _ in found], names))
         for photo, (timed, lines) in zip(photos, found):
             for line in (*remarks(timed, names), *lines):
                 print(f"{photo.name}: {line}")
-        print(f"written to {out}{'/' + photos[0].name if len(photos) == 1 else '/<image>'}/explanation.png, .json, .npz")
+        print(
+            f"written to {out}{'/' + photos[0].name if len(photos) == 1 else '/<image>'}/explanation.png, .json, .npz"
+        )
     return 0 if len(photos) == len(paths) else 2
 
 
@@ -119,7 +123,7 @@ def build_config(config: DictConfig) -> Config:
     """The preset, with the budget of the command line where there is one."""
     if config.budget is not None:
         config.preset.budget = config.budget
-    return _cli.instantiate(config.preset)
+    return cli.instantiate(config.preset)
 
 
 def explain_photo(classifier: Classifier, photo: Photo, asked: Asked, settings: Config) -> Timed:
@@ -152,7 +156,9 @@ def explain_photo(classifier: Classifier, photo: Photo, asked: Asked, settings: 
             bar.update(task, description=f"{photo.name}: certifying")
             certificate = certificates.certify(classifier, image, found, key=key, config=settings)
         seconds = time.perf_counter() - start
-    return Timed(*(records.select(part, 0) if part else None for part in (found, certificate)), compile_seconds, seconds)
+    return Timed(
+        *(records.select(part, 0) if part else None for part in (found, certificate)), compile_seconds, seconds
+    )
 
 
 def load_all(paths: Sequence[Path], shape: tuple[int, int, int], crop: float) -> list[Photo]:
@@ -160,14 +166,14 @@ def load_all(paths: Sequence[Path], shape: tuple[int, int, int], crop: float) ->
     photos: dict[Path, Photo] = {}
     for path in paths:
         try:
-            photo = images.load(path, shape, crop)
+            photo = photographs.load(path, shape, crop)
         except ImageError as error:
-            _cli.report(f"error: {error}")
+            cli.report(f"error: {error}")
             continue
         for notice in photo.notices:
-            _cli.report(f"note: {path} {notice}")
+            cli.report(f"note: {path} {notice}")
         photos[path] = photo
-    names = images.unique_names(list(photos))
+    names = photographs.unique_names(list(photos))
     return [dataclasses.replace(photo, name=name) for photo, name in zip(photos.values(), names)]
 
 
@@ -197,7 +203,9 @@ def class_index(label: Any, names: Sequence[str], key: str = "label") -> int | N
     listed = ", ".join(f"{i} {names[i]}" for i in hits[:10])
     if hits and text:
         raise InputError(f"{key} {label!r} fits several classes: choose from {listed}{', ...' if hits[10:] else ''}")
-    near = ", ".join(f"{lower.index(name)} {names[lower.index(name)]}" for name in difflib.get_close_matches(text, lower))
+    near = ", ".join(
+        f"{lower.index(name)} {names[lower.index(name)]}" for name in difflib.get_close_matches(text, lower)
+    )
     near = f"near: {near}; or " if near else ""
     raise InputError(f"no class is called {label!r}; {near}give an index from 0 to {last}")
 

@@ -14,11 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
-from evomask import fills, plots, records, statistics
-from evomask.plots import shorten
+from evomask import fills
+from evomask.measures import statistics
+from evomask.report import plots, records
+from evomask.report.plots import shorten
 from evomask.types import InputError
-from experiments import _cells, _cli, _runs
-from experiments._cells import Cell, Sweep
+from experiments.benchmarks import runs
+from experiments.results.cells import OURS, TITLES, Cell, Sweep, cell_name, gather
+from experiments.shared import cli
 from experiments.tables import SEED, chosen, per_image
 
 FORMATS = ("pdf", "png")
@@ -27,18 +30,26 @@ COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#5
 MARKERS = "osD^vP*X<>hp"
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (7, 2)))
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "ooo", "|||")
-STYLE = {"pdf.fonttype": 42, "ps.fonttype": 42, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
-         "hatch.linewidth": 0.6}
+STYLE = {
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "hatch.linewidth": 0.6,
+}
 PANEL = 1.15  # inches, of a picture in a grid
 TOGETHER = 6  # cells whose curves are drawn in one panel
 COLUMNS = 16  # of a grid
-BELOW_GRID = "below each masked image its score; confidence in the explained class, pixels kept; †\u00a0not\u00a0complete"
+BELOW_GRID = (
+    "below each masked image its score; confidence in the explained class, pixels kept; †\u00a0not\u00a0complete"
+)
 POINTS = 200  # at which curves of different images are averaged
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs with these overrides (default: the command line) and returns the exit code."""
-    return _cli.run(figures, "figures", argv, _cli.CONF / "results")
+    return cli.run(figures, "figures", argv, cli.CONF / "results")
 
 
 def figures(config: DictConfig) -> int:
@@ -47,11 +58,11 @@ def figures(config: DictConfig) -> int:
     kinds = tuple(KINDS) if config.kind is None else chosen(config.kind, tuple(KINDS), "kind")
     if type(config.images) is not int or config.images < 1:
         raise InputError(f"images is {config.images!r}: give a whole number of 1 or more")
-    sweep = _cells.gather(config.runs, config.experiment, config.where, config.mark)
+    sweep = gather(config.runs, config.experiment, config.where, config.mark)
     out = records.prepare_folder(config.out)
     for cell in sweep.cells:
         if not cell.sound:
-            _cli.report(f"left out: {_cells.name(cell)}: {cell.note}")
+            cli.report(f"left out: {cell_name(cell)}: {cell.note}")
     for kind in kinds:
         with matplotlib.rc_context(STYLE):
             figure = KINDS[kind](sweep, config.images)
@@ -93,9 +104,9 @@ def grid(sweep: Sweep, most: int) -> Figure | None:
     """One row of pictures for each image: as it is, masked by every cell, and below those the scores."""
     cells = [cell for cell in sweep.sound if cell.run.record["images"] == sweep.sound[0].run.record["images"]][:COLUMNS]
     if len(cells) < len(sweep.sound):
-        _cli.report(f"the grid shows {len(cells)} of {len(sweep.sound)} cells, of the same images and at most {COLUMNS}")
-    known = _runs.images(cells[0].folder)
-    arrays = [_runs.arrays(cell.folder, "mask", "score") for cell in cells]
+        cli.report(f"the grid shows {len(cells)} of {len(sweep.sound)} cells, of the same images and at most {COLUMNS}")
+    known = runs.images(cells[0].folder)
+    arrays = [runs.arrays(cell.folder, "mask", "score") for cell in cells]
     count = min(most, len(known["images"]))
     tall = PANEL * known["images"].shape[1] / known["images"].shape[2]
     step = 2 * tall + 0.58
@@ -125,7 +136,7 @@ def grid(sweep: Sweep, most: int) -> Figure | None:
 
 def blank(cell: Cell, image: np.ndarray, seed: int) -> np.ndarray:
     """What the method's masked image shows where the mask is not: the first fill of the run."""
-    fill = _cli.instantiate(OmegaConf.create(cell.run.config["preset"]["fill"]))
+    fill = cli.instantiate(OmegaConf.create(cell.run.config["preset"]["fill"]))
     fill = fill if isinstance(fill, tuple) else (fill,)
     return np.asarray(fills.blanks(fill, jax.random.key(seed), image))[0]
 
@@ -144,7 +155,9 @@ def _picture(figure: Figure, left: float, bottom: float, tall: float, picture: n
 
 
 def _say(axes: Axes, name: str, confidence: float, more: str) -> None:
-    axes.set_xlabel(f"{shorten(name, 20).splitlines()[0]}\n{confidence:.2f}{more}", fontsize=7.5, labelpad=2, parse_math=False)
+    axes.set_xlabel(
+        f"{shorten(name, 20).splitlines()[0]}\n{confidence:.2f}{more}", fontsize=7.5, labelpad=2, parse_math=False
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- the curves
@@ -171,7 +184,7 @@ def convergence(sweep: Sweep, most: int) -> Figure | None:
     cells = [cell for cell in sweep.sound if cell.run.config["method"]["_target_"] == "evomask.explain"]
     if not cells:
         return None
-    found = [_runs.arrays(cell.folder, "history_evaluations", *names) for cell in cells]
+    found = [runs.arrays(cell.folder, "history_evaluations", *names) for cell in cells]
     spent = [arrays["history_evaluations"][0] for arrays in found]
     if len(cells) > TOGETHER:
         figure, axes = panels([cell.title for cell in cells])
@@ -183,7 +196,9 @@ def convergence(sweep: Sweep, most: int) -> Figure | None:
         _legend(figure, axes[0], below=True)
         return figure
     figure = Figure(figsize=(8.0, 4.9))
-    axes = figure.subplots(3, 1, sharex=True, gridspec_kw={"left": 0.08, "right": 0.68, "top": 0.96, "bottom": 0.1, "hspace": 0.14})
+    axes = figure.subplots(
+        3, 1, sharex=True, gridspec_kw={"left": 0.08, "right": 0.68, "top": 0.96, "bottom": 0.1, "hspace": 0.14}
+    )
     for number, (cell, arrays, x) in enumerate(zip(cells, found, spent)):
         for panel, name in zip(axes, names):
             _curve(panel, x, by_image(cell, arrays[name]), look(number), cell.title, max(len(x) // 8, 1))
@@ -195,8 +210,8 @@ def convergence(sweep: Sweep, most: int) -> Figure | None:
 
 
 def front(sweep: Sweep, most: int) -> Figure | None:
-    """Confidence against area, for the image masked by prefixes of the heat map, and the mean headline masks; of many cells,
-    a panel for each, with ours for comparison.
+    """Confidence against area, for the image masked by prefixes of the heat map, and the mean headline masks; of many
+    cells, a panel for each, with ours for comparison.
     """
     del most
     cells, at = sweep.sound, np.linspace(0, 1, POINTS + 1)
@@ -206,13 +221,22 @@ def front(sweep: Sweep, most: int) -> Figure | None:
         for panel, cell in zip(axes, cells):
             ours = groups[id(cell)]
             if ours is not None and sweep.cells[ours] is not cell:
-                _front(panel, at, sweep.cells[ours], look(0), f"for comparison: {_cells.OURS if 'method' in sweep.keys else 'default'}", 0)
+                _front(
+                    panel,
+                    at,
+                    sweep.cells[ours],
+                    look(0),
+                    f"for comparison: {OURS if 'method' in sweep.keys else 'default'}",
+                    0,
+                )
             _front(panel, at, cell, look(2), "the one named above", POINTS // 12)
             panel.set_xticks([0, 0.5, 1])
         figure.supxlabel("area kept (fraction of the pixels)", fontsize=9, y=0.28 / figure.get_figheight())
         figure.supylabel("confidence in the explained class", fontsize=9)
         fullest = max(axes, key=lambda panel: len(panel.lines))
-        fullest.plot([], [], "o", color="0.4", markersize=10, markeredgecolor="white", label="large: the masks themselves, mean")
+        fullest.plot(
+            [], [], "o", color="0.4", markersize=10, markeredgecolor="white", label="large: the masks themselves, mean"
+        )
         _legend(figure, fullest, below=True)
         return figure
     figure = Figure(figsize=(8.0, 4.0))
@@ -220,19 +244,23 @@ def front(sweep: Sweep, most: int) -> Figure | None:
     for number, cell in enumerate(cells):
         _front(axes, at, cell, look(number), cell.title, 3 * number, len(cells) <= 3 or sweep.is_ours(cell))
     axes.set(xlabel="area kept (fraction of the pixels)", ylabel="confidence in the explained class")
-    axes.plot([], [], "o", color="0.4", markersize=10, markeredgecolor="white", label="large: the masks\nthemselves, mean")
+    axes.plot(
+        [], [], "o", color="0.4", markersize=10, markeredgecolor="white", label="large: the masks\nthemselves, mean"
+    )
     _legend(figure, axes)
     return figure
 
 
 def _front(axes: Axes, at: np.ndarray, cell: Cell, style: Look, label: str, first: int, banded: bool = True) -> None:
     """One cell; more than a few bands would hide each other."""
-    found = _runs.arrays(cell.folder, "prefix_area", "prefix_confidence")
+    found = runs.arrays(cell.folder, "prefix_area", "prefix_confidence")
     pairs = zip(found["prefix_area"], found["prefix_confidence"])
     values = np.stack([np.interp(at, area, confidence) for area, confidence in pairs])
     _curve(axes, at, by_image(cell, values), style, label, POINTS // 6, first, banded)
     place = per_image(cell.run, "area").mean(), per_image(cell.run, "masked_confidence").mean()
-    axes.plot(*place, style.marker, color=style.colour, markersize=10, markeredgecolor="white", markeredgewidth=1.2, zorder=5)
+    axes.plot(
+        *place, style.marker, color=style.colour, markersize=10, markeredgecolor="white", markeredgewidth=1.2, zorder=5
+    )
     axes.set(xlim=(0, 1), ylim=(0, 1.03))
 
 
@@ -241,7 +269,14 @@ def panels(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
     down = -(-len(titles) // 4)
     figure = Figure(figsize=(8.4, 1.0 + 1.75 * down))
     high = figure.get_figheight()
-    place = {"left": 0.075, "right": 0.985, "bottom": 0.82 / high, "top": 1 - 0.25 / high, "hspace": 0.3, "wspace": 0.12}
+    place = {
+        "left": 0.075,
+        "right": 0.985,
+        "bottom": 0.82 / high,
+        "top": 1 - 0.25 / high,
+        "hspace": 0.3,
+        "wspace": 0.12,
+    }
     axes = figure.subplots(down, 4, sharex=True, sharey=True, gridspec_kw=place).ravel()
     for panel, title in zip(axes, titles):
         panel.set_title(shorten(title, 26), fontsize=8.5, pad=3, parse_math=False)
@@ -258,13 +293,22 @@ def budget(sweep: Sweep, most: int) -> Figure | None:
         return None
     figure = Figure(figsize=(6.4, 3.6))
     axes = figure.subplots(gridspec_kw={"left": 0.11, "right": 0.73, "top": 0.96, "bottom": 0.15})
-    rest = lambda cell: ", ".join(_cells.TITLES.get(v, v) for k, v in cell.values.items() if k != "budget") or "complete area"
+    rest = lambda cell: ", ".join(TITLES.get(v, v) for k, v in cell.values.items() if k != "budget") or "complete area"
     for number, name in enumerate(dict.fromkeys(map(rest, sweep.sound))):
         cells = sorted((cell for cell in sweep.sound if rest(cell) == name), key=lambda cell: cell.run.record["budget"])
         found = [statistics.bootstrap(per_image(cell.run, "complete_area", 1.0), seed=SEED) for cell in cells]
         style, budgets = look(number), [cell.run.record["budget"] for cell in cells]
-        axes.fill_between(budgets, [x.low for x in found], [x.high for x in found], color=style.colour, alpha=0.13, linewidth=0)
-        axes.plot(budgets, [x.value for x in found], marker=style.marker, linestyle=style.dashes, color=style.colour, label=name)
+        axes.fill_between(
+            budgets, [x.low for x in found], [x.high for x in found], color=style.colour, alpha=0.13, linewidth=0
+        )
+        axes.plot(
+            budgets,
+            [x.value for x in found],
+            marker=style.marker,
+            linestyle=style.dashes,
+            color=style.colour,
+            label=name,
+        )
     budgets = sorted({cell.run.record["budget"] for cell in sweep.sound})
     axes.set_xscale("log")
     axes.set_xticks(budgets, [f"{each:,}" for each in budgets])
@@ -281,15 +325,27 @@ def bars(sweep: Sweep, most: int) -> Figure | None:
     titles = [shorten(cell.title, 24) for cell in cells]
     left = 0.35 + 0.075 * max(len(line) for title in titles for line in title.splitlines())  # inches
     figure = Figure(figsize=(left + 4.8, 1.0 + 0.34 * len(cells)))
-    place = {"left": left / figure.get_figwidth(), "right": 0.97, "bottom": 0.62 / figure.get_figheight(), "wspace": 0.1}
+    place = {
+        "left": left / figure.get_figwidth(),
+        "right": 0.97,
+        "bottom": 0.62 / figure.get_figheight(),
+        "wspace": 0.1,
+    }
     axes = figure.subplots(1, 2, sharey=True, gridspec_kw={**place, "top": 1 - 0.12 / figure.get_figheight()})
     for place, cell in enumerate(cells):
         special = sweep.is_ours(cell)
-        fill = {"color": "#56b4e9" if special else "#c9d6df", "edgecolor": "black", "linewidth": 0.6, "hatch": "///" if special else ""}
+        fill = {
+            "color": "#56b4e9" if special else "#c9d6df",
+            "edgecolor": "black",
+            "linewidth": 0.6,
+            "hatch": "///" if special else "",
+        }
         for panel, values in zip(axes, (per_image(cell.run, "complete_area", 1.0), per_image(cell.run, "complete"))):
             found = statistics.bootstrap(values, seed=SEED)
             errors = [[max(found.value - found.low, 0)], [max(found.high - found.value, 0)]]
-            panel.barh(place, found.value, height=0.68, xerr=errors, error_kw={"capsize": 2.5, "elinewidth": 1.0}, **fill)
+            panel.barh(
+                place, found.value, height=0.68, xerr=errors, error_kw={"capsize": 2.5, "elinewidth": 1.0}, **fill
+            )
     axes[0].set_yticks(range(len(cells)), titles, parse_math=False)
     axes[0].invert_yaxis()
     axes[0].set(xlabel="complete area, failures as 1", xlim=(0, 1.03))
@@ -301,14 +357,31 @@ def bars(sweep: Sweep, most: int) -> Figure | None:
     return figure
 
 
-def _curve(axes: Axes, x: np.ndarray, values: np.ndarray, style: Look, label: str, every: int, first: int = 0,
-           banded: bool = True) -> None:
+def _curve(
+    axes: Axes,
+    x: np.ndarray,
+    values: np.ndarray,
+    style: Look,
+    label: str,
+    every: int,
+    first: int = 0,
+    banded: bool = True,
+) -> None:
     """Mean and interval over the images; markers at some of the points only."""
     mean, low, high = band(values)
     if banded:
         axes.fill_between(x, low, high, color=style.colour, alpha=0.13, linewidth=0)
-    axes.plot(x, mean, marker=style.marker, linestyle=style.dashes, color=style.colour, label=label, markersize=4.5,
-              linewidth=1.4, markevery=(first % every, every))
+    axes.plot(
+        x,
+        mean,
+        marker=style.marker,
+        linestyle=style.dashes,
+        color=style.colour,
+        label=label,
+        markersize=4.5,
+        linewidth=1.4,
+        markevery=(first % every, every),
+    )
     axes.grid(alpha=0.3)
 
 
@@ -316,8 +389,11 @@ def _legend(figure: Figure, axes: Axes, below: bool = False) -> None:
     """Beside the axes, or below all of them."""
     handles, labels = axes.get_legend_handles_labels()
     side = axes.get_position()
-    where = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.0), "ncols": 3, "borderaxespad": 0.2} if below else \
-        {"loc": "upper left", "bbox_to_anchor": (side.x1 + 0.01, side.y1)}
+    where = (
+        {"loc": "lower center", "bbox_to_anchor": (0.5, 0.0), "ncols": 3, "borderaxespad": 0.2}
+        if below
+        else {"loc": "upper left", "bbox_to_anchor": (side.x1 + 0.01, side.y1)}
+    )
     figure.legend(handles, labels, frameon=False, fontsize=8.5, handlelength=3.2, **where)
 
 

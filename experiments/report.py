@@ -14,27 +14,29 @@ import numpy as np
 from omegaconf import DictConfig
 from PIL import Image
 
-from evomask import plots, records
+from evomask.report import plots, records
 from evomask.types import InputError
-from experiments import _cells, _cli, _runs, tables
-from experiments._cells import Cell, Sweep
+from experiments import tables
+from experiments.benchmarks import runs
 from experiments.figures import blank
+from experiments.results.cells import Cell, Sweep, describe, gather
+from experiments.shared import cli
 
-TEMPLATE = Path(__file__).with_name("report.html")
+TEMPLATE = Path(__file__).parent / "results" / "report.html"
 LEVELS = 32  # shades of a score, which make it a small file
 LARGE = 128  # pixels from which images are embedded as JPEG
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs with these overrides (default: the command line) and returns the exit code."""
-    return _cli.run(report, "report", argv, _cli.CONF / "results")
+    return cli.run(report, "report", argv, cli.CONF / "results")
 
 
 def report(config: DictConfig) -> int:
     """Writes the page of an experiment."""
     if type(config.images) is not int or config.images < 1:
         raise InputError(f"images is {config.images!r}: give a whole number of 1 or more")
-    sweep = _cells.gather(config.runs, config.experiment, config.where, config.mark)
+    sweep = gather(config.runs, config.experiment, config.where, config.mark)
     out = records.prepare_folder(config.out)
     path, text = out / f"{config.experiment}.html", page(sweep, config.images)
     records.write_atomically(path, lambda file: file.write(text.encode()))
@@ -48,23 +50,46 @@ def page(sweep: Sweep, most: int) -> str:
         import jinja2
     except ImportError as missing:
         raise InputError("the page needs jinja2: pip install 'evomask[benchmark]'") from missing
-    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
-                                  keep_trailing_newline=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
+    template = jinja2.Environment(
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    ).from_string(TEMPLATE.read_text(encoding="utf-8"))
     table = tables.summary(sweep, tables.COLUMNS)
     return template.render(
-        experiment=sweep.experiment, about=sweep.about, caption=table.caption, notes=table.notes, heads=list(table.text),
-        rows=rows(table), gallery=gallery(sweep, most), runs=[provenance(cell) for cell in sweep.cells if cell.run],
+        experiment=sweep.experiment,
+        about=sweep.about,
+        caption=table.caption,
+        notes=table.notes,
+        heads=list(table.text),
+        rows=rows(table),
+        gallery=gallery(sweep, most),
+        runs=[provenance(cell) for cell in sweep.cells if cell.run],
     )
 
 
 def rows(table: tables.Table) -> list[list[dict[str, Any]]]:
     """Of every cell of the table: what is read, what is sorted by, and whether it is the best."""
+
     def sorted_by(name: str, text: str, index: int) -> Any:
         value = table.numbers[name][index] if name in table.numbers else text
-        return None if value is None or value != value or value == "*" else value if isinstance(value, str) else float(value)
+        return (
+            None
+            if value is None or value != value or value == "*"
+            else value
+            if isinstance(value, str)
+            else float(value)
+        )
 
-    return [[{"text": text, "by": sorted_by(name, text, index), "best": bool(table.best[name][index])}
-             for name, text in row.items()] for index, row in table.text.iterrows()]
+    return [
+        [
+            {"text": text, "by": sorted_by(name, text, index), "best": bool(table.best[name][index])}
+            for name, text in row.items()
+        ]
+        for index, row in table.text.iterrows()
+    ]
 
 
 def provenance(cell: Cell) -> dict[str, Any]:
@@ -72,7 +97,7 @@ def provenance(cell: Cell) -> dict[str, Any]:
     record = cell.run.record
     code = record["code"]["commit"] or "no repository"
     return {
-        "title": cell.title, "folder": cell.folder.name, "overrides": _cells.describe(record), "device": record["device"],
+        "title": cell.title, "folder": cell.folder.name, "overrides": describe(record), "device": record["device"],
         "code": f"{code[:12]}{', changed since' if record['code']['dirty'] else ''}, sources {record['code']['digest']}",
         "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
     }  # fmt: skip
@@ -86,7 +111,7 @@ def gallery(sweep: Sweep, most: int) -> dict[str, Any]:
     images, items = [], []
     places: dict[tuple[str, int], int] = {}
     for number, cell in enumerate(sweep.sound):
-        known, found = _runs.images(cell.folder), _runs.arrays(cell.folder, "mask", "score")
+        known, found = runs.images(cell.folder), runs.arrays(cell.folder, "mask", "score")
         count = len(known["images"])
         for index in np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int)).tolist():
             key = (cell.run.record["images"]["file"], index)
@@ -101,7 +126,7 @@ def gallery(sweep: Sweep, most: int) -> dict[str, Any]:
                 "score": heat(found["score"][row].astype(np.float32)),
             })  # fmt: skip
     items.sort(key=lambda item: (item["image"], item["cell"]))
-    height, width = _runs.images(sweep.sound[0].folder)["images"].shape[1:3]
+    height, width = runs.images(sweep.sound[0].folder)["images"].shape[1:3]
     return {"cells": [cell.title for cell in sweep.sound], "images": images, "items": items, "ratio": width / height}
 
 
@@ -126,8 +151,12 @@ def picture(image: np.ndarray) -> str:
 
 def outside(mask: np.ndarray, filled: np.ndarray) -> str:
     """What lies over the image: the blank f32[H, W, C] where the mask bool[H, W] is not, nothing where it is."""
-    colours = np.broadcast_to(np.clip(filled * 255, 0, 255).round().astype(np.uint8), (*mask.shape, 3)) * ~mask[..., None]
-    return data_url(Image.fromarray(np.dstack([colours, np.where(mask, 0, 255).astype(np.uint8)])), "png", optimize=True)
+    colours = (
+        np.broadcast_to(np.clip(filled * 255, 0, 255).round().astype(np.uint8), (*mask.shape, 3)) * ~mask[..., None]
+    )
+    return data_url(
+        Image.fromarray(np.dstack([colours, np.where(mask, 0, 255).astype(np.uint8)])), "png", optimize=True
+    )
 
 
 def heat(score: np.ndarray) -> str:

@@ -3,18 +3,18 @@
     forward        its forward passes alone: as many images, in batches as large, in one compiled program
     explain        the configured preset, as users call it
     dissertation   the published algorithm, compiled, at the same budget
-    sequential     the same as a plain loop, one image at a time (experiments/sequential.py); same masks, same evaluations
-    published      that loop with the nine calls of the network that the published code makes for each mask
-    rise           RISE with the settings of its paper
-    blackbox       `explain` with a Python function that sleeps 1 ms for each batch of 32 x 32 pixels, beside its calls alone and
+    sequential     the same as a plain loop, one image at a time (experiments/timing/sequential.py); same masks, same
+    evaluations published      that loop with the nine calls of the network that the published code makes for each mask
+    rise           RISE with the settings of its paper blackbox       `explain` with a Python function that sleeps 1 ms
+    for each batch of 32 x 32 pixels, beside its calls alone and
                    the search alone, with the same function in JAX and without the sleep
-    phases         each phase of the generations of `explain` alone, see experiments/phases.py
+    phases         each phase of the generations of `explain` alone, see experiments/timing/phases.py
     frameworks     the forward passes in PyTorch and ONNX Runtime with the same weights, where these are installed
 
-As good a mask as a loop's last one is no larger and no less confident; "explain, confident" is asked for that confidence, and
-plans fewer evaluations, since it needs no more.
-A machine whose speed drifts treats all of them alike, since every round runs each once, and a ratio is taken round by round.
-`stream=[100,1000]` reports the peak memory of processes that explain so many images instead.
+As good a mask as a loop's last one is no larger and no less confident; "explain, confident" is asked for that
+confidence, and plans fewer evaluations, since it needs no more. A machine whose speed drifts treats all of them alike,
+since every round runs each once, and a ratio is taken round by round. `stream=[100,1000]` reports the peak memory of
+processes that explain so many images instead.
 """
 
 from __future__ import annotations
@@ -37,15 +37,17 @@ from rich.console import Console
 from rich.table import Table
 
 import evomask
-from evomask import images, presets, stream
+from evomask import presets, stream
 from evomask.baselines import RISE
 from evomask.classifiers.wrappers import check_classifier
-from evomask.config import Config
-from evomask.evaluate import batches
-from evomask.fitness import KeepsConfidence
+from evomask.data import photographs
+from evomask.search.config import Config
+from evomask.search.evaluate import batches
+from evomask.search.fitness import KeepsConfidence
 from evomask.types import Classifier, Explanation, InputError
-from experiments import _cli, phases, rivals, sequential
 from experiments.explain import build_config
+from experiments.shared import cli
+from experiments.timing import phases, rivals, sequential
 
 LOOPS = ("sequential", "published")
 AS_CONFIDENT = "explain, confident"
@@ -67,7 +69,7 @@ class Contestant(NamedTuple):
 
 def main(argv: list[str] | None = None) -> int:
     """Runs with these overrides (default: the command line) and returns the exit code."""
-    return _cli.run(measure, "speed", argv)
+    return cli.run(measure, "speed", argv)
 
 
 def measure(config: DictConfig) -> int:
@@ -81,8 +83,8 @@ def measure(config: DictConfig) -> int:
     if config.stream is not None:
         return measure_stream(config)
     settings = build_config(config)
-    classifier = evomask.as_classifier(_cli.instantiate(config.model))
-    photo = images.load(images.sample(), classifier.image_shape, getattr(classifier, "crop", 1.0))
+    classifier = evomask.as_classifier(cli.instantiate(config.model))
+    photo = photographs.load(photographs.sample(), classifier.image_shape, getattr(classifier, "crop", 1.0))
     taking_part = list(contestants(classifier, photo.image, settings, config))
     results, times = take_turns(taking_part, config.pairs)
     console = Console()
@@ -92,7 +94,9 @@ def measure(config: DictConfig) -> int:
     return 0
 
 
-def contestants(classifier: Classifier, image: np.ndarray, settings: Config, config: DictConfig) -> Iterator[Contestant]:
+def contestants(
+    classifier: Classifier, image: np.ndarray, settings: Config, config: DictConfig
+) -> Iterator[Contestant]:
     """Everybody in `config.runs`, compiled; who cannot take part is named on stderr."""
     key, published = jax.random.key(KEY), presets.dissertation(config.budget)
     label = int(np.argmax(jax.jit(lambda c, x: c(x))(classifier, image[None])[0]))
@@ -101,11 +105,16 @@ def contestants(classifier: Classifier, image: np.ndarray, settings: Config, con
         start = time.perf_counter()
         since = lambda: time.perf_counter() - start
         if name in ("dissertation", *LOOPS) and not hasattr(classifier, "features"):
-            _cli.report(f"{name}: left out, the published fitness needs a classifier with features")
+            cli.report(f"{name}: left out, the published fitness needs a classifier with features")
         elif name == "forward":
             compiled = compile_forward(classifier, image[None], settings)
-            yield Contestant(name, functools.partial(compiled, classifier, image[None]), settings.evaluations, since(),
-                             used_bytes(compiled))
+            yield Contestant(
+                name,
+                functools.partial(compiled, classifier, image[None]),
+                settings.evaluations,
+                since(),
+                used_bytes(compiled),
+            )
         elif name in explained:
             options = {"config": explained[name]}
             evomask.precompile(classifier, image[None], **options)
@@ -121,8 +130,13 @@ def contestants(classifier: Classifier, image: np.ndarray, settings: Config, con
         elif name == "rise":
             method = functools.partial(RISE().explain, budget=config.rise)
             compiled = jax.jit(method).lower(classifier, image, label, key).compile()
-            yield Contestant(name, functools.partial(compiled, classifier, image, label, key), config.rise, since(),
-                             used_bytes(compiled))
+            yield Contestant(
+                name,
+                functools.partial(compiled, classifier, image, label, key),
+                config.rise,
+                since(),
+                used_bytes(compiled),
+            )
         elif name == "blackbox":
             yield from napping(config.naps)
         elif name == "phases":
@@ -136,7 +150,9 @@ def contestants(classifier: Classifier, image: np.ndarray, settings: Config, con
         yield as_confident(classifier, image, label, settings, published)
 
 
-def as_confident(classifier: Classifier, image: np.ndarray, label: int, settings: Config, published: Config) -> Contestant:
+def as_confident(
+    classifier: Classifier, image: np.ndarray, label: int, settings: Config, published: Config
+) -> Contestant:
     """`explain`, asked for masks that keep as much confidence as the one that the published algorithm finds."""
     start, common = time.perf_counter(), {"key": jax.random.key(KEY), "labels": [label]}
     goal = evomask.explain(classifier, image[None], config=published, **common)
@@ -183,10 +199,10 @@ def frameworks(classifier: Classifier, image: np.ndarray, num: int, sizes: Seque
         try:
             forward = build(classifier)
         except ModuleNotFoundError as error:
-            _cli.report(f"{name}: not installed ({error.name})")
+            cli.report(f"{name}: not installed ({error.name})")
             continue
         except InputError as error:
-            _cli.report(f"{name}: left out, {error}")
+            cli.report(f"{name}: left out, {error}")
             continue
         check_same(forward, classifier, image, name)
         build_seconds = time.perf_counter() - start
@@ -316,7 +332,8 @@ def ratios(taking_part: Sequence[Contestant], times: dict[str, np.ndarray], resu
 
 
 def share_to_match(found: Explanation, plain: sequential.Found) -> float | None:
-    """How much of its evaluations `explain` needed for a feasible mask no larger and no less confident than the loop's last.
+    """How much of its evaluations `explain` needed for a feasible mask no larger and no less confident than the loop's
+    last.
 
     None where it never had one.
     """
@@ -343,7 +360,7 @@ def measure_stream(config: DictConfig) -> int:
 def explain_many(plain: dict, num: int) -> tuple[str, float]:
     """Peak memory of this process, and seconds, compiling included, for explaining `num` different images."""
     config = OmegaConf.create(plain)
-    classifier = evomask.as_classifier(_cli.instantiate(config.model))
+    classifier = evomask.as_classifier(cli.instantiate(config.model))
     check_classifier(classifier, classifier.image_shape)
     draw = np.random.default_rng(KEY)
     noise = (draw.uniform(size=classifier.image_shape).astype(np.float32) for _ in range(num))
@@ -357,7 +374,9 @@ def peak_memory() -> str:
     """The most memory that this process has had, in MiB, and what it has had on each accelerator: "1133, cuda:0 2048"."""
     had = {device: device.memory_stats() for device in jax.local_devices()}  # None on a CPU
     host = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f}"
-    return ", ".join([host, *(f"{device} {stats['peak_bytes_in_use'] / 2**20:.0f}" for device, stats in had.items() if stats)])
+    return ", ".join(
+        [host, *(f"{device} {stats['peak_bytes_in_use'] / 2**20:.0f}" for device, stats in had.items() if stats)]
+    )
 
 
 if __name__ == "__main__":

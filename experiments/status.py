@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from evomask.types import InputError
-from experiments import _cells, _cli, _runs
+from experiments.benchmarks import runs
+from experiments.results.cells import describe, not_begun
+from experiments.shared import cli
 
 LISTED = 8  # cells that nobody has begun
 
@@ -30,12 +32,14 @@ class State(NamedTuple):
     @property
     def left(self) -> float | None:
         """Seconds that it has still to work."""
-        return None if self.pace is None or self.status in ("finished", "failed") else self.pace * (self.total - self.done)
+        return (
+            None if self.pace is None or self.status in ("finished", "failed") else self.pace * (self.total - self.done)
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs with these overrides (default: the command line) and returns the exit code."""
-    return _cli.run(status, "status", argv, _cli.CONF / "results")
+    return cli.run(status, "status", argv, cli.CONF / "results")
 
 
 def status(config: DictConfig) -> int:
@@ -43,26 +47,28 @@ def status(config: DictConfig) -> int:
     folder = Path(config.runs).expanduser()
     experiments = sorted({path.parent.parent.name for path in folder.glob("*/*/record.json")})
     if config.experiment is not None and config.experiment not in experiments:
-        raise InputError(f"no runs of experiment {config.experiment!r} in {folder}: there are {', '.join(experiments) or 'none'}")
+        raise InputError(
+            f"no runs of experiment {config.experiment!r} in {folder}: there are {', '.join(experiments) or 'none'}"
+        )
     if not experiments:
         raise InputError(f"no runs in {folder}: say where they are with runs=...")
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)  # a pipe or a file has room
     for name in experiments if config.experiment is None else [config.experiment]:
-        states = sorted((state(path) for path in _runs.find(folder, name)), key=lambda one: one.title)
+        states = sorted((state(path) for path in runs.find(folder, name)), key=lambda one: one.title)
         console.print(overview(name, states))
-        console.print(summary(states, _cells.not_begun(folder, name)), "\n", sep="", highlight=False, markup=False)
+        console.print(summary(states, not_begun(folder, name)), "\n", sep="", highlight=False, markup=False)
     return 0
 
 
 def state(folder: Path) -> State:
     """How the run in a folder stands; a record that cannot be read says so."""
     try:
-        record = _runs.read_record(folder)
-        done, total = _runs.done(folder)
+        record = runs.read_record(folder)
+        done, total = runs.done(folder)
         error = f"{record['error']['type']}: {record['error']['message']}" if record["error"] else ""
-        return State(_cells.describe(record), _runs.status(folder), done, total, _runs.pace(folder), error)
+        return State(describe(record), runs.status(folder), done, total, runs.pace(folder), error)
     except (InputError, ValueError) as problem:
         return State(folder.name, "unreadable", 0, 0, None, str(problem))
 
@@ -75,15 +81,24 @@ def overview(experiment: str, states: Sequence[State]) -> Table:
         table.add_column(name, no_wrap=True, justify="left" if name == "status" else "right")
     table.add_column("why", ratio=3, no_wrap=True)
     for one in states:
-        table.add_row(_plain(one.title), one.status, f"{one.done}/{one.total}", rate(one.pace), duration(one.left), _plain(one.error))
+        table.add_row(
+            _plain(one.title),
+            one.status,
+            f"{one.done}/{one.total}",
+            rate(one.pace),
+            duration(one.left),
+            _plain(one.error),
+        )
     return table
 
 
 def summary(states: Sequence[State], not_begun: Sequence[dict[str, str]]) -> str:
     """All of it in a line or two."""
     counts = {name: sum(one.status == name for one in states) for name in dict.fromkeys(one.status for one in states)}
-    lines = [", ".join(f"{count} {name}" for name, count in counts.items()) + f"; {sum(one.done for one in states)} of "
-             f"{sum(one.total for one in states)} explanations"]
+    lines = [
+        ", ".join(f"{count} {name}" for name, count in counts.items()) + f"; {sum(one.done for one in states)} of "
+        f"{sum(one.total for one in states)} explanations"
+    ]
     if not_begun:
         cells = "; ".join(" ".join(f"{key}={value}" for key, value in values.items()) for values in not_begun[:LISTED])
         more = f"; and {len(not_begun) - LISTED} more" if len(not_begun) > LISTED else ""

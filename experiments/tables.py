@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, ListConfig
 
-from evomask import records, statistics
-from evomask.statistics import Interval
+from evomask.measures import statistics
+from evomask.measures.statistics import Interval
+from evomask.report import records
 from evomask.types import InputError
-from experiments import _cells, _cli, _runs
-from experiments._cells import Cell, Sweep
+from experiments.benchmarks import runs
+from experiments.results.cells import TITLES, Cell, Sweep, cell_name, gather, short
+from experiments.shared import cli
 
 SEED = 0  # of the bootstrap
 FORMATS = ("md", "tex", "csv", "html")
@@ -32,7 +33,7 @@ class Column(NamedTuple):
 
 percent = lambda value: f"{100 * value:.1f} %"
 plain = lambda value: f"{value:.3f}"
-short = lambda value: f"{value:.2f}"
+hundredths = lambda value: f"{value:.2f}"
 whole = lambda value: f"{value:,.0f}"
 spread = lambda found: f"{100 * found.value:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 p_value = lambda value: "*" if value == "*" else "<0.001" if value < 0.001 else f"{value:.3f}"
@@ -46,9 +47,9 @@ COLUMNS = (
     Column("p", 0, p_value),
     Column("confidence", 1, plain),
     Column("pixels", -1, percent),
-    Column("CP mean", 1, short),
-    Column("CP median", 1, short),
-    Column("floored CP", 1, short),
+    Column("CP mean", 1, hundredths),
+    Column("CP median", 1, hundredths),
+    Column("floored CP", 1, hundredths),
     Column("insertion", 1, plain),
     Column("deletion", -1, plain),
     Column("insertion - deletion", 1, spread),
@@ -78,7 +79,7 @@ class Table(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs with these overrides (default: the command line) and returns the exit code."""
-    return _cli.run(tables, "tables", argv, _cli.CONF / "results")
+    return cli.run(tables, "tables", argv, cli.CONF / "results")
 
 
 def tables(config: DictConfig) -> int:
@@ -87,8 +88,12 @@ def tables(config: DictConfig) -> int:
     if type(config.images) is not int or config.images < 1:
         raise InputError(f"images is {config.images!r}: give a whole number of 1 or more")
     names = {column.name.replace(" ", "_"): column for column in COLUMNS}
-    wanted = [names[name] for name in chosen(config.columns, tuple(names), "columns")] if config.columns is not None else None
-    sweep = _cells.gather(config.runs, config.experiment, config.where, config.mark)
+    wanted = (
+        [names[name] for name in chosen(config.columns, tuple(names), "columns")]
+        if config.columns is not None
+        else None
+    )
+    sweep = gather(config.runs, config.experiment, config.where, config.mark)
     out = records.prepare_folder(config.out)
     dissertation = config.experiment.startswith("dissertation_")
     columns = wanted or (DISSERTATION if dissertation else COLUMNS)
@@ -116,25 +121,25 @@ def chosen(value: Any, choices: Sequence[str], name: str) -> tuple[str, ...]:
 # ------------------------------------------------------------------------------------------------------ the numbers
 
 
-def per_image(run: _runs.Run, name: str, failure: float | None = None) -> np.ndarray:
+def per_image(run: runs.Run, name: str, failure: float | None = None) -> np.ndarray:
     """One value f64[N] for each image: the mean over its seeds, for these are not independent. NaN becomes `failure`."""
     values = run.rows[name].astype("float64")
     values = values if failure is None else values.fillna(failure)
     return values.groupby(run.rows["index"]).mean().to_numpy()
 
 
-def insertion_less_deletion(run: _runs.Run) -> np.ndarray:
+def insertion_less_deletion(run: runs.Run) -> np.ndarray:
     """f64[N]; where there is no score, the worst of curves."""
     return per_image(run, "insertion_auc", 0.0) - per_image(run, "deletion_auc", 1.0)
 
 
-def of_blank_class(run: _runs.Run) -> np.ndarray:
+def of_blank_class(run: runs.Run) -> np.ndarray:
     """bool[N]: images that are explained as what the blank image is, of which a mask is complete in the letter only."""
     rows = run.rows
     return (rows["blank_label"] == rows["label"]).groupby(rows["index"]).any().to_numpy()
 
 
-def quantities(run: _runs.Run) -> dict[str, Any]:
+def quantities(run: runs.Run) -> dict[str, Any]:
     """The numbers of one run under the names of `COLUMNS`, but for `TESTS`. None where there is nothing to say."""
     found = per_image(run, "complete_area")
     found = found[np.isfinite(found)]
@@ -168,7 +173,7 @@ class Test(NamedTuple):
     """What a column of p-values compares."""
 
     of: str  # a column
-    values: Callable[[_runs.Run], np.ndarray]  # f64[N], image by image
+    values: Callable[[runs.Run], np.ndarray]  # f64[N], image by image
     smaller_is_better: bool
 
 
@@ -204,7 +209,9 @@ def summary(sweep: Sweep, columns: Sequence[Column]) -> Table:
     columns = [column for column in columns if any(each.get(column.name) is not None for each in values)]
     heads = pd.DataFrame([head(sweep, cell, i) for i, cell in enumerate(sweep.cells)])
     text = pd.DataFrame([{c.name: shown(c, each.get(c.name)) for c in columns} for each in values])
-    numbers = pd.DataFrame([dict(pair for c in columns for pair in in_full(c, each.get(c.name)).items()) for each in values])
+    numbers = pd.DataFrame(
+        [dict(pair for c in columns for pair in in_full(c, each.get(c.name)).items()) for each in values]
+    )
     folders = [cell.folder.name if cell.folder else "" for cell in sweep.cells]
     raw = pd.DataFrame([{**cell.values, "run": run, "note": cell.note} for cell, run in zip(sweep.cells, folders)])
     intervals = any(column.text is spread for column in columns)
@@ -220,7 +227,7 @@ def summary(sweep: Sweep, columns: Sequence[Column]) -> Table:
 
 def head(sweep: Sweep, cell: Cell, index: int) -> dict[str, str]:
     """The columns that say which cell it is; a cell with a note carries its number."""
-    values = {_cells.short(key): _cells.TITLES.get(value, value) if key == "method" else value for key, value in cell.values.items()}
+    values = {short(key): TITLES.get(value, value) if key == "method" else value for key, value in cell.values.items()}
     values = values or {"run": cell.folder.name}
     if cell.note:
         noted = [i for i, each in enumerate(sweep.cells) if each.note]
@@ -244,7 +251,9 @@ def champions(sweep: Sweep, column: Column, values: Sequence[Any]) -> np.ndarray
     """bool[cells]: the best of each group, with those that read the same; none where all do."""
     best = np.zeros(len(values), bool)
     for group in sweep.groups():
-        number = {i: getattr(values[i], "value", values[i]) for i in group if sweep.cells[i].sound and values[i] is not None}
+        number = {
+            i: getattr(values[i], "value", values[i]) for i in group if sweep.cells[i].sound and values[i] is not None
+        }
         number = {i: value for i, value in number.items() if column.better and not np.isnan(value)}
         if number:
             top = max(number, key=lambda i: column.better * number[i])
@@ -269,44 +278,69 @@ def caption(sweep: Sweep, intervals: bool, blanks: bool, tested: Sequence[str]) 
     words += ["Areas: mean and 95 % bootstrap interval over the images."] if intervals else []
     if blanks:
         counts = sorted({int(of_blank_class(cell.run).sum()) for cell in sweep.sound})
-        words += [f"Without blank: without the images that have the class of the blank image, of which there are {span(counts)}."]
+        words += [
+            f"Without blank: without the images that have the class of the blank image, of which there are {span(counts)}."
+        ]
     words += [f"{name}: Wilcoxon's signed-rank test of “{TESTS[name].of}” against *, after Holm." for name in tested]
     return " ".join([*words, "Best in bold."])
 
 
 def notes(sweep: Sweep) -> tuple[str, ...]:
-    return tuple(f"({number + 1}) {_cells.name(cell)} {cell.note}" for number, cell in
-                 enumerate(cell for cell in sweep.cells if cell.note))
+    return tuple(
+        f"({number + 1}) {cell_name(cell)} {cell.note}"
+        for number, cell in enumerate(cell for cell in sweep.cells if cell.note)
+    )
 
 
 def single_images(sweep: Sweep, most: int) -> Table:
     """The dissertation's layout: for each image, what the network makes of it as a whole and as masked by every method."""
     cells = [cell for cell in sweep.sound if cell.run.record["images"] == sweep.sound[0].run.record["images"]]
-    classes = _runs.images(cells[0].folder)["classes"]
+    classes = runs.images(cells[0].folder)["classes"]
     rows, best = [], []
     for index in cells[0].run.rows["index"].drop_duplicates()[:most]:
         firsts = [cell.run.rows[cell.run.rows["index"] == index].iloc[0] for cell in cells]
         image, cp = firsts[0], [first["cp"] for first in firsts]
-        rows.append({"image": image["image"], "method": "whole image", "prediction": image["predicted_name"],
-                     "confidence": image["confidence"], "pixels": 1.0, "CP": image["confidence"], "complete": None})
-        rows += [{"image": "", "method": cell.title, "prediction": str(classes[row["masked_label"]]),
-                  "confidence": row["masked_confidence"], "pixels": row["area"], "CP": row["cp"], "complete": bool(row["complete"])}
-                 for cell, row in zip(cells, firsts)]
+        rows.append(
+            {
+                "image": image["image"],
+                "method": "whole image",
+                "prediction": image["predicted_name"],
+                "confidence": image["confidence"],
+                "pixels": 1.0,
+                "CP": image["confidence"],
+                "complete": None,
+            }
+        )
+        rows += [
+            {
+                "image": "",
+                "method": cell.title,
+                "prediction": str(classes[row["masked_label"]]),
+                "confidence": row["masked_confidence"],
+                "pixels": row["area"],
+                "CP": row["cp"],
+                "complete": bool(row["complete"]),
+            }
+            for cell, row in zip(cells, firsts)
+        ]
         keeps = [first["masked_label"] == first["label"] for first in firsts]
-        top = max((short(value) for value, kept in zip(cp, keeps) if kept), key=float, default=None)
-        best += [False, *(kept and short(value) == top for value, kept in zip(cp, keeps))]
+        top = max((hundredths(value) for value, kept in zip(cp, keeps) if kept), key=float, default=None)
+        best += [False, *(kept and hundredths(value) == top for value, kept in zip(cp, keeps))]
     numbers = pd.DataFrame(rows)
     text = numbers.assign(
-        confidence=numbers["confidence"].map(plain), pixels=numbers["pixels"].map(percent),
-        CP=[shown(Column("CP", 1, short), float(value)) for value in numbers["CP"]],
+        confidence=numbers["confidence"].map(plain),
+        pixels=numbers["pixels"].map(percent),
+        CP=[shown(Column("CP", 1, hundredths), float(value)) for value in numbers["CP"]],
         complete=numbers["complete"].map({True: "yes", False: "no", None: ""}),
     )
     numbers["image"] = numbers["image"].replace("", None).ffill()
     bold = pd.DataFrame(False, text.index, text.columns)
     bold["CP"] = best
     seed = cells[0].run.record["seeds"][0]
-    words = (f"{sweep.experiment}: single images, seed {seed}: what the network predicts for the masked image, its confidence "
-             "in the explained class, pixels kept and CP. In bold the best CP of a mask that keeps the class.")
+    words = (
+        f"{sweep.experiment}: single images, seed {seed}: what the network predicts for the masked image, its confidence "
+        "in the explained class, pixels kept and CP. In bold the best CP of a mask that keeps the class."
+    )
     return Table(words, (), numbers, text.fillna(""), bold)
 
 
@@ -316,8 +350,10 @@ def single_images(sweep: Sweep, most: int) -> Table:
 def markdown(table: Table) -> str:
     """GitHub's table; bars in cells are escaped."""
     escape = lambda text: str(text).replace("|", "\\|").replace("*", "\\*")
-    cells = [[f"**{escape(text)}**" if bold else escape(text) for text, bold in zip(row, bolds)]
-             for row, bolds in zip(table.text.to_numpy(), table.best.to_numpy())]
+    cells = [
+        [f"**{escape(text)}**" if bold else escape(text) for text, bold in zip(row, bolds)]
+        for row, bolds in zip(table.text.to_numpy(), table.best.to_numpy())
+    ]
     named = len([name for name in table.text.columns if not _is_number(name)])
     rules = ["---"] * named + ["---:"] * (len(table.text.columns) - named)
     lines = [f"| {' | '.join(row)} |" for row in ([escape(name) for name in table.text.columns], rules, *cells)]
@@ -344,12 +380,15 @@ def html(table: Table) -> str:
     """A page of its own."""
     words = [place for place, name in enumerate(table.text) if not _is_number(name)]
     style = _styler(table).format(escape="html").format_index(escape="html", axis=1)
-    style = style.set_caption(_escaped(" ".join([table.caption, *table.notes]))).set_table_styles([
-        {"selector": "", "props": "border-collapse: collapse; font: 14px system-ui, sans-serif"},
-        {"selector": "caption", "props": "text-align: left; padding-bottom: 0.5em; max-width: 60em"},
-        {"selector": "th, td", "props": "padding: 0.25em 0.7em; text-align: right; border-bottom: 1px solid #bbb"},
-        *({"selector": f".col{place}", "props": "text-align: left"} for place in words),
-    ], overwrite=False)
+    style = style.set_caption(_escaped(" ".join([table.caption, *table.notes]))).set_table_styles(
+        [
+            {"selector": "", "props": "border-collapse: collapse; font: 14px system-ui, sans-serif"},
+            {"selector": "caption", "props": "text-align: left; padding-bottom: 0.5em; max-width: 60em"},
+            {"selector": "th, td", "props": "padding: 0.25em 0.7em; text-align: right; border-bottom: 1px solid #bbb"},
+            *({"selector": f".col{place}", "props": "text-align: left"} for place in words),
+        ],
+        overwrite=False,
+    )
     return style.set_uuid(table.caption.partition(":")[0]).to_html(doctype_html=True)
 
 
@@ -374,8 +413,18 @@ def _escaped(text: str) -> str:
 
 
 def _for_latex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-               "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special = {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+    }
     return "".join(special.get(letter, letter) for letter in text)
 
 

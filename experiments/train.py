@@ -1,4 +1,6 @@
-"""Trains a network: `python -m experiments.train recipe=cifar10 data.path=cifar-10-python.tar.gz` (`--help` for the rest)."""
+"""Trains a network: `python -m experiments.train recipe=cifar10 data.path=cifar-10-python.tar.gz` (`--help` for the
+rest).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from omegaconf import DictConfig
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from evomask import training
-from experiments import _cli, _memory
+from experiments.shared import cli, memory
 
 
 class Stopwatch:
@@ -31,8 +33,10 @@ class Stopwatch:
         self.began = time.perf_counter(), time.process_time()
 
     def save(self) -> dict[str, float]:
-        seconds = {"wall": self.before["wall"] + time.perf_counter() - self.began[0],
-                   "processor": self.before["processor"] + time.process_time() - self.began[1]}
+        seconds = {
+            "wall": self.before["wall"] + time.perf_counter() - self.began[0],
+            "processor": self.before["processor"] + time.process_time() - self.began[1],
+        }
         write(self.path, json.dumps(seconds))
         return seconds
 
@@ -45,8 +49,13 @@ def write(path: Path, text: str) -> None:
 def progress_bar(total: int, per_epoch: int, batch_size: int):
     """A progress bar and the `on_step` that moves it; without a terminal, one line for each epoch."""
     columns = ("epoch {task.fields[epoch]}", "{task.fields[text]}")
-    bar = Progress(TextColumn(columns[0]), BarColumn(), TextColumn(columns[1]), TimeRemainingColumn(),
-                   disable=not sys.stdout.isatty())
+    bar = Progress(
+        TextColumn(columns[0]),
+        BarColumn(),
+        TextColumn(columns[1]),
+        TimeRemainingColumn(),
+        disable=not sys.stdout.isatty(),
+    )
     task = bar.add_task("", total=total, epoch=1, text="compiling")
     last = None  # (steps done, time) at the last update
 
@@ -58,7 +67,9 @@ def progress_bar(total: int, per_epoch: int, batch_size: int):
         epoch, now = (done - 1) // per_epoch, (done, time.perf_counter())
         loss, accuracy = float(state.loss[done - 1]), float(state.accuracy[done - 1])
         speed = "" if last is None else f"  {(done - last[0]) * batch_size / (now[1] - last[1]):,.0f} images/s"
-        tested = f"  test accuracy {float(state.test_accuracy[epoch if end else epoch - 1]):.4f}" if end or epoch else ""
+        tested = (
+            f"  test accuracy {float(state.test_accuracy[epoch if end else epoch - 1]):.4f}" if end or epoch else ""
+        )
         text = f"loss {loss:.3f}  accuracy {accuracy:.3f}{speed}{tested}"
         bar.update(task, completed=done, epoch=epoch + 1, text=text)
         if end and bar.disable:
@@ -98,8 +109,8 @@ def machine() -> str:
 
 
 def train(config: DictConfig) -> None:
-    recipe = _cli.instantiate(config.recipe)
-    train, test = _cli.instantiate(config.data)
+    recipe = cli.instantiate(config.recipe)
+    train, test = cli.instantiate(config.data)
     trainable = hydra.utils.instantiate(config.model, num_classes=len(train.names), _convert_="all")
     if config.start is not None:
         trainable = training.start_from(Path(config.start) / "checkpoints", trainable, train)
@@ -121,25 +132,27 @@ def train(config: DictConfig) -> None:
     source = config.data.get("path") or config.data["_target_"]
     text = training.card(config.name, command, recipe, source, train, found, seconds, machine())
     write(out / f"{config.name}.md", text)
-    print(f"{config.name}: test accuracy {found['test accuracy']:.4f}, calibration error {found['calibration error']:.4f}; "
-          f"the blank image is {found['blank label']} ({found['blank confidence']:.3f})")
+    print(
+        f"{config.name}: test accuracy {found['test accuracy']:.4f}, calibration error {found['calibration error']:.4f}; "
+        f"the blank image is {found['blank label']} ({found['blank confidence']:.3f})"
+    )
     print(f"weights {out / config.name}.safetensors, card {out / config.name}.md")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs with these overrides (default: the command line) and returns the exit code."""
-    return _cli.run(train_or_stop, "train", argv, _cli.CONF / "train")
+    return cli.run(train_or_stop, "train", argv, cli.CONF / "train")
 
 
 def train_or_stop(config: DictConfig) -> int:
     try:
         train(config)
     except training.Interrupted as stopped:
-        _cli.report(f"{stopped}; the same command goes on from there")
+        cli.report(f"{stopped}; the same command goes on from there")
         return 130
     return 0
 
 
 if __name__ == "__main__":
-    _memory.keep_freed()
+    memory.keep_freed()
     sys.exit(main())

@@ -12,7 +12,9 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_enable_compilation_cache", False)  # what a test compiles, it compiles; nothing is left in the home folder
+jax.config.update(
+    "jax_enable_compilation_cache", False
+)  # what a test compiles, it compiles; nothing is left in the home folder
 
 # The first example of a test compiles, so a deadline per example would be a race.
 hypothesis.settings.register_profile("evomask", deadline=None, derandomize=True, max_examples=25)

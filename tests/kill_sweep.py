@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from experiments import _runs
+from experiments.benchmarks import runs
 
 ROOT = Path(__file__).parent.parent
 RUNS = 8
@@ -25,11 +25,20 @@ SWEEP = (
 
 def start(out: Path, *overrides: str) -> subprocess.Popen:
     """The sweep as a process of its own; what XLA compiles is kept for the next one."""
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(out.parent / "compiled"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(out.parent / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     command = [sys.executable, "-m", "experiments.benchmark", "-m", *SWEEP, *overrides, f"out={out}"]
-    return subprocess.Popen(command, env=os.environ | cache | {"PYTHONPATH": path}, cwd=out.parent, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command,
+        env=os.environ | cache | {"PYTHONPATH": path},
+        cwd=out.parent,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def finish(process: subprocess.Popen) -> str:
@@ -50,8 +59,8 @@ def tables(out: Path) -> dict[str, bytes]:
 
 
 def kill_and_resume(out: Path, kills: int, seed: int) -> dict[str, int]:
-    """Kills the sweep `kills` times, at random moments after it has begun or, in one case of four, before; then two processes
-    at once bring it to its end.
+    """Kills the sweep `kills` times, at random moments after it has begun or, in one case of four, before; then two
+    processes at once bring it to its end.
 
     Returns:
       How often each status was found after a kill.
@@ -69,16 +78,16 @@ def kill_and_resume(out: Path, kills: int, seed: int) -> dict[str, int]:
         assert process.returncode in (-9, 0)
         assert kept.items() <= chunks(out).items(), "a finished chunk was lost or made again"
         kept = chunks(out)
-        for folder in _runs.find(out, "benchmark"):
-            status = _runs.status(folder)
+        for folder in runs.find(out, "benchmark"):
+            status = runs.status(folder)
             found[status] = found.get(status, 0) + 1
-    sittings = {folder: len(_runs.read_record(folder)["sittings"]) for folder in _runs.find(out, "benchmark")}
+    sittings = {folder: len(runs.read_record(folder)["sittings"]) for folder in runs.find(out, "benchmark")}
     said = [finish(process) for process in [start(out), start(out)]]
     assert kept.items() <= chunks(out).items()
     assert sum(text.count("another process") + text.count("finished before") for text in said) >= RUNS
-    for folder in _runs.find(out, "benchmark"):
-        assert len(_runs.read_record(folder)["sittings"]) <= sittings.get(folder, 0) + 1, "both worked at one run"
-    assert {_runs.status(folder) for folder in _runs.find(out, "benchmark")} == {"finished"}
+    for folder in runs.find(out, "benchmark"):
+        assert len(runs.read_record(folder)["sittings"]) <= sittings.get(folder, 0) + 1, "both worked at one run"
+    assert {runs.status(folder) for folder in runs.find(out, "benchmark")} == {"finished"}
     return found
 
 
@@ -89,7 +98,9 @@ def main(kills: int) -> None:
         seed = random.randrange(1000)
         found = kill_and_resume(killed, kills, seed)
         assert tables(quiet) == tables(killed) and len(tables(quiet)) == 2 * RUNS, f"tables differ, seed {seed}"
-        print(f"{kills} kills (seed {seed}), found afterwards {found}: {len(tables(quiet))} tables, byte for byte the same")
+        print(
+            f"{kills} kills (seed {seed}), found afterwards {found}: {len(tables(quiet))} tables, byte for byte the same"
+        )
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ class LinearOracle:
 class ConvOracle:
     """Two convolutions (3 x 3, padding 1; the second with stride 2), relu after each, mean, linear: a real network.
 
-    The same network in PyTorch gives the reference values of `experiments/check_references.py`.
+    The same network in PyTorch gives the reference values of `experiments/tools/check_references.py`.
     """
 
     first: Array  # f32[3, 3, C, 4]

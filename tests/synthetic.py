@@ -7,9 +7,13 @@ from evomask.types import Explanation, History, Missing, Status
 
 def missing(status: Status, amount: float) -> Missing:
     """The same amount of every condition that the status says is not met."""
-    conditions = np.array([
-        status is Status.NEITHER, status in (Status.NEITHER, Status.NOT_SUFFICIENT), status in (Status.NEITHER, Status.NOT_NECESSARY)
-    ])
+    conditions = np.array(
+        [
+            status is Status.NEITHER,
+            status in (Status.NEITHER, Status.NOT_SUFFICIENT),
+            status in (Status.NEITHER, Status.NOT_NECESSARY),
+        ]
+    )
     return Missing(*(amount * conditions.astype(np.float32)))
 
 

@@ -12,7 +12,7 @@ from evomask import fills
 from evomask.baselines import BASELINES, base, gradcam, gradients, occlusion, rise
 from evomask.baselines.hsic import hsic
 from evomask.baselines.lime import segment
-from evomask.budget import Account, Bill, BudgetExceeded, Counted, Spent, UnequalBudgets, bare, common_budget
+from evomask.measures.budget import Account, Bill, BudgetExceeded, Counted, Spent, UnequalBudgets, bare, common_budget
 from evomask.types import record, static
 
 SIDE, BUDGET = 16, 65
@@ -147,7 +147,8 @@ def test_smoothgrad_of_a_linear_network_is_its_weights():
 
 def test_smoothgrad_averages_over_the_noise():
     explain = lambda noise, key: gradients.SmoothGrad(noise=noise)(
-        oracles.conv(), oracles.conv_images(side=8), [0, 2], key=jax.random.key(key), budget=20)
+        oracles.conv(), oracles.conv_images(side=8), [0, 2], key=jax.random.key(key), budget=20
+    )
     still, one, two = explain(0.0, 0), explain(0.5, 0), explain(0.5, 1)
     logit = lambda images: oracles.conv()(images)[jnp.arange(2), jnp.array([0, 2])].sum()
     plain = jax.jit(jax.grad(logit))(jnp.asarray(oracles.conv_images(side=8)))
@@ -185,7 +186,8 @@ def test_occlusion_windows_cover_the_image_within_the_budget(shape, budget):
 
 
 # --------------------------------------------------------------- values of Captum, pytorch-grad-cam, RISE and HSIC
-# Printed by experiments/check_references.py: the standard deviation and the score of pixel (5, 6), for two images.
+# Printed by experiments/tools/check_references.py: the standard deviation and the score of pixel (5, 6), for two
+# images.
 
 REFERENCES = {
     "Grad-CAM": (gradcam.GradCAM(), 3, [0.002008, 0.000919, 0.0, 0.0]),
@@ -289,8 +291,13 @@ class OnlyPoints(NoFeatures):
         return ORACLE.from_features(2, feature)
 
 
-@pytest.mark.parametrize("classifier, problem", [(NoFeatures(), "no features and no from_features"),
-                                                 (OnlyPoints(), "every feature map of the classifier is 1 x 1")])
+@pytest.mark.parametrize(
+    "classifier, problem",
+    [
+        (NoFeatures(), "no features and no from_features"),
+        (OnlyPoints(), "every feature map of the classifier is 1 x 1"),
+    ],
+)
 @pytest.mark.parametrize("name", ["gradcam", "gradcam_plus_plus"])
 def test_grad_cam_says_what_is_missing(name, classifier, problem):
     with pytest.raises(ValueError, match=problem):
@@ -301,8 +308,11 @@ def test_grad_cam_says_what_is_missing(name, classifier, problem):
 
 
 def test_small_images_get_a_useful_number_of_segments():
-    for image in (oracles.conv_images(side=32)[0], np.full((32, 32, 3), 0.5, np.float32),
-                  np.full((32, 32, 1), 0.5, np.float32)):
+    for image in (
+        oracles.conv_images(side=32)[0],
+        np.full((32, 32, 3), 0.5, np.float32),
+        np.full((32, 32, 1), 0.5, np.float32),
+    ):
         segments = segment(image, None)
         assert segments.shape == (32, 32) and segments.min() == 0
         assert 36 <= segments.max() + 1 <= 80

@@ -17,10 +17,13 @@ from PIL import Image
 from pyarrow import parquet
 
 import evomask
-from evomask import baselines, metrics, thresholding
-from evomask.budget import UnequalBudgets
+from evomask import baselines
+from evomask.measures import metrics, thresholding
+from evomask.measures.budget import UnequalBudgets
 from evomask.types import Status, record, static
-from experiments import _cli, _imagesets, _measure, _runs, benchmark
+from experiments import benchmark
+from experiments.benchmarks import imagesets, protocol, runs
+from experiments.shared import cli
 
 SIDE = 16
 NETWORK = ["model=custom", "model.network._target_=test_benchmark.tiny"]
@@ -28,7 +31,7 @@ TINY = [*NETWORK, "data=samples", "data.num=2", "target=predicted", "cut_steps=8
 # A search that compiles fast, and is one program for all of the tests that do not vary it.
 SEARCH = ["budget=320", "stages=flat", "crossover=one_point", "mutation=replace", "preset.stages.gross.genes=8",
           "++preset.stages.gross.penalty=null"]  # fmt: skip
-EXPERIMENTS = sorted(path.stem for path in (_cli.CONF / "experiment").glob("*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in (cli.CONF / "experiment").glob("*.yaml"))
 
 
 @record
@@ -52,12 +55,12 @@ def run(out, *overrides):
     return benchmark.main([*overrides, f"out={out}"])
 
 
-def runs(out, experiment="benchmark"):
-    return [_runs.load(folder) for folder in _runs.find(out, experiment)]
+def finished_runs(out, experiment="benchmark"):
+    return [runs.load(folder) for folder in runs.find(out, experiment)]
 
 
 def composed(*overrides, **options):
-    with initialize_config_dir(str(_cli.CONF), version_base="1.3"):
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         return compose("benchmark", list(overrides), **options)
 
 
@@ -77,17 +80,17 @@ def test_every_job_of_an_experiment_can_be_built(name):
     for overrides in jobs(name):
         config = composed(f"+experiment={name}", *overrides)
         if config.method["_target_"] == benchmark.OURS:
-            built = _cli.instantiate(OmegaConf.create(benchmark.preset(config)))
+            built = cli.instantiate(OmegaConf.create(benchmark.preset(config)))
             assert 0.9 * config.budget <= built.evaluations <= config.budget, overrides
             found.append(f"{config.model} {jax.tree.structure(built)} {jax.tree.leaves(built)}")
         else:
-            found.append(f"{config.model} {_cli.instantiate(config.method)} {config.budget} {config.preset.fill}")
+            found.append(f"{config.model} {cli.instantiate(config.method)} {config.budget} {config.preset.fill}")
     assert len(set(found)) == len(found) > 1, "two jobs are the same"
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_file_says_how_it_is_run(name):
-    text = (_cli.CONF / "experiment" / f"{name}.yaml").read_text()
+    text = (cli.CONF / "experiment" / f"{name}.yaml").read_text()
     assert text.startswith("# @package _global_\n# ")
     assert f"#   python -m experiments.benchmark -m +experiment={name}" in text
     assert "params:" in text or "- /sweep:" in text
@@ -105,7 +108,12 @@ SWEPT = {
     "mutation": ["mutation=replace"],
     "negative_reinforcement": ["reinforcement=evomask_with"],
     "patches": ["genes=8", "stages=as_preset"],
-    "population_generations": ["population=12", "stages=as_preset", "preset.stages.middle.genes=8", "preset.stages.fine.genes=8"],
+    "population_generations": [
+        "population=12",
+        "stages=as_preset",
+        "preset.stages.middle.genes=8",
+        "preset.stages.fine.genes=8",
+    ],
     "radii": ["preset.stages.gross.radii=[0.03,0.06,0.12]", "stages=as_preset"],
     "scoring": ["preset.scoring.infeasible=0.0", "preset.score_inside_only=false"],
     "screening": ["preset.operators.screening.candidates=4"],
@@ -116,31 +124,35 @@ SWEPT = {
 
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if not name.startswith("complete_area")])
 def test_every_experiment_runs(name, tmp_path):
-    some = SWEPT.get(name, ["method=evomask,centred_square"]) + ["data=planted", "data.candidates=8"] * (name == "planted")
+    some = SWEPT.get(name, ["method=evomask,centred_square"]) + ["data=planted", "data.candidates=8"] * (
+        name == "planted"
+    )
     given = {text.partition("=")[0] for text in some} | ({"mutation"} if name == "chromosome" else set())
     given |= {"preset.stages.gross.genes"} if name == "patches" else set()
     small = [text for text in TINY + SEARCH if text.partition("=")[0] not in given]
     assert run(tmp_path, "-m", f"+experiment={name}", *small, *some) == 0
-    found = runs(tmp_path, name)
+    found = finished_runs(tmp_path, name)
     assert found and all(len(one.rows) == 2 for one in found)
     for one in found:
         assert one.record["experiment"] == name
         assert (one.rows["evaluations"] <= one.record["budget"]).all()
         ours = one.record["choices"]["method"] == "evomask"
-        assert one.rows["rule"].tolist() == 2 * ["own" if ours or one.record["method"] == "random_patches" else "complete"]
+        assert one.rows["rule"].tolist() == 2 * [
+            "own" if ours or one.record["method"] == "random_patches" else "complete"
+        ]
     if name == "planted":
-        assert found[0].rows["iou"].between(0, 1).all() and _runs.images(found[0].folder)["truth"].sum() == 2 * 36
+        assert found[0].rows["iou"].between(0, 1).all() and runs.images(found[0].folder)["truth"].sum() == 2 * 36
 
 
 def test_all_methods_on_one_footing(tmp_path):
     assert run(tmp_path, "-m", "+experiment=complete_area_cifar10", *TINY, *SEARCH) == 0
-    found = runs(tmp_path, "complete_area_cifar10")
+    found = finished_runs(tmp_path, "complete_area_cifar10")
     assert {one.record["method"] for one in found} == {*baselines.BASELINES, "evomask", "dissertation", "random_search"}
-    assert _runs.common_budget(found) == 320
+    assert runs.common_budget(found) == 320
     assert len({tuple(one.rows["image"]) for one in found}) == len({one.record["images"]["file"] for one in found}) == 1
     for one in found:
         rows, cuts = one.rows, one.cuts
-        assert list(rows) == list(_runs.ROWS) and list(cuts) == list(_runs.CUTS)
+        assert list(rows) == list(runs.ROWS) and list(cuts) == list(runs.CUTS)
         assert (rows["method"] == one.record["method"]).all() and (rows["label"] == rows["predicted"]).all()
         assert (rows["complete"] == (rows["sufficient"] & rows["necessary"])).all()
         assert (rows["complete_area"].isna() == ~rows["complete"]).all()
@@ -153,7 +165,7 @@ def test_all_methods_on_one_footing(tmp_path):
         assert cuts.loc[cuts["rule"] == "area_20", "area"].tolist() == pytest.approx(2 * [51 / 256])
         headline = cuts[cuts["rule"] == rules[0]].reset_index(drop=True)
         assert headline.equals(rows[list(cuts)])
-        arrays = _runs.arrays(one.folder)
+        arrays = runs.arrays(one.folder)
         assert arrays["mask"].mean((1, 2)) == pytest.approx(rows["area"])
         assert ("stage_masks" in arrays) == (one.config["method"]["_target_"] == benchmark.OURS)
 
@@ -164,22 +176,36 @@ def test_all_methods_on_one_footing(tmp_path):
 def explained(seed=0):
     """The two sample images of `TINY`, their labels, and what explain makes of them under `SEARCH`."""
     config = composed(*SEARCH)
-    source = _imagesets.samples((SIDE, SIDE, 3), 1.0)
-    found = _imagesets.select(source, tiny(), 2, False, "predicted")
-    settings = _cli.instantiate(OmegaConf.create(benchmark.preset(config)))
+    source = imagesets.samples((SIDE, SIDE, 3), 1.0)
+    found = imagesets.select(source, tiny(), 2, False, "predicted")
+    settings = cli.instantiate(OmegaConf.create(benchmark.preset(config)))
     return found, evomask.explain(tiny(), found.pixels, key=jax.random.key(seed), labels=found.labels, config=settings)
 
 
 def test_ours_is_what_explain_says(tmp_path):
     assert run(tmp_path, *TINY, *SEARCH, "seeds=[0,3]", "chunk=1") == 0
-    (one,) = runs(tmp_path)
-    arrays = _runs.arrays(one.folder)
+    (one,) = finished_runs(tmp_path)
+    arrays = runs.arrays(one.folder)
     assert one.rows[["seed", "index"]].to_numpy().tolist() == [[0, 0], [0, 1], [3, 0], [3, 1]]
     for seed in (0, 3):
         images, found = explained(seed)
         rows, these = one.rows[one.rows["seed"] == seed], (one.rows["seed"] == seed).to_numpy()
-        for name in ("area", "masked_confidence", "inverse_confidence", "blank_confidence", "masked_label", "inverse_label",
-                     "cp", "cp_floored", "sufficient", "necessary", "complete", "predicted", "evaluations", "label"):
+        for name in (
+            "area",
+            "masked_confidence",
+            "inverse_confidence",
+            "blank_confidence",
+            "masked_label",
+            "inverse_label",
+            "cp",
+            "cp_floored",
+            "sufficient",
+            "necessary",
+            "complete",
+            "predicted",
+            "evaluations",
+            "label",
+        ):
             np.testing.assert_array_equal(rows[name], getattr(found, name), err_msg=name)
         assert rows["status"].tolist() == [Status(int(status)).name.lower() for status in found.status]
         assert rows["image"].tolist() == list(images.names)
@@ -191,16 +217,19 @@ def test_ours_is_what_explain_says(tmp_path):
 
 def test_a_baseline_is_cut_and_measured_as_the_library_does(tmp_path):
     assert run(tmp_path, *TINY, "method=rise", "budget=40", "fill=grey") == 0
-    (one,) = runs(tmp_path)
-    images, labels = (_runs.images(one.folder)[name] for name in ("images", "labels"))
+    (one,) = finished_runs(tmp_path)
+    images, labels = (runs.images(one.folder)[name] for name in ("images", "labels"))
     images = images.astype(np.float32) / np.float32(255)
     blanks = np.full_like(images, 0.5)
     grey = evomask.fills.Constant(0.5)
     score = baselines.RISE(fill=grey)(tiny(), images, labels, key=jax.random.key(0), budget=40)
-    np.testing.assert_array_equal(_runs.arrays(one.folder, "score")["score"], np.asarray(score).astype(np.float16))
+    np.testing.assert_array_equal(runs.arrays(one.folder, "score")["score"], np.asarray(score).astype(np.float16))
     sweep = thresholding.sweep(tiny(), images, labels, score, blanks, steps=8)
-    for rule, cut in (("complete", thresholding.smallest_complete(sweep)), ("best_cp", thresholding.best_cp(sweep)),
-                      ("area_10", thresholding.fixed_area(score, 0.1))):
+    for rule, cut in (
+        ("complete", thresholding.smallest_complete(sweep)),
+        ("best_cp", thresholding.best_cp(sweep)),
+        ("area_10", thresholding.fixed_area(score, 0.1)),
+    ):
         rows = one.cuts[one.cuts["rule"] == rule]
         verdict = metrics.judge(tiny(), images, labels, cut.mask, blanks)
         np.testing.assert_array_equal(rows["area"], cut.area)
@@ -209,24 +238,30 @@ def test_a_baseline_is_cut_and_measured_as_the_library_does(tmp_path):
         np.testing.assert_array_equal(rows["complete"], metrics.complete(verdict))
     auc = metrics.insertion_auc(tiny(), images, labels, score, blanks, steps=8)
     np.testing.assert_allclose(one.rows["insertion_auc"], auc, rtol=1e-6)
-    fidelity = metrics.mu_fidelity(tiny(), images, labels, score, blanks, _measure.fidelity_subsets(8, images.shape[1:3]))
+    fidelity = metrics.mu_fidelity(
+        tiny(), images, labels, score, blanks, protocol.fidelity_subsets(8, images.shape[1:3])
+    )
     np.testing.assert_allclose(one.rows["mu_fidelity"], fidelity, rtol=1e-5)
     assert one.rows["evaluations"].tolist() == [40, 40] and one.rows["backward"].tolist() == [0, 0]
 
 
 def test_a_heat_map_that_is_not_finite_is_a_failure():
-    found = _measure.Found(np.full((1, 8, 8), np.nan, np.float32), None, [evomask.budget.Spent(1)])
+    found = protocol.Found(np.full((1, 8, 8), np.nan, np.float32), None, [evomask.budget.Spent(1)])
     classifier = evomask.as_classifier(lambda images: 9.0 * images.mean((1, 2)))
     red = np.broadcast_to(np.eye(3, dtype=np.float32)[0], (8, 8, 3))
-    asked = [_measure.Question(red, np.zeros((1, 8, 8, 3), np.float32), 0, None)]
-    chunk = _measure.measure(found, classifier, asked, None, _measure.Protocol(0.9, 4, (0.25,), 4, 4))
+    asked = [protocol.Question(red, np.zeros((1, 8, 8, 3), np.float32), 0, None)]
+    chunk = protocol.measure(found, classifier, asked, None, protocol.Protocol(0.9, 4, (0.25,), 4, 4))
     assert chunk.rows["reason"].tolist() == ["not_finite"] and chunk.rows["area"].tolist() == [1.0]
-    assert np.isnan(chunk.rows["insertion_auc"]).all() and np.isnan(chunk.rows["mu_fidelity"]).all() and np.isnan(chunk.rows["iou"]).all()
+    assert (
+        np.isnan(chunk.rows["insertion_auc"]).all()
+        and np.isnan(chunk.rows["mu_fidelity"]).all()
+        and np.isnan(chunk.rows["iou"]).all()
+    )
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (32, 20), (5, 9)])
 def test_fidelity_blanks_a_fifth_of_the_cells(shape):
-    subsets = _measure.fidelity_subsets(50, shape)
+    subsets = protocol.fidelity_subsets(50, shape)
     assert subsets.shape == (50, *shape) and subsets.dtype == bool
     assert abs(subsets.mean() - 12 / 64) < 0.03 and len(np.unique(subsets, axis=0)) == 50
     if shape == (32, 20):
@@ -236,7 +271,9 @@ def test_fidelity_blanks_a_fifth_of_the_cells(shape):
 def test_jobs_that_differ_in_floats_compile_once(tmp_path):
     sweep = ["-m", "preset.fitness.ratio=0.9,0.5", "preset.operators.survival._target_=evomask.operators.Plus"]
     assert run(tmp_path, *sweep, *TINY, *SEARCH) == 0
-    first, second = sorted((one.record for one in runs(tmp_path)), key=lambda record: record["sittings"][0]["started"])
+    first, second = sorted(
+        (one.record for one in finished_runs(tmp_path)), key=lambda record: record["sittings"][0]["started"]
+    )
     assert {first["overrides"]["preset.fitness.ratio"], second["overrides"]["preset.fitness.ratio"]} == {"0.9", "0.5"}
     assert min(first["compile_seconds"], second["compile_seconds"]) == 0.0
 
@@ -262,39 +299,45 @@ SHADE = evomask.as_classifier(  # knows three shades, and takes the second for t
 
 def test_images_are_taken_evenly_and_errors_of_the_network_are_left_out(tmp_path):
     tree(tmp_path / "val", dark=3, mid_grey=2, bright=5)
-    source = _imagesets.tree((8, 8, 3), 1.0, str(tmp_path))
+    source = imagesets.tree((8, 8, 3), 1.0, str(tmp_path))
     assert source.classes == ("bright", "dark", "mid_grey")
-    found = _imagesets.select(source, SHADE, 4, False, "label")
+    found = imagesets.select(source, SHADE, 4, False, "label")
     assert found.names == ("bright/0", "dark/0", "mid_grey/0", "bright/1") and found.labels.tolist() == [2, 0, 1, 2]
-    assert found.left_out == 0 and found.images.shape == (4, 8, 8, 3) and found.classes == ("dark", "Mid grey", "bright")
-    right = _imagesets.select(source, SHADE, None, True, "label")
+    assert (
+        found.left_out == 0 and found.images.shape == (4, 8, 8, 3) and found.classes == ("dark", "Mid grey", "bright")
+    )
+    right = imagesets.select(source, SHADE, None, True, "label")
     assert right.left_out == 2 and right.names == (
         "bright/0", "dark/0", "bright/1", "dark/1", "bright/2", "dark/2", "bright/3", "bright/4")  # fmt: skip
-    predicted = _imagesets.select(source, SHADE, None, True, "predicted")
+    predicted = imagesets.select(source, SHADE, None, True, "predicted")
     assert len(predicted.names) == 10 and predicted.left_out == 0
-    assert _imagesets.tree((8, 8, 3), 1.0, str(tmp_path), skip=["dark"]).classes == ("bright", "mid_grey")
+    assert imagesets.tree((8, 8, 3), 1.0, str(tmp_path), skip=["dark"]).classes == ("bright", "mid_grey")
 
 
 def test_of_many_classes_some_are_taken_from_all_over():
     labels = np.repeat(np.arange(100, dtype=np.int32), 2)
     names = [f"{label}/{number}" for label in range(100) for number in range(2)]
-    source = _imagesets.Source(names, lambda index: np.zeros((8, 8, 3), np.uint8), labels, tuple(map(str, range(100))))
-    found = _imagesets.select(source, SHADE, 20, False, "predicted")
+    source = imagesets.Source(names, lambda index: np.zeros((8, 8, 3), np.uint8), labels, tuple(map(str, range(100))))
+    found = imagesets.select(source, SHADE, 20, False, "predicted")
     taken = np.sort([int(name.split("/")[0]) for name in found.names])
     assert len(set(taken)) == 20 and np.diff(taken, prepend=0, append=99).max() <= 8
-    every = _imagesets.select(source, SHADE, 100, False, "predicted")
+    every = imagesets.select(source, SHADE, 100, False, "predicted")
     assert every.names == tuple(f"{label}/0" for label in range(100))
 
 
 def test_shipped_and_generated_images():
-    small, large = _imagesets.samples((32, 32, 3), 1.0), _imagesets.samples((224, 224, 3), 0.875)
+    small, large = imagesets.samples((32, 32, 3), 1.0), imagesets.samples((224, 224, 3), 0.875)
     assert len(small.names) == 10 and small.labels.tolist() == [8, 1, 6, 3, 1, 0, 7, 9, 5, 7]
-    assert large.labels is None and tuple(large.names) == ("cat", "coffee", "rocket") and large.read(0).shape == (224, 224, 3)
-    made = _imagesets.planted((SIDE, SIDE, 3), 1.0, candidates=8, seed=0)
-    again = _imagesets.planted((SIDE, SIDE, 3), 1.0, candidates=8, seed=0)
+    assert (
+        large.labels is None
+        and tuple(large.names) == ("cat", "coffee", "rocket")
+        and large.read(0).shape == (224, 224, 3)
+    )
+    made = imagesets.planted((SIDE, SIDE, 3), 1.0, candidates=8, seed=0)
+    again = imagesets.planted((SIDE, SIDE, 3), 1.0, candidates=8, seed=0)
     np.testing.assert_array_equal(made.read(3), again.read(3))
     assert made.truth.sum((1, 2)).tolist() == [36] * 8
-    assert all(len(_imagesets.foolbox((side, side, 3), 1.0).names) == 20 for side in (32, 224))
+    assert all(len(imagesets.foolbox((side, side, 3), 1.0).names) == 20 for side in (32, 224))
 
 
 @pytest.mark.parametrize(
@@ -320,7 +363,7 @@ def test_bad_input_gets_one_line_and_no_run(overrides, message, tmp_path, capsys
     assert run(tmp_path, *base, *overrides) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert len(errors) == 1 and message in errors[0]
-    assert _runs.find(tmp_path, "benchmark") == []
+    assert runs.find(tmp_path, "benchmark") == []
 
 
 # ------------------------------------------------------------------------------------------------------- run folders
@@ -328,18 +371,23 @@ def test_bad_input_gets_one_line_and_no_run(overrides, message, tmp_path, capsys
 
 def test_the_folder_says_everything_and_a_finished_run_is_skipped(tmp_path, capsys):
     assert run(tmp_path, *TINY, "method=random_pixels", "chunk=1") == 0
-    (one,) = runs(tmp_path)
+    (one,) = finished_runs(tmp_path)
     record = one.record
-    assert (record["schema"], record["status"], record["hash"], record["method"]) == (_runs.SCHEMA, "finished", one.folder.name, "random_pixels")
+    assert (record["schema"], record["status"], record["hash"], record["method"]) == (
+        runs.SCHEMA,
+        "finished",
+        one.folder.name,
+        "random_pixels",
+    )
     assert record["images"]["num"] == 2 and record["images"]["left_out"] == 0 and record["budget"] == 2000
     assert record["overrides"]["method"] == "random_pixels" and "out" not in record["overrides"]
     assert record["choices"]["data"] == "samples" and record["versions"]["evomask"] and record["device"]
     assert record["code"].keys() == {"commit", "dirty", "digest"} and record["run_seconds"] > 0
     assert one.config["method"]["_target_"] == "evomask.baselines.RandomPixels" and one.config["out"] == str(tmp_path)
-    assert _runs.done(one.folder) == (2, 2) and _runs.status(one.folder) == "finished"
+    assert runs.done(one.folder) == (2, 2) and runs.status(one.folder) == "finished"
     written = (one.folder / "rows.parquet").stat().st_mtime_ns
     schema = parquet.read_schema(one.folder / "rows.parquet")
-    assert schema.names == list(_runs.ROWS) and str(schema.field("area").type) == "float"
+    assert schema.names == list(runs.ROWS) and str(schema.field("area").type) == "float"
     assert run(tmp_path, *TINY, "method=random_pixels", "chunk=2") == 0
     assert "finished before" in capsys.readouterr().err
     assert (one.folder / "rows.parquet").stat().st_mtime_ns == written
@@ -365,93 +413,101 @@ def hashes(tmp_path, *overrides):
 def test_the_hash_covers_what_decides_the_numbers_and_nothing_else(tmp_path):
     base = [*TINY, "budget=96"]
     (name,) = hashes(tmp_path, *base)
-    for same in (["chunk=3"], ["wait=true"], ["selection=binary_tournament"], ["stages=as_preset"], ["data.only_correct=false"]):
+    for same in (
+        ["chunk=3"],
+        ["wait=true"],
+        ["selection=binary_tournament"],
+        ["stages=as_preset"],
+        ["data.only_correct=false"],
+    ):
         assert hashes(tmp_path, *base, *same) == [name], same
     different = [["budget=97"], ["seeds=[1]"], ["seeds=[0,1]"], ["fill=grey"], ["data.num=3"], ["cut_steps=9"], ["auc_steps=9"],
                  ["fidelity_subsets=9"], ["cut_areas=[0.1]"], ["selection=rank"], ["preset.confidence_ratio=0.8"], ["stages=flat"], ["method=rise"],
                  ["model.network._target_=test_benchmark.blind"]]  # fmt: skip
-    found = [hashes(tmp_path, *[t for t in base if t.partition("=")[0] != d[0].partition("=")[0]], *d)[0] for d in different]
+    found = [
+        hashes(tmp_path, *[t for t in base if t.partition("=")[0] != d[0].partition("=")[0]], *d)[0] for d in different
+    ]
     assert len({name, *found}) == len(different) + 1
     rise = hashes(tmp_path, *base, "method=rise")
     assert hashes(tmp_path, *base, "method=rise", "mutation=move", "stages=flat") == rise  # not its business
     assert hashes(tmp_path, *base, "method=rise", "method.keep=0.4") != rise
-    assert _runs.digest({"b": [1, 0.5], "a": np.arange(3, dtype=np.int32)}) == "59023dea0c913a88"
+    assert runs.digest({"b": [1, 0.5], "a": np.arange(3, dtype=np.int32)}) == "59023dea0c913a88"
 
 
 def test_a_failed_job_is_recorded_and_the_others_go_on(tmp_path, capsys):
     network = ["model=custom", "model.network._target_=test_benchmark.blind"]
     sweep = ["-m", "method=gradcam,occlusion,centred_square", "budget=1"]
     assert run(tmp_path, *sweep, *[text for text in TINY if text not in NETWORK], *network) == 2
-    found = {_runs.read_record(folder)["method"]: folder for folder in _runs.find(tmp_path, "benchmark")}
-    assert {method: _runs.status(folder) for method, folder in found.items()} == {
+    found = {runs.read_record(folder)["method"]: folder for folder in runs.find(tmp_path, "benchmark")}
+    assert {method: runs.status(folder) for method, folder in found.items()} == {
         "gradcam": "failed", "occlusion": "failed", "centred_square": "finished"}  # fmt: skip
-    error = _runs.read_record(found["gradcam"])["error"]
+    error = runs.read_record(found["gradcam"])["error"]
     assert "no features" in error["message"] and "Traceback" in error["traceback"]
-    assert _runs.read_record(found["occlusion"])["error"]["type"] == "BudgetExceeded"
+    assert runs.read_record(found["occlusion"])["error"]["type"] == "BudgetExceeded"
     assert len([line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]) == 2
     with pytest.raises(evomask.types.InputError, match="is failed .BudgetExceeded"):
-        _runs.load(found["occlusion"])
+        runs.load(found["occlusion"])
 
 
 def test_unequal_budgets_cannot_be_compared(tmp_path):
     assert run(tmp_path, "-m", *TINY, "method=centred_square", "budget=10,20") == 0
-    found = runs(tmp_path)
+    found = finished_runs(tmp_path)
     with pytest.raises(UnequalBudgets, match="centred_square 10"):
-        _runs.common_budget(sorted(found, key=lambda one: one.record["budget"]))
-    assert _runs.common_budget(found[:1]) in (10, 20)
+        runs.common_budget(sorted(found, key=lambda one: one.record["budget"]))
+    assert runs.common_budget(found[:1]) in (10, 20)
     spent = found[0].rows.assign(forward=100)
     with pytest.raises(UnequalBudgets, match="spent 100"):
-        _runs.common_budget([found[0]._replace(rows=spent)])
+        runs.common_budget([found[0]._replace(rows=spent)])
 
 
 def test_a_run_of_another_process_is_left_to_it(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(_runs, "PATIENCE", 0.1)
+    monkeypatch.setattr(runs, "PATIENCE", 0.1)
     (name,) = hashes(tmp_path, *TINY, "method=centred_square")
     folder = tmp_path / "benchmark" / name
-    with _runs.locked(folder, wait=False):
+    with runs.locked(folder, wait=False):
         assert run(tmp_path, *TINY, "method=centred_square") == 0
         assert "another process is at it" in capsys.readouterr().err
         assert not (folder / "record.json").exists()
-        _runs.begin(folder, {"schema": _runs.SCHEMA, "status": "running", "seeds": [0]}, "", again=False)
-        assert _runs.status(folder) == "running"
-    assert _runs.status(folder) == "killed"
+        runs.begin(folder, {"schema": runs.SCHEMA, "status": "running", "seeds": [0]}, "", again=False)
+        assert runs.status(folder) == "running"
+    assert runs.status(folder) == "killed"
 
 
 def test_chunks_of_other_code_are_not_mixed(tmp_path, monkeypatch):
     base = [*TINY, "method=centred_square", "chunk=1"]
     assert run(tmp_path, *base) == 0
-    (one,) = runs(tmp_path)
+    (one,) = finished_runs(tmp_path)
     record = one.record | {"status": "running"}
     first, second = sorted(one.folder.glob("chunks/*"))
     second.unlink()
-    _runs.write_record(one.folder, record)
+    runs.write_record(one.folder, record)
     kept = first.stat().st_mtime_ns
     assert run(tmp_path, *base) == 0 and first.stat().st_mtime_ns == kept
     second.unlink()
-    _runs.write_record(one.folder, record | {"code": {"commit": None, "dirty": None, "digest": "other"}})
+    runs.write_record(one.folder, record | {"code": {"commit": None, "dirty": None, "digest": "other"}})
     assert run(tmp_path, *base) == 0 and first.stat().st_mtime_ns > kept
 
 
 def test_what_another_experiment_has_is_not_computed_again(tmp_path, monkeypatch):
     base = [*TINY, "method=random_pixels", "chunk=1"]
     assert run(tmp_path, *base) == 0
-    (one,) = runs(tmp_path)
-    monkeypatch.setattr(_measure, "measure", None)  # no further explanation can be made
+    (one,) = finished_runs(tmp_path)
+    monkeypatch.setattr(protocol, "measure", None)  # no further explanation can be made
     assert run(tmp_path, *base, "+experiment=planted", "data=samples", "fill=black") == 0
-    (other,) = runs(tmp_path, "planted")
+    (other,) = finished_runs(tmp_path, "planted")
     assert other.folder.name == one.folder.name and other.record["experiment"] == "planted"
     assert (other.folder / "rows.parquet").read_bytes() == (one.folder / "rows.parquet").read_bytes()
     assert other.record["run_seconds"] == one.record["run_seconds"] and len(other.record["sittings"]) == 2
-    _runs.write_record(one.folder, one.record | {"device": "another"})
-    record = _runs.read_record(other.folder)
-    assert _runs._adopt(tmp_path / "third" / other.folder.name, record | {"versions": {}}) is None
+    runs.write_record(one.folder, one.record | {"device": "another"})
+    record = runs.read_record(other.folder)
+    assert runs._adopt(tmp_path / "third" / other.folder.name, record | {"versions": {}}) is None
 
 
 def test_interruption_is_recorded_and_resumed(tmp_path, monkeypatch, capsys):
     base = [*TINY, "method=random_pixels", "chunk=1"]
     whole, halved = tmp_path / "whole", tmp_path / "halved"
     assert run(whole, *base) == 0
-    measure, calls = _measure.measure, []
+    measure, calls = protocol.measure, []
 
     def interrupted(*args):
         calls.append(args)
@@ -459,13 +515,13 @@ def test_interruption_is_recorded_and_resumed(tmp_path, monkeypatch, capsys):
             raise KeyboardInterrupt
         return measure(*args)
 
-    monkeypatch.setattr(_measure, "measure", interrupted)
+    monkeypatch.setattr(protocol, "measure", interrupted)
     assert run(halved, *base) == 130
-    (folder,) = _runs.find(halved, "benchmark")
-    assert _runs.status(folder) == "interrupted" and _runs.done(folder) == (1, 2)
-    assert len(_runs.arrays(folder, "mask")["mask"]) == 1
+    (folder,) = runs.find(halved, "benchmark")
+    assert runs.status(folder) == "interrupted" and runs.done(folder) == (1, 2)
+    assert len(runs.arrays(folder, "mask")["mask"]) == 1
     assert run(halved, *base) == 0 and len(calls) == 3
-    assert len(_runs.read_record(folder)["sittings"]) == 2
+    assert len(runs.read_record(folder)["sittings"]) == 2
     for name in ("rows.parquet", "cuts.parquet"):
         assert (folder / name).read_bytes() == (whole / "benchmark" / folder.name / name).read_bytes()
 
@@ -481,11 +537,11 @@ def test_a_killed_sweep_that_two_processes_finish_gives_the_same_bytes(tmp_path)
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_launchers_run_the_same_sweep(launcher, tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", f"{_cli.CONF.parent}{os.pathsep}{Path(__file__).parent}")
+    monkeypatch.setenv("PYTHONPATH", f"{cli.CONF.parent}{os.pathsep}{Path(__file__).parent}")
     sweep = ["-m", *TINY, "method=centred_square,random_patches", "budget=40"]
     assert run(tmp_path / "here", *sweep) == 0
     assert run(tmp_path / "there", *sweep, f"launcher={launcher}") == 0
-    here, there = (runs(tmp_path / name) for name in ("here", "there"))
+    here, there = (finished_runs(tmp_path / name) for name in ("here", "there"))
     assert [one.folder.name for one in there] == [one.folder.name for one in here] and len(there) == 2
     for ours, theirs in zip(here, there):
         assert (theirs.record["status"], theirs.record["choices"]) == ("finished", ours.record["choices"])
@@ -502,8 +558,8 @@ def test_launchers_share_the_machine(launcher):
 
 
 def test_help_names_every_choice():
-    config = OmegaConf.load(_cli.CONF / "benchmark.yaml")
+    config = OmegaConf.load(cli.CONF / "benchmark.yaml")
     words = config.hydra.help.template.replace(",", " ").replace("(", " ").replace(")", " ").replace(";", " ").split()
     for group in ("method", "data", "stages", "launcher"):
-        for path in (_cli.CONF / group).glob("*.yaml"):
+        for path in (cli.CONF / group).glob("*.yaml"):
             assert path.stem in words, (group, path.stem)

@@ -1,4 +1,6 @@
-"""Any Python function is a classifier: the same masks as a native one, its own errors, and nothing lost to a bad service."""
+"""Any Python function is a classifier: the same masks as a native one, its own errors, and nothing lost to a bad
+service.
+"""
 
 import contextlib
 import http.server
@@ -22,14 +24,16 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 import evomask
-from evomask import fitness, metrics, operators, validate
+from evomask import operators, validate
 from evomask.baselines import RISE
-from evomask.budget import Account
 from evomask.classifiers import blackbox
 from evomask.classifiers.blackbox import BlackBox, own_errors
-from evomask.config import Config
+from evomask.measures import metrics
+from evomask.measures.budget import Account
+from evomask.search import fitness
+from evomask.search.config import Config
 from evomask.types import InputError
-from experiments import _cli
+from experiments.shared import cli
 
 KEY = jax.random.key(5)
 SIDE = 8
@@ -224,13 +228,17 @@ def test_an_exception_comes_out_as_itself(service, call, caplog, capfd):
     assert explain().complete.all()  # no trace is left
 
 
-@pytest.mark.parametrize("ask", [
-    lambda: RISE()(BOX, IMAGES[:1], [1], key=KEY, budget=8),
-    lambda: Account(BOX, 8)(IMAGES),
-    lambda: metrics.judge(BOX, IMAGES[:1], [1], np.ones((1, *IMAGES.shape[1:3]), bool), IMAGES[:1]),
-    lambda: metrics.deletion_auc(BOX, IMAGES[:1], [1], IMAGES[:1, :, :, 0], IMAGES[:1], steps=2),
-    lambda: metrics.mu_fidelity(BOX, IMAGES[:1], [1], IMAGES[:1, :, :, 0], IMAGES[:1], IMAGES[:2, :, :, 0] > 0),
-], ids=["compiled", "on the host", "judge", "auc", "fidelity"])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: RISE()(BOX, IMAGES[:1], [1], key=KEY, budget=8),
+        lambda: Account(BOX, 8)(IMAGES),
+        lambda: metrics.judge(BOX, IMAGES[:1], [1], np.ones((1, *IMAGES.shape[1:3]), bool), IMAGES[:1]),
+        lambda: metrics.deletion_auc(BOX, IMAGES[:1], [1], IMAGES[:1, :, :, 0], IMAGES[:1], steps=2),
+        lambda: metrics.mu_fidelity(BOX, IMAGES[:1], [1], IMAGES[:1, :, :, 0], IMAGES[:1], IMAGES[:2, :, :, 0] > 0),
+    ],
+    ids=["compiled", "on the host", "judge", "auc", "fidelity"],
+)
 def test_whoever_asks_lets_an_exception_out(service, ask):
     error = Overheated(7, "rack 3")
     service.function = dies_at(0, error)
@@ -250,7 +258,9 @@ def test_certifying_lets_an_exception_out(service):
 
 @pytest.mark.parametrize("way", ["_in_place", "_copied"])
 def test_both_ways_out_of_a_compiled_program(service, way):
-    """The one of accelerators runs on a CPU too: same scores, one call for a whole batch, and its exceptions as themselves."""
+    """The one of accelerators runs on a CPU too: same scores, one call for a whole batch, and its exceptions as
+    themselves.
+    """
     call = jax.jit(getattr(BOX, way))
     np.testing.assert_array_equal(call(IMAGES), logits(IMAGES))
     many = np.stack([IMAGES, 1 - IMAGES, 0 * IMAGES])
@@ -290,7 +300,10 @@ def test_other_errors_pass_and_other_callbacks_are_still_logged(caplog):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda x: logits(x)[:, :1], r"returned float32\[1, 1\] for 1 images: it must return numbers \[1, 2\], one row"),
+        (
+            lambda x: logits(x)[:, :1],
+            r"returned float32\[1, 1\] for 1 images: it must return numbers \[1, 2\], one row",
+        ),
         (lambda x: logits(x)[0], r"returned float32\[2\] for 1 images: it must return numbers \[1, 2\]"),
         (lambda x: [["cat", "dog"]] * len(x), r"returned <U3\[1, 2\] for 1 images"),
         (lambda x: None, r"returned object\[\] for 1 images"),
@@ -472,8 +485,8 @@ def test_a_service_that_fails_one_call_in_ten_loses_nothing(service):
 
 
 def test_by_its_name_on_the_command_line():
-    with initialize_config_dir(str(_cli.CONF), version_base="1.3"):
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         overrides = ["model=blackbox", f"model.function.path={__name__}.logits", "model.num_classes=2"]
         config = compose("explain", overrides=[*overrides, "model.image_shape=[8,8,1]", "model.labels=[dark,bright]"])
-    box = evomask.as_classifier(_cli.instantiate(config.model))
+    box = evomask.as_classifier(cli.instantiate(config.model))
     assert box == BlackBox(logits, 2, image_shape=(8, 8, 1), labels=("dark", "bright"))

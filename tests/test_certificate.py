@@ -11,8 +11,9 @@ import pytest
 from synthetic import explanation
 
 import evomask
-from evomask import certificate, fills, genome, prune, verify
-from evomask.prune import Broken
+from evomask import certificate, fills, verify
+from evomask.search import genome, prune
+from evomask.search.prune import Broken
 from evomask.types import InputError
 
 KEY = jax.random.key(0)
@@ -117,7 +118,9 @@ def test_a_mask_is_made_minimal_towards_the_smallest_complete_neighbour():
     called = lambda masks: jax.pure_callback(look, jax.ShapeDtypeStruct((4,), jnp.int32), masks)
     mask = np.asarray(genome.rasterize(GENOME, (SIDE, SIDE)))
     run = lambda budget: jax.jit(
-        lambda: prune.prune(jnp.asarray(GENOME), jnp.asarray(mask), jnp.bool_(True), called, budget=budget, descend=True, size=4)
+        lambda: prune.prune(
+            jnp.asarray(GENOME), jnp.asarray(mask), jnp.bool_(True), called, budget=budget, descend=True, size=4
+        )
     )()
     after = run(4)
     assert after.looked == 4 and after.steps == 1 and not after.minimal
@@ -128,7 +131,9 @@ def test_a_mask_is_made_minimal_towards_the_smallest_complete_neighbour():
 def test_a_budget_is_kept_to_and_nothing_is_claimed_without_evidence(budget):
     smaller, made = certificate.make_minimal(ORACLE, IMAGE, found(), key=KEY, budget=budget)
     assert made.evaluations[0] <= budget and smaller.complete[0]
-    assert made.minimal[0] == (certificate.certify(ORACLE, IMAGE, smaller, key=KEY).minimal[0] and (made.broken[0] > 0).any())
+    assert made.minimal[0] == (
+        certificate.certify(ORACLE, IMAGE, smaller, key=KEY).minimal[0] and (made.broken[0] > 0).any()
+    )
     assert budget > 1 or (made.steps[0] == 0 and not made.minimal[0] and (smaller.mask == found().mask).all())
 
 
@@ -161,4 +166,6 @@ def test_bad_input():
     with pytest.raises(InputError, match="budget is 0: give a whole number"):
         certificate.make_minimal(ORACLE, IMAGE, found(), key=KEY, budget=0)
     with pytest.raises(InputError, match=r"masks are \[1, 12, 12\], images \[1, 8, 8, 1\]"):
-        certificate.certify(evomask.as_classifier(lambda x: x.mean((1, 2)) @ jnp.ones((1, 2))), np.ones((1, 8, 8, 1)), found(), key=KEY)
+        certificate.certify(
+            evomask.as_classifier(lambda x: x.mean((1, 2)) @ jnp.ones((1, 2))), np.ones((1, 8, 8, 1)), found(), key=KEY
+        )

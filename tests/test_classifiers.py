@@ -224,7 +224,11 @@ def test_options_are_for_flax():
         (lambda x: jnp.mean(x, (0, 1)), InputError, r"float32\[8, 3\] for 3 images"),
         (lambda x: jnp.argmax(x, -1)[:, 0], InputError, r"int32\[3, 8\]: it must return one floating array"),
         (lambda x: (x, x), InputError, "must return one floating array"),
-        (lambda x: jnp.mean(x, (1, 2)) @ jnp.ones((7, 2)), InputError, r"fails on .* f32\[3, 8, 8, 3\] \(TypeError: dot"),
+        (
+            lambda x: jnp.mean(x, (1, 2)) @ jnp.ones((7, 2)),
+            InputError,
+            r"fails on .* f32\[3, 8, 8, 3\] \(TypeError: dot",
+        ),
     ],
 )
 def test_bad_outputs(function, error, message):

@@ -29,7 +29,9 @@ def small():
 def test_whitening_whitens():
     images = jax.image.resize(jax.random.uniform(jax.random.key(0), (64, 6, 6, 3)), (64, 12, 12, 3), "linear")
     kernel = cnn.whitening_kernel(images, 8)
-    responses = jax.lax.conv_general_dilated(images, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    responses = jax.lax.conv_general_dilated(
+        images, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
     covariance = np.cov(np.asarray(responses).reshape(-1, 16)[:, :8].T)
     assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 1e-2  # uncorrelated
     assert 0.5 < covariance[0, 0] <= 1.01  # the strongest direction has unit variance

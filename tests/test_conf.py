@@ -7,16 +7,16 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from evomask import fills, operators, presets
-from evomask.config import Config
-from experiments import _cli
+from evomask.search.config import Config
 from experiments.explain import build_config
+from experiments.shared import cli
 
 GROUPS = ("selection", "crossover", "mutation", "survival", "screening", "fitness", "fill")
-NAMES = {group: sorted(path.stem for path in (_cli.CONF / group).glob("*.yaml")) for group in GROUPS}
+NAMES = {group: sorted(path.stem for path in (cli.CONF / group).glob("*.yaml")) for group in GROUPS}
 
 
 def _compose(*overrides):
-    with initialize_config_dir(str(_cli.CONF), version_base="1.3"):
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         return compose("explain", overrides=list(overrides))
 
 
@@ -32,7 +32,7 @@ def test_yaml_equals_python(name):
 
 
 def test_every_python_preset_has_a_file():
-    assert sorted(path.stem for path in (_cli.CONF / "preset").glob("*.yaml")) == sorted(presets.PRESETS)
+    assert sorted(path.stem for path in (cli.CONF / "preset").glob("*.yaml")) == sorted(presets.PRESETS)
 
 
 def test_the_budget_of_the_command_line_counts():
@@ -48,8 +48,8 @@ def test_every_part_takes_its_place_in_either_preset(group, name):
         built = build_config(config)
         assert isinstance(built, Config)
         part = getattr(built if group in ("fitness", "fill") else built.operators, group)
-        alone = OmegaConf.load(_cli.CONF / group / f"{name}.yaml")  # nothing of the part that it replaces is left
-        _same(part, None if (group, name) == ("screening", "none") else _cli.instantiate(alone))
+        alone = OmegaConf.load(cli.CONF / group / f"{name}.yaml")  # nothing of the part that it replaces is left
+        _same(part, None if (group, name) == ("screening", "none") else cli.instantiate(alone))
 
 
 def test_every_operator_of_the_library_has_a_name():
@@ -76,9 +76,9 @@ def test_fills_do_what_their_names_say():
 
 
 def test_help_names_every_option():
-    config = OmegaConf.load(_cli.CONF / "explain.yaml")
+    config = OmegaConf.load(cli.CONF / "explain.yaml")
     text = config.hydra.help.template
     for group in (*GROUPS, "model", "preset"):
         line = next(line for line in text.splitlines() if line.strip().startswith(group + "  "))
-        for path in (_cli.CONF / group).glob("*.yaml"):
+        for path in (cli.CONF / group).glob("*.yaml"):
             assert path.stem in line.replace(",", " ").replace("(", " ").split(), (group, path.stem)

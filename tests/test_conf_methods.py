@@ -7,9 +7,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from evomask.baselines import BASELINES, OUTSIDE
-from experiments import _cli
+from experiments.shared import cli
 
-METHODS = _cli.CONF / "method"
+METHODS = cli.CONF / "method"
 
 
 def test_every_baseline_has_a_file():
@@ -23,7 +23,7 @@ def test_yaml_equals_python(name, monkeypatch):
     mandatory = {"path": "heatmaps.npz"} if name == "heatmaps" else {}
     config = OmegaConf.merge(OmegaConf.load(METHODS / f"{name}.yaml"), mandatory)
     kind = {**BASELINES, **OUTSIDE}[name]
-    built, default = _cli.instantiate(config), kind(**mandatory)
+    built, default = cli.instantiate(config), kind(**mandatory)
     assert type(built) is kind
     assert jax.tree.structure(built) == jax.tree.structure(default)  # static fields included
     assert jax.tree.leaves(built) == jax.tree.leaves(default)
@@ -33,14 +33,14 @@ def test_yaml_equals_python(name, monkeypatch):
 
 def test_a_method_is_changed_by_override():
     config = OmegaConf.merge(OmegaConf.load(METHODS / "rise.yaml"), OmegaConf.from_dotlist(["keep=0.3", "grid=5"]))
-    assert _cli.instantiate(config) == BASELINES["rise"](keep=0.3, grid=5)
+    assert cli.instantiate(config) == BASELINES["rise"](keep=0.3, grid=5)
 
 
 def test_the_interpreter_of_rex_is_a_variable_of_the_environment(monkeypatch):
     monkeypatch.setenv("EVOMASK_REX", "elsewhere/bin/python")
-    assert _cli.instantiate(OmegaConf.load(METHODS / "rex.yaml")) == OUTSIDE["rex"]("elsewhere/bin/python")
+    assert cli.instantiate(OmegaConf.load(METHODS / "rex.yaml")) == OUTSIDE["rex"]("elsewhere/bin/python")
 
 
 def test_the_sweep_of_every_method_has_them_all():
-    swept = OmegaConf.load(_cli.CONF / "sweep" / "every_method.yaml").hydra.sweeper.params.method.split(",")
+    swept = OmegaConf.load(cli.CONF / "sweep" / "every_method.yaml").hydra.sweeper.params.method.split(",")
     assert sorted(swept) == sorted([*BASELINES, "evomask", "dissertation", "random_search"])

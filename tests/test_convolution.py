@@ -35,7 +35,9 @@ def assert_close(ours, theirs):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1.0, np.abs(b).max()))
 
 
-@hypothesis.given(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), st.integers(1, 4), st.integers(1, 4), st.integers(0, 9))
+@hypothesis.given(
+    st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), st.integers(1, 4), st.integers(1, 4), st.integers(0, 9)
+)
 @hypothesis.settings(max_examples=10, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 def test_equal_to_the_library(num, height, width, channels, features, seed):
     args = draws(seed, (num, height, width, channels), (3, 3, channels, features), (num, height, width, features))
@@ -82,5 +84,8 @@ def test_chunks_hold_every_image_once():
 def test_exact_on_small_whole_numbers():
     """F(2 x 2, 3 x 3) is exact where every product is: on small whole numbers."""
     draw = np.random.default_rng(0)
-    x, kernel = (draw.integers(-8, 9, shape).astype(np.float32) * scale for shape, scale in (((2, 6, 6, 3), 1), ((3, 3, 3, 2), 4)))
+    x, kernel = (
+        draw.integers(-8, 9, shape).astype(np.float32) * scale
+        for shape, scale in (((2, 6, 6, 3), 1), ((3, 3, 3, 2), 4))
+    )
     np.testing.assert_array_equal(convolution.convolve(x, kernel), convolution.direct(x, kernel))

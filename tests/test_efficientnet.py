@@ -32,7 +32,7 @@ def outputs(classifier, images):
 def test_golden_logits(outputs):
     """Logits of `reference_image` by the source weights in PyTorch; storing half precision moves them by up to 0.05.
 
-    `python -m experiments.convert_lite0 --check` computes them again and compares in single precision to 1e-3.
+    `python -m experiments.tools.convert_lite0 --check` computes them again and compares in single precision to 1e-3.
     """
     np.testing.assert_allclose(np.asarray(outputs[1])[:, INDICES], PYTORCH, atol=0.05)
 

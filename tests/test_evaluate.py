@@ -8,7 +8,7 @@ import numpy as np
 import oracles
 import pytest
 
-from evomask import evaluate as ev
+from evomask.search import evaluate as ev
 from evomask.types import Target
 
 SIDE, NUM, LABEL = 8, 7, 2
@@ -39,7 +39,9 @@ def reference():
         image = np.where(mask[..., None], IMAGE, BLANK)[None]
         logits = np.asarray(forward(CLASSIFIER, image)[0], np.float64)
         log_probs = logits - np.log(np.exp(logits).sum())
-        distances = [np.square(np.asarray(a) - np.asarray(b)).mean() for a, b in zip(features(CLASSIFIER, image), whole)]
+        distances = [
+            np.square(np.asarray(a) - np.asarray(b)).mean() for a, b in zip(features(CLASSIFIER, image), whole)
+        ]
         margin = log_probs[LABEL] - np.delete(log_probs, LABEL).max()
         rows.append((np.exp(log_probs[LABEL]), margin, np.mean(distances)))
     return np.array(rows).T
@@ -103,11 +105,19 @@ def test_every_image_is_sent_once_and_only_the_last_batch_is_filled_up(inverse, 
 def test_of_several_fills_the_worst_counts():
     other = np.full_like(BLANK, 0.5)
     options = {"inverse": True, "features": True, "batch_size": 5}
-    target = Target(jnp.asarray(IMAGE), jnp.int32(LABEL), jnp.float32(0.5), ev.feature_maps(CLASSIFIER, jnp.asarray(IMAGE)))
+    target = Target(
+        jnp.asarray(IMAGE), jnp.int32(LABEL), jnp.float32(0.5), ev.feature_maps(CLASSIFIER, jnp.asarray(IMAGE))
+    )
     run = jax.jit(lambda c, blanks: ev.evaluate_fills(c, target, blanks, MASKS, **options))
     both, first, second = (run(CLASSIFIER, np.stack(blanks)) for blanks in ([BLANK, other], [BLANK], [other]))
-    for name, worst in [("confidence", min), ("margin", min), ("inverse_confidence", max), ("inverse_margin", max),
-                        ("distance", max), ("area", max)]:
+    for name, worst in [
+        ("confidence", min),
+        ("margin", min),
+        ("inverse_confidence", max),
+        ("inverse_margin", max),
+        ("distance", max),
+        ("area", max),
+    ]:
         expected = list(map(worst, getattr(first, name), getattr(second, name)))
         np.testing.assert_allclose(getattr(both, name), expected, atol=1e-6, err_msg=name)
     assert {"first": int((both.margin == first.margin).sum())} != {"first": NUM}  # neither fill decides alone
@@ -141,7 +151,9 @@ def test_only_the_inverses_of_the_hopeful_are_evaluated(num_fills):
         found, expected = np.asarray(getattr(some, name)), np.asarray(getattr(every, name))
         np.testing.assert_allclose(found[chosen], expected[chosen], atol=1e-5, err_msg=name)
         assert np.isnan(np.delete(found, chosen)).all()
-    without = ev.evaluate_fills(CLASSIFIER, target, blanks, MASKS, hopeful=ev.Hopeful(3, rank), **options | {"inverse": False})
+    without = ev.evaluate_fills(
+        CLASSIFIER, target, blanks, MASKS, hopeful=ev.Hopeful(3, rank), **options | {"inverse": False}
+    )
     assert np.isnan(without.inverse_margin).all() and len(ranked) == 1
 
 

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from evomask import evolve, fitness, genome, refine, scoring
 from evomask import operators as ops
-from evomask.evolve import Operators, Problem
-from evomask.front import Collect
-from evomask.refine import Stage
+from evomask.search import evolve, fitness, genome, refine, scoring
+from evomask.search.evolve import Operators, Problem
+from evomask.search.front import Collect
+from evomask.search.refine import Stage
 from evomask.types import Evaluation, Target
 
 KEY = jax.random.key(0)
@@ -40,7 +40,9 @@ def problem(radii=(1, 2), region=None, penalty=None, evaluate=evaluate, scoring=
 
 @functools.partial(jax.jit, static_argnames=("population", "generations"))
 def run(key, founders, operators, penalty, *, population=POPULATION, generations=GENERATIONS):
-    return evolve.run(key, founders, problem(penalty=penalty), operators, population=population, generations=generations)
+    return evolve.run(
+        key, founders, problem(penalty=penalty), operators, population=population, generations=generations
+    )
 
 
 def founders(num=OFFSPRING, seed=5):
@@ -104,7 +106,9 @@ def test_the_best_survives(survival):
 
 
 def test_the_champion_is_the_best_founder_where_nothing_varies():
-    state, info = run(KEY, founders(), operators(ops.Plus(), ops.Mixture((ops.Drop(),), (1.0,), 0.0)), None, generations=0)
+    state, info = run(
+        KEY, founders(), operators(ops.Plus(), ops.Mixture((ops.Drop(),), (1.0,), 0.0)), None, generations=0
+    )
     best = int(np.argmax(fitness.ranks(*judged(founders()))))
     assert state.champion.tolist() == founders()[best].tolist()
     assert info.evaluation.area.shape == (1,)
@@ -132,7 +136,9 @@ def test_every_generation_evaluates_its_offspring_once_and_scores_once():
 
     task = problem(evaluate=counting, scoring=lambda *_: jnp.ones(SHAPE))
     sizes = {"population": POPULATION, "generations": 4}
-    state, _ = jax.jit(lambda key, founders: evolve.run(key, founders, task, operators(ops.Plus()), **sizes))(KEY, founders())
+    state, _ = jax.jit(lambda key, founders: evolve.run(key, founders, task, operators(ops.Plus()), **sizes))(
+        KEY, founders()
+    )
     np.testing.assert_array_equal(state.score, np.full(SHAPE, 5.0))
     jax.effects_barrier()
     assert seen == [OFFSPRING] * 5
@@ -141,8 +147,10 @@ def test_every_generation_evaluates_its_offspring_once_and_scores_once():
 @pytest.mark.parametrize("penalty", [None, (0.1, 10.0)])
 def test_hopeful_are_those_that_would_stand_best_if_their_inverse_lost_the_class(penalty):
     """Of four masks: the smallest that keeps the class, a larger one, one that nearly keeps it, and one far from it."""
-    seen = Evaluation(*(jnp.array(x) for x in ([0.5, 0.8, 0.1, 0.05], [0.9] * 4, [1.0, 1.0, -0.01, -9.0])),
-                      *[jnp.full(4, jnp.nan)] * 3)
+    seen = Evaluation(
+        *(jnp.array(x) for x in ([0.5, 0.8, 0.1, 0.05], [0.9] * 4, [1.0, 1.0, -0.01, -9.0])),
+        *[jnp.full(4, jnp.nan)] * 3,
+    )
     task = problem(penalty=penalty)
     assert evolve.hopeful(task, jnp.float32(0.0)) is None
     num, rank = evolve.hopeful(task._replace(inverses=2), jnp.float32(0.0))
@@ -154,10 +162,13 @@ def test_hopeful_are_those_that_would_stand_best_if_their_inverse_lost_the_class
 
 def test_a_mask_whose_inverse_was_not_seen_is_never_champion():
     """All but one child are blind in their inverse; the one is the worst of them in area, and wins."""
+
     def half_blind(masks, hopeful):
         evaluation = evaluate(masks)
         hidden = jnp.arange(len(masks)) != len(masks) - 1
-        return Evaluation(**{**vars(evaluation), "inverse_margin": jnp.where(hidden, jnp.nan, evaluation.inverse_margin)})
+        return Evaluation(
+            **{**vars(evaluation), "inverse_margin": jnp.where(hidden, jnp.nan, evaluation.inverse_margin)}
+        )
 
     crowd = jnp.tile(jnp.array([[[4, 5, 2]]], jnp.int32), (OFFSPRING, GENES, 1)).at[-1, 0].set(jnp.array([4, 5, 4]))
     task = problem(evaluate=half_blind)
@@ -252,8 +263,18 @@ def test_cycles_are_what_as_many_stages_of_their_own_are():
 
 def test_the_front_is_of_all_cycles():
     fine = dataclasses.replace(STAGES[1], generations=4, founders=ops.Bracket(0.6))
-    collected = jax.jit(lambda key, stages: refine.run(
-        key, stages, TARGET, FITNESS, operators(ops.Plus()), evaluate, scoring.BestOfGeneration(), collect=Collect(6)))
+    collected = jax.jit(
+        lambda key, stages: refine.run(
+            key,
+            stages,
+            TARGET,
+            FITNESS,
+            operators(ops.Plus()),
+            evaluate,
+            scoring.BestOfGeneration(),
+            collect=Collect(6),
+        )
+    )
     cyclic = collected(KEY, (dataclasses.replace(fine, cycles=3),)).archives[0]
     apart = [archive.evaluation.confidence for archive in collected(KEY, (fine, fine, fine)).archives]
     np.testing.assert_array_equal(cyclic.evaluation.confidence, np.max(apart, axis=0))

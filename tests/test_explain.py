@@ -10,12 +10,13 @@ import oracles
 import pytest
 
 import evomask
-from evomask import fills, fitness, operators, presets, scoring
-from evomask.config import Config
-from evomask.explain import _search
-from evomask.reasons import reasons
+from evomask import fills, operators, presets
+from evomask.explaining import _search
+from evomask.report.reasons import reasons
+from evomask.search import fitness, scoring
+from evomask.search.config import Config
 from evomask.types import InputError, Status, record, static
-from experiments._compiling import compile_seconds
+from experiments.shared.compiling import compile_seconds
 
 KEY = jax.random.key(3)
 SIDE = 8
@@ -180,7 +181,9 @@ def test_hyper_parameters_do_not_compile_again_and_matter():
     batch()
     changed = dataclasses.replace(
         CONFIG,
-        operators=dataclasses.replace(CONFIG.operators, mutation=operators.Replace(0.5), crossover=operators.Uniform(0.1)),
+        operators=dataclasses.replace(
+            CONFIG.operators, mutation=operators.Replace(0.5), crossover=operators.Uniform(0.1)
+        ),
         fitness=fitness.smallest_complete(0.6),
         fill=fills.Constant(0.1),
         confidence_ratio=0.6,
@@ -204,6 +207,7 @@ def test_after_precompile_explain_compiles_nothing_and_progress_reaches_the_tota
 
 
 # ------------------------------------------------------------------------------------------------------ every status
+
 
 @record
 class Fickle:
@@ -243,7 +247,9 @@ def test_status(classifier, ratio, status):
 
 
 def test_what_is_missing_is_measured_against_the_verified_mask():
-    """By hand: the logit of class 1 is 2 (kept + 0.1), so its inverse has 2 (1 - kept + 0.1); all confidence is asked for."""
+    """By hand: the logit of class 1 is 2 (kept + 0.1), so its inverse has 2 (1 - kept + 0.1); all confidence is asked
+    for.
+    """
     config = dataclasses.replace(CONFIG, fitness=fitness.smallest_complete(1.0), confidence_ratio=1.0)
     found = explain(linear(np.full_like(LEFT, 1 / 64), 0.1, 2.0), WHITE, config, labels=[1])
     assert found.status[0] == Status.NEITHER
@@ -349,9 +355,15 @@ NAN = WHITE.copy()
 NAN[0, 3, 3, 0] = np.nan
 NO_FEATURES = evomask.as_classifier(lambda images: images.mean((1, 2)) @ jnp.ones((1, 2)))
 BAD = {
-    "no batch axis": (dict(images=WHITE[0]), r"images are float32\[8, 8, 1\]: give floats \[B, H, W, C\], .* image\[None\]"),
+    "no batch axis": (
+        dict(images=WHITE[0]),
+        r"images are float32\[8, 8, 1\]: give floats \[B, H, W, C\], .* image\[None\]",
+    ),
     "no images": (dict(images=WHITE[:0]), r"images are float32\[0, 8, 8, 1\]: give floats \[B, H, W, C\]"),
-    "bytes": (dict(images=np.ones((1, 8, 8, 1), np.uint8)), r"images are uint8\[1, 8, 8, 1\]: give floats .* images / 255"),
+    "bytes": (
+        dict(images=np.ones((1, 8, 8, 1), np.uint8)),
+        r"images are uint8\[1, 8, 8, 1\]: give floats .* images / 255",
+    ),
     "up to 255": (dict(images=255 * WHITE), r"images range from 255 to 255: give values in \[0, 1\]"),
     "negative": (dict(images=-WHITE), "images range from -1 to -1: give values"),
     "nan image": (dict(images=NAN), "images range from nan to nan: give values"),
@@ -366,16 +378,28 @@ BAD = {
     "generations": (dict(config=stage(generations=0)), "stage 'gross': generations is 0: give .*1 or more"),
     "cycles": (dict(config=stage(cycles=0)), "stage 'gross': cycles is 0: give .*1 or more"),
     "longest": (dict(config=stage(longest=0)), "stage 'gross': longest is 0: give .*1 or more, or None"),
-    "penalty": (dict(config=stage(penalty=(0.0, 5.0))), "stage 'gross': penalty is .0.0, 5.0.: give two positive numbers"),
-    "radius": (dict(config=stage(radii=(2, 8))), "radius 8 does not fit an image of 8 x 8 pixels: give pixels from 1 to 7"),
+    "penalty": (
+        dict(config=stage(penalty=(0.0, 5.0))),
+        "stage 'gross': penalty is .0.0, 5.0.: give two positive numbers",
+    ),
+    "radius": (
+        dict(config=stage(radii=(2, 8))),
+        "radius 8 does not fit an image of 8 x 8 pixels: give pixels from 1 to 7",
+    ),
     "radii": (dict(config=stage(radii=())), "radii is empty: give at least one"),
-    "ratio": (dict(config=dataclasses.replace(CONFIG, confidence_ratio=90.0)), "confidence_ratio is 90.0: give a fraction"),
+    "ratio": (
+        dict(config=dataclasses.replace(CONFIG, confidence_ratio=90.0)),
+        "confidence_ratio is 90.0: give a fraction",
+    ),
     "batch size": (dict(config=dataclasses.replace(CONFIG, batch_size=0)), "batch_size is 0: give 1 or more, or None"),
     "features": (
         dict(classifier=NO_FEATURES, config=dataclasses.replace(CONFIG, fitness=fitness.published())),
         r"compares features, but the classifier has none: give it a method features\(images\)",
     ),
-    "not a classifier": (dict(classifier=lambda images: images), "not a callable pytree of arrays: pass .*as_classifier"),
+    "not a classifier": (
+        dict(classifier=lambda images: images),
+        "not a callable pytree of arrays: pass .*as_classifier",
+    ),
     "one class": (
         dict(classifier=evomask.as_classifier(lambda images: images.mean((1, 2)))),
         r"must return logits\[3, K\] of two or more classes",

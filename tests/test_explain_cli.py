@@ -14,9 +14,10 @@ from PIL import Image
 from synthetic import explanation
 
 import evomask
-from evomask import genome, records
-from experiments import _cli
+from evomask.report import records
+from evomask.search import genome
 from experiments.explain import class_index, main
+from experiments.shared import cli
 
 ROOT = Path(__file__).parent.parent
 SIDE = 16
@@ -76,11 +77,14 @@ def test_explains_a_photograph_and_writes_three_files(tmp_path, photo, capsys):
     assert sorted(path.name for path in folder.iterdir()) == ["explanation.json", "explanation.npz", "explanation.png"]
 
     record = json.loads((folder / "explanation.json").read_text(), parse_constant=lambda name: pytest.fail(name))
-    assert list(record) == (
-        "class_index label contrast confidence masked_confidence inverse_confidence blank_confidence area cp cp_floored "
-        "sufficient necessary complete status reasons missing_nats missing_probability complete_under evaluations "
-        "certificate seed compile_seconds run_seconds config versions device"
-    ).split()
+    assert (
+        list(record)
+        == (
+            "class_index label contrast confidence masked_confidence inverse_confidence blank_confidence area cp cp_floored "
+            "sufficient necessary complete status reasons missing_nats missing_probability complete_under evaluations "
+            "certificate seed compile_seconds run_seconds config versions device"
+        ).split()
+    )
     assert (record["class_index"], record["label"], record["seed"]) == (1, "bright left", 3)
     assert record["complete"] and record["status"] == "complete"
     assert record["contrast"] is None and record["reasons"] == [] and "black" in record["complete_under"]
@@ -115,13 +119,24 @@ def test_explains_a_photograph_and_writes_three_files(tmp_path, photo, capsys):
 
 def test_contrast_pruning_and_several_fills_from_the_command_line(tmp_path, photo, capsys):
     two = ",".join(f"{{_target_:evomask.fills.Constant,value:{value}}}" for value in (0.0, 0.2))
-    arguments = [*SMALL, f"image={photo}", "contrast=dark", "prune=4000", "fill=several", f"preset.fill._args_=[[{two}]]"]
+    arguments = [
+        *SMALL,
+        f"image={photo}",
+        "contrast=dark",
+        "prune=4000",
+        "fill=several",
+        f"preset.fill._args_=[[{two}]]",
+    ]
     assert main([*arguments, f"out={tmp_path}/out"]) == 0
     record = json.loads((tmp_path / "out/half (1)/explanation.json").read_text())
     assert (record["label"], record["contrast"], record["status"]) == ("bright left", "dark left", "complete")
-    assert record["complete_under"][0] == "black" and "white" not in record["complete_under"]  # white adds to the evidence
+    assert (
+        record["complete_under"][0] == "black" and "white" not in record["complete_under"]
+    )  # white adds to the evidence
     certificate = record["certificate"]
-    assert certificate["minimal"] and 0 < certificate["evaluations"] <= 4000 and certificate["evaluations"] % 4 == 0  # two fills
+    assert (
+        certificate["minimal"] and 0 < certificate["evaluations"] <= 4000 and certificate["evaluations"] % 4 == 0
+    )  # two fills
     assert record["evaluations"] <= 384  # those of the search alone
     patches = certificate["patches"]
     assert all(patch["dropped"] and patch["shrunk"] for patch in patches)
@@ -141,22 +156,39 @@ def test_a_mask_that_is_not_complete_says_so_everywhere(tmp_path, photo, capsys)
     assert sum(record["missing_nats"].values()) > 0 and sum(record["missing_probability"].values()) > 0
     for reason in record["reasons"]:
         assert f"half (1): {reason}" in shown
-    assert record["certificate"] == {"minimal": False, "evaluations": 0, "steps": 0, "patches": record["certificate"]["patches"]}
+    assert record["certificate"] == {
+        "minimal": False,
+        "evaluations": 0,
+        "steps": 0,
+        "patches": record["certificate"]["patches"],
+    }
     assert all(patch["dropped"] is None for patch in record["certificate"]["patches"])
     assert "no certificate: the mask is not complete" in shown
 
 
 def test_front_several_masks_and_seeds_from_the_command_line(tmp_path, photo, capsys):
-    arguments = [*SMALL, f"image={photo}", "front=20", "several=2", "demand=sufficient", "seeds=2", f"out={tmp_path}/out"]
+    arguments = [
+        *SMALL,
+        f"image={photo}",
+        "front=20",
+        "several=2",
+        "demand=sufficient",
+        "seeds=2",
+        f"out={tmp_path}/out",
+    ]
     assert main(arguments) == 0
     folder = tmp_path / "out" / "half (1)"
     names = ("explanation", "front", "several", "stability")
-    assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for name in names for kind in ("json", "npz", "png")}
+    assert {path.name for path in folder.iterdir()} == {
+        f"{name}.{kind}" for name in names for kind in ("json", "npz", "png")
+    }
     read = {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
     arrays = {name: dict(np.load(folder / f"{name}.npz")) for name in names}
 
     front, masks = read["front"], arrays["front"]["masks"]
-    assert front["area"] == sorted(front["area"]) and front["confidence"] == sorted(front["confidence"]) and len(masks) > 0
+    assert (
+        front["area"] == sorted(front["area"]) and front["confidence"] == sorted(front["confidence"]) and len(masks) > 0
+    )
     np.testing.assert_allclose(masks.mean((1, 2)), front["area"], rtol=1e-6)
     for inverse, necessary in zip(front["inverse_confidence"], front["necessary"], strict=True):
         assert (necessary is None) == (inverse is None)  # the inverse of this mask was not evaluated
@@ -181,7 +213,9 @@ def test_one_bad_image_does_not_stop_the_others(tmp_path, photo, capsys):
     copy.write_bytes(photo.read_bytes())
     assert main([*SMALL, f"image={tmp_path}/**/*.*", f"out={tmp_path}/out", "label=0"]) == 2
     assert capsys.readouterr().err.count("error: ") == 1
-    first, second = (json.loads((tmp_path / f"out/{name}/explanation.json").read_text()) for name in ("half (1)", "half (1)_2"))
+    first, second = (
+        json.loads((tmp_path / f"out/{name}/explanation.json").read_text()) for name in ("half (1)", "half (1)_2")
+    )
     assert first["class_index"] == second["class_index"] == 0
     assert not (tmp_path / "out" / "broken").exists()
 
@@ -205,7 +239,10 @@ BAD = {
     "label below": (["label=-1"], "label -1 is out of range: give an index from 0 to 1, or a name"),
     "label unknown": (["label=brigt left"], "no class is called 'brigt left'; near: 1 bright left"),
     "contrast unknown": (["contrast=dork left"], "no class is called 'dork left'; near: 0 dark left"),
-    "contrast with itself": (["label=1", "contrast=bright"], "image 0 is to explain class 1 against itself: give another"),
+    "contrast with itself": (
+        ["label=1", "contrast=bright"],
+        "image 0 is to explain class 1 against itself: give another",
+    ),
     "prune nothing": (["prune=0"], "budget is 0: give a whole number of evaluations from 1"),
     "no bins": (["front=0"], "front is 0: give a whole number from 1, or null"),
     "one of several": (["several=1"], "several is 1: give a whole number from 2"),
@@ -215,8 +252,10 @@ BAD = {
     "population zero": (["preset.stages.gross.population=0"], "'gross': population is 0"),
     "population negative": (["preset.stages.fine.population=-4"], "'fine': population is -4"),
     "no patches": (["preset.stages.gross.genes=0"], "'gross': genes is 0"),
-    "generations negative": (["budget=null", "preset.budget=null", "preset.stages.fine.generations=-1"],
-                             "'fine': generations is -1"),
+    "generations negative": (
+        ["budget=null", "preset.budget=null", "preset.stages.fine.generations=-1"],
+        "'fine': generations is -1",
+    ),
     "radius negative": (["preset.stages.gross.radii=[-3]"], "radius -3 does not fit"),
     "radius too large": (["preset.stages.gross.radii=[40]"], "radius 40 does not fit an image of 16 x 16"),
     "budget too small": (["budget=5"], "budget 5 is less than one generation"),
@@ -224,16 +263,31 @@ BAD = {
     "seed negative": (["seed=-1"], "seed is -1: give an integer from 0"),
     "seed text": (["seed=x"], "seed is 'x': give an integer from 0"),
     "classifier gives NaN": (["model.network._target_=test_explain_cli.gives_nan"], "NaN"),
-    "classifier of wrong shape": (["model.network._target_=test_explain_cli.gives_one_number"], "it must return logits"),
+    "classifier of wrong shape": (
+        ["model.network._target_=test_explain_cli.gives_one_number"],
+        "it must return logits",
+    ),
     "classifier fails": (["model.image_shape=[16,16,1]", "model.normalize=[[0,0,0],[1,1,1]]"], "fails on a batch"),
     "classifier without size": (["model.image_shape=null"], "give model.image_shape=[height,width,channels]"),
     "classifier missing": (["model.network._target_=no.such.thing"], "no.such.thing"),
     "output under a file": (["out=/dev/null/out"], "cannot write in /dev/null/out"),
     "unknown preset": (["preset=nonsense"], "unknown preset 'nonsense': choose from dissertation, evomask"),
-    "unknown model": (["model=nonsense"], "unknown model 'nonsense': choose from blackbox, cifar10, cifar10_erased, custom, efficientnet_lite0, imagenette, trained"),
-    "unknown fill": (["fill=nonsense"], "unknown fill 'nonsense': choose from black, blur, grey, mean, noise, several, white"),
-    "unknown key": (["imgae=a.jpg"], "unknown key 'imgae': choose from budget, certify, contrast, crossover, demand, disjoint, fill, fitness, front, image, label"),
-    "unknown nested key": (["preset.budgt=3"], "unknown key 'preset.budgt': choose from preset.batch_size, preset.budget, "),
+    "unknown model": (
+        ["model=nonsense"],
+        "unknown model 'nonsense': choose from blackbox, cifar10, cifar10_erased, custom, efficientnet_lite0, imagenette, trained",
+    ),
+    "unknown fill": (
+        ["fill=nonsense"],
+        "unknown fill 'nonsense': choose from black, blur, grey, mean, noise, several, white",
+    ),
+    "unknown key": (
+        ["imgae=a.jpg"],
+        "unknown key 'imgae': choose from budget, certify, contrast, crossover, demand, disjoint, fill, fitness, front, image, label",
+    ),
+    "unknown nested key": (
+        ["preset.budgt=3"],
+        "unknown key 'preset.budgt': choose from preset.batch_size, preset.budget, ",
+    ),
     "dashes": (["--image=a.jpg"], "no flag is called --image: write image=..., without dashes"),
     "no key at all": (["a.jpg"], "a.jpg"),
 }
@@ -260,8 +314,14 @@ def test_bad_input_gets_one_line(tmp_path, photo, monkeypatch, capsys, case):
 def test_in_a_process_of_its_own(tmp_path):
     """As a user runs it: exit code, the line on stderr, and --help."""
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    run = lambda *args: subprocess.run([sys.executable, "-m", "experiments.explain", *args], cwd=tmp_path, env=env,
-                                       capture_output=True, text=True, timeout=120)
+    run = lambda *args: subprocess.run(
+        [sys.executable, "-m", "experiments.explain", *args],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     bad = run("preset=nonsense")
     assert (bad.returncode, bad.stdout) == (2, "")
     assert bad.stderr == "error: unknown preset 'nonsense': choose from dissertation, evomask\n"
@@ -272,7 +332,7 @@ def test_in_a_process_of_its_own(tmp_path):
 
 
 def test_full_error_lets_the_exception_through(monkeypatch):
-    monkeypatch.setattr(_cli, "FULL_ERROR", True)
+    monkeypatch.setattr(cli, "FULL_ERROR", True)
     with pytest.raises(evomask.InputError, match="seed is -1"):
         main(["seed=-1"])
 
@@ -287,7 +347,7 @@ def test_full_error_lets_the_exception_through(monkeypatch):
     ],
 )
 def test_quote(given, expected):
-    assert _cli.quote(given) == expected
+    assert cli.quote(given) == expected
 
 
 @pytest.mark.parametrize("name", ["it's [1], {a}=b.jpg", "back\\slash.jpg", "ends'with\\'.jpg", "100%.jpg"])
@@ -305,8 +365,17 @@ def test_class_index():
 
 def test_what_is_not_finite_becomes_null(tmp_path):
     found = dataclasses.replace(explanation(SIDE), cp=np.float32(np.inf), inverse_confidence=np.float32(np.nan))
-    records.write_explanation(tmp_path / "new", np.zeros((SIDE, SIDE, 3)), found, Figure(), labels=["", "café"], seed=0,
-                              compile_seconds=1.23456, run_seconds=0.0, config={"image": None})
+    records.write_explanation(
+        tmp_path / "new",
+        np.zeros((SIDE, SIDE, 3)),
+        found,
+        Figure(),
+        labels=["", "café"],
+        seed=0,
+        compile_seconds=1.23456,
+        run_seconds=0.0,
+        config={"image": None},
+    )
     text = (tmp_path / "new" / "explanation.json").read_text(encoding="utf-8")
     record = json.loads(text, parse_constant=lambda name: pytest.fail(name))
     assert record["cp"] is None and record["inverse_confidence"] is None and "café" in text
@@ -329,7 +398,9 @@ def test_a_failed_write_leaves_the_older_file_alone(tmp_path):
 def test_a_sweep_runs_every_job_and_keeps_its_folders_together(tmp_path, photo, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     out = "out=results/${seed}"
-    assert main([*SMALL, f"image={photo}", out, "seed=-1,1,2", "--multirun"]) == 2  # the first is refused, the others run
+    assert (
+        main([*SMALL, f"image={photo}", out, "seed=-1,1,2", "--multirun"]) == 2
+    )  # the first is refused, the others run
     assert "error: seed is -1" in capsys.readouterr().err
     seeds = [json.loads((tmp_path / f"results/{n}/half (1)/explanation.json").read_text())["seed"] for n in (1, 2)]
     assert seeds == [1, 2]

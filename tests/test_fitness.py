@@ -10,14 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evomask import fitness as fit
+from evomask.search import fitness as fit
 from evomask.types import Evaluation, Target
 
 SIZE = 6
 ranks = jax.jit(fit.ranks)
-objectives = st.lists(
-    st.sampled_from([-2.0, 0.0, 0.5, 3.0, math.nan, -math.inf]), min_size=SIZE, max_size=SIZE
-)
+objectives = st.lists(st.sampled_from([-2.0, 0.0, 0.5, 3.0, math.nan, -math.inf]), min_size=SIZE, max_size=SIZE)
 violations = st.lists(st.sampled_from([0.0, 0.0, 1e-6, 0.5, 2.0, math.inf]), min_size=SIZE, max_size=SIZE)
 
 TARGET = Target(image=jnp.zeros((2, 2, 1)), label=jnp.int32(1), confidence=jnp.float32(0.8))
@@ -138,7 +136,9 @@ def test_recipes():
     # 0.7 * 0.8 = 0.56 is wanted of the second.
     missing = 2 * (0.5 + fit.SLACK) + math.log(0.56 / 0.36) + fit.SLACK
     np.testing.assert_allclose(smallest.violation(EVALUATION, TARGET), [0, missing, 2 * fit.SLACK], rtol=1e-5)
-    np.testing.assert_allclose(published.violation(EVALUATION, TARGET), [0, 1 + 2 * fit.SLACK, 2 * fit.SLACK], rtol=1e-5)
+    np.testing.assert_allclose(
+        published.violation(EVALUATION, TARGET), [0, 1 + 2 * fit.SLACK, 2 * fit.SLACK], rtol=1e-5
+    )
 
 
 def test_weights_and_ratios_are_leaves():

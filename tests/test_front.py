@@ -9,9 +9,10 @@ import oracles
 import pytest
 
 import evomask
-from evomask import fitness, operators
-from evomask.config import Config
-from evomask.front import Archive, Collect, front
+from evomask import operators
+from evomask.search import fitness
+from evomask.search.config import Config
+from evomask.search.front import Archive, Collect, front
 from evomask.types import Evaluation
 
 SIDE, BINS, NUM = 8, 6, 9
@@ -22,7 +23,9 @@ def generation(rng):
     """Masks of all sizes, some of which lose the class or are not necessary, with made-up figures."""
     masks = rng.uniform(size=(NUM, SIDE, SIDE)) < rng.uniform(size=(NUM, 1, 1))
     confidence, margin, inverse, inverse_margin, distance = rng.uniform(-0.3, 1, (5, NUM)).astype(np.float32)
-    return masks, Evaluation(masks.mean((1, 2), dtype=np.float32), confidence, margin, inverse, inverse_margin, distance)
+    return masks, Evaluation(
+        masks.mean((1, 2), dtype=np.float32), confidence, margin, inverse, inverse_margin, distance
+    )
 
 
 @pytest.mark.parametrize("necessary", [False, True])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evomask import genome
+from evomask.search import genome
 from evomask.types import InputError
 
 SHAPES = [(6, 6), (5, 9), (9, 4), (1, 7)]
@@ -90,8 +90,11 @@ def test_area_counts_more_pixels_than_a_half_precision_float_can():
             lambda flat: np.array(flat).reshape(shape)
         )
     ),
-    st.lists(st.tuples(st.floats(0, 1, exclude_max=True, width=32), st.floats(0, 1, exclude_max=True, width=32)),
-             min_size=6, max_size=6),
+    st.lists(
+        st.tuples(st.floats(0, 1, exclude_max=True, width=32), st.floats(0, 1, exclude_max=True, width=32)),
+        min_size=6,
+        max_size=6,
+    ),
 )
 def test_decoded_genes_lie_in_the_region_with_radii_of_the_list(region, draws):
     radii = jnp.array([2, 5, 7])
@@ -152,7 +155,9 @@ def test_radii_in_pixels_or_fractions_of_the_shorter_side(radii, shape, expected
 
 @pytest.mark.parametrize("radius", [0, -1, 8, 8.5, 100, float("nan")])
 def test_a_radius_that_does_not_fit_is_refused(radius):
-    with pytest.raises(InputError, match=r"^radius .* does not fit an image of 8 x 12 pixels: give pixels from 1 to 7, or"):
+    with pytest.raises(
+        InputError, match=r"^radius .* does not fit an image of 8 x 12 pixels: give pixels from 1 to 7, or"
+    ):
         genome.scale_radii((2, radius), (8, 12))
 
 

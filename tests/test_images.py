@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evomask import images
+from evomask.data import photographs
 
 SHAPE = (32, 32, 3)
 
@@ -31,14 +31,14 @@ def _png_header(width, height):
 
 def test_load_crops_the_centre(tmp_path, gradient):
     Image.fromarray(gradient).save(tmp_path / "a.png")
-    photo = images.load(tmp_path / "a.png", (40, 40, 3))
+    photo = photographs.load(tmp_path / "a.png", (40, 40, 3))
     assert photo.image.dtype == np.float32 and photo.name == "a" and photo.notices == ()
     np.testing.assert_array_equal(photo.image, gradient[:, 10:50].astype(np.float32) / np.float32(255))
 
 
 def test_load_fits_a_target_that_is_not_square(tmp_path, gradient):
     Image.fromarray(gradient).save(tmp_path / "a.png")
-    photo = images.load(tmp_path / "a.png", (10, 30, 3))  # keeps rows 10..30 and every column, at half the size
+    photo = photographs.load(tmp_path / "a.png", (10, 30, 3))  # keeps rows 10..30 and every column, at half the size
     assert photo.image.shape == (10, 30, 3)
     np.testing.assert_allclose(photo.image[5, 15] * 255, gradient[20:22, 30:32].mean((0, 1)), atol=1.5)
 
@@ -46,7 +46,7 @@ def test_load_fits_a_target_that_is_not_square(tmp_path, gradient):
 def test_load_antialiases(tmp_path):
     board = (np.indices((320, 320)).sum(0) % 2 * 255).astype(np.uint8)
     Image.fromarray(board).save(tmp_path / "board.png")
-    image = images.load(tmp_path / "board.png", SHAPE).image
+    image = photographs.load(tmp_path / "board.png", SHAPE).image
     np.testing.assert_allclose(image, 0.5, atol=0.02)
 
 
@@ -55,20 +55,20 @@ def test_modes_are_converted(tmp_path, mode):
     picture = Image.new("RGB", (32, 32), "white").convert(mode)
     path = tmp_path / ("a.jpg" if mode in ("CMYK", "YCbCr") else "a.png")
     picture.save(path)
-    np.testing.assert_allclose(images.load(path, SHAPE).image, 1.0, atol=0.01)
+    np.testing.assert_allclose(photographs.load(path, SHAPE).image, 1.0, atol=0.01)
 
 
 def test_16_bit_grey_keeps_its_range(tmp_path):
     levels = np.full((32, 32), 32896, np.uint16)  # 128 / 255 of the range
     Image.fromarray(levels).save(tmp_path / "deep.png")
-    np.testing.assert_allclose(images.load(tmp_path / "deep.png", SHAPE).image, 128 / 255, atol=1e-6)
+    np.testing.assert_allclose(photographs.load(tmp_path / "deep.png", SHAPE).image, 128 / 255, atol=1e-6)
 
 
 @pytest.mark.parametrize("pixels", [np.full((9, 9), 70000, np.int32), np.full((9, 9), 0.5, np.float32)])
 def test_pixels_of_unknown_range_are_refused(tmp_path, pixels):
     Image.fromarray(pixels).save(tmp_path / "science.tiff")
-    with pytest.raises(images.ImageError, match=r"science\.tiff has .* range is unknown; save it as JPEG or PNG"):
-        images.load(tmp_path / "science.tiff", SHAPE)
+    with pytest.raises(photographs.ImageError, match=r"science\.tiff has .* range is unknown; save it as JPEG or PNG"):
+        photographs.load(tmp_path / "science.tiff", SHAPE)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
@@ -76,7 +76,7 @@ def test_transparency_is_laid_on_white(tmp_path, mode):
     picture = Image.new("RGBA", (32, 32), (0, 0, 0, 255))
     picture.paste((0, 0, 0, 0), (0, 0, 16, 32))
     picture.convert(mode).save(tmp_path / "cut.png", **({"transparency": bytes([0] * 256)} if mode == "P" else {}))
-    photo = images.load(tmp_path / "cut.png", SHAPE)
+    photo = photographs.load(tmp_path / "cut.png", SHAPE)
     np.testing.assert_array_equal(photo.image[:, :16], 1.0)
     assert photo.notices == ("is transparent in places, shown on white",)
     if mode != "P":
@@ -88,37 +88,37 @@ def test_exif_orientation_is_honoured(tmp_path, gradient):
     exif = picture.getexif()
     exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to view
     picture.save(tmp_path / "turned.png", exif=exif)
-    image = images.load(tmp_path / "turned.png", (40, 40, 3)).image
+    image = photographs.load(tmp_path / "turned.png", (40, 40, 3)).image
     np.testing.assert_array_equal(image, np.rot90(gradient[:, :40], -1).astype(np.float32) / np.float32(255))
 
 
 def test_animation_gives_its_first_frame(tmp_path):
     frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue", "lime")]
     frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
-    photo = images.load(tmp_path / "film.gif", SHAPE)
+    photo = photographs.load(tmp_path / "film.gif", SHAPE)
     np.testing.assert_array_equal(photo.image[0, 0], [1, 0, 0])
     assert photo.notices == ("has 3 frames, only the first is explained",)
 
 
 def test_small_and_narrow_pictures_are_noticed(tmp_path):
     Image.new("RGB", (16, 16)).save(tmp_path / "small.png")
-    assert images.load(tmp_path / "small.png", SHAPE).notices == ("is enlarged from 16 x 16 to fill 32 x 32",)
+    assert photographs.load(tmp_path / "small.png", SHAPE).notices == ("is enlarged from 16 x 16 to fill 32 x 32",)
     Image.new("RGB", (20_000, 50), "red").save(tmp_path / "wide.png")
-    photo = images.load(tmp_path / "wide.png", SHAPE)
+    photo = photographs.load(tmp_path / "wide.png", SHAPE)
     assert photo.notices == ("is long and narrow, only the central 0.25% of it is seen",)
     np.testing.assert_array_equal(photo.image[0, 0], [1, 0, 0])
 
 
 def test_a_large_jpeg_is_decoded_small(tmp_path):
     Image.new("RGB", (20_000, 3_000), "white").save(tmp_path / "wide.jpg")
-    np.testing.assert_array_equal(images.load(tmp_path / "wide.jpg", SHAPE).image, 1.0)
+    np.testing.assert_array_equal(photographs.load(tmp_path / "wide.jpg", SHAPE).image, 1.0)
 
 
 def test_grey_classifiers_get_one_channel(tmp_path, gradient):
     Image.fromarray(gradient).save(tmp_path / "a.png")
-    assert images.load(tmp_path / "a.png", (32, 32, 1)).image.shape == (32, 32, 1)
+    assert photographs.load(tmp_path / "a.png", (32, 32, 1)).image.shape == (32, 32, 1)
     with pytest.raises(ValueError, match=r"height, width, 3 or 1\), got \(32, 32, 4\)"):
-        images.load(tmp_path / "a.png", (32, 32, 4))
+        photographs.load(tmp_path / "a.png", (32, 32, 4))
 
 
 def _write_bad(path, kind):
@@ -159,8 +159,8 @@ BAD = {
 def test_bad_files_get_one_line(tmp_path, kind):
     path = tmp_path / "bad picture.png"
     _write_bad(path, kind)
-    with pytest.raises(images.ImageError) as caught:
-        images.load(path, SHAPE)
+    with pytest.raises(photographs.ImageError) as caught:
+        photographs.load(path, SHAPE)
     message = str(caught.value)
     assert BAD[kind].format(path) in message and str(path) in message and "\n" not in message
 
@@ -170,20 +170,20 @@ def test_expand_is_sorted_and_keeps_what_is_missing(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     inside = [tmp_path / "a.PNG", tmp_path / "b.jpg"]
-    assert images.expand(tmp_path) == inside
-    assert images.expand([tmp_path / "b.jpg", tmp_path]) == inside[::-1]
-    assert images.expand(f"{tmp_path}/**/*.jpg") == [tmp_path / "b.jpg", tmp_path / "sub" / "c.jpg"]
-    assert images.expand([tmp_path / "gone.jpg"]) == [tmp_path / "gone.jpg"]
-    with pytest.raises(images.ImageError, match=r"nothing matches the pattern .*/\*\.bmp; check the path"):
-        images.load(images.expand(f"{tmp_path}/*.bmp")[0], SHAPE)
+    assert photographs.expand(tmp_path) == inside
+    assert photographs.expand([tmp_path / "b.jpg", tmp_path]) == inside[::-1]
+    assert photographs.expand(f"{tmp_path}/**/*.jpg") == [tmp_path / "b.jpg", tmp_path / "sub" / "c.jpg"]
+    assert photographs.expand([tmp_path / "gone.jpg"]) == [tmp_path / "gone.jpg"]
+    with pytest.raises(photographs.ImageError, match=r"nothing matches the pattern .*/\*\.bmp; check the path"):
+        photographs.load(photographs.expand(f"{tmp_path}/*.bmp")[0], SHAPE)
 
 
 def test_expand_takes_brackets_in_a_name_literally(tmp_path):
     path = tmp_path / "cat [1].jpg"
     path.write_bytes(b"x")
-    assert images.expand(str(path)) == [path]
+    assert photographs.expand(str(path)) == [path]
 
 
 def test_unique_names_never_collide():
-    paths = [images.Path(p) for p in ("a/cat.jpg", "b/cat.png", "cat_2.jpg", "c/CAT.gif")]
-    assert images.unique_names(paths) == ["cat", "cat_3", "cat_2", "CAT_4"]
+    paths = [photographs.Path(p) for p in ("a/cat.jpg", "b/cat.png", "cat_2.jpg", "c/CAT.gif")]
+    assert photographs.unique_names(paths) == ["cat", "cat_3", "cat_2", "CAT_4"]

@@ -6,8 +6,9 @@ import numpy as np
 import oracles
 import pytest
 
-from evomask import baselines, metrics, thresholding
-from evomask.thresholding import Reason
+from evomask import baselines
+from evomask.measures import metrics, thresholding
+from evomask.measures.thresholding import Reason
 
 BOX = (2, 4, 4, 4)
 SIDE = 12
@@ -39,7 +40,8 @@ def first_pixels(num):
     [(16, True, True), (12, True, True), (9, False, True), (8, False, True), (7, False, False), (0, False, False)],
 )
 def test_verdict_of_parts_of_the_box(kept, sufficient, necessary):
-    # Label 1 needs more than 8 of 16 pixels, and 90 % of the confidence 10 of them (sigmoid(20 * (10/16 - 1/2)) = 0.924).
+    # Label 1 needs more than 8 of 16 pixels, and 90 % of the confidence 10 of them (sigmoid(20 * (10/16 - 1/2)) =
+    # 0.924).
     verdict = judge(first_pixels(kept))
     np.testing.assert_allclose(verdict.confidence[0], SIGMOID[kept], rtol=1e-5)
     np.testing.assert_allclose(verdict.inverse_confidence[0], SIGMOID[16 - kept], rtol=1e-5)
@@ -159,8 +161,11 @@ def test_map_that_is_not_finite_gives_no_mask_and_says_so(bad):
     scores[0, 0] = bad
     seen = sweep(scores)
     for cut in (
-        thresholding.smallest_sufficient(seen), thresholding.smallest_complete(seen), thresholding.best_cp(seen),
-        thresholding.fixed_area(seen.score, 0.1), thresholding.own_mask(seen.score),
+        thresholding.smallest_sufficient(seen),
+        thresholding.smallest_complete(seen),
+        thresholding.best_cp(seen),
+        thresholding.fixed_area(seen.score, 0.1),
+        thresholding.own_mask(seen.score),
     ):
         assert cut.reason[0] == Reason.NOT_FINITE and float(cut.area[0]) == 1.0 and bool(cut.mask.all())
 
@@ -173,8 +178,9 @@ def test_no_prefix_found(classifier, label):
     if label:
         assert cut.reason[0] == Reason.NOT_FOUND and float(cut.area[0]) == 1.0
     else:  # 2 to 7 lit pixels kept, the rest in the inverse: label 0 kept, and lost by the inverse
-        assert cut.reason[0] == Reason.FOUND and bool(metrics.judge(
-            classifier, IMAGES, jnp.array([label]), cut.mask, BLANKS).inverse_margin[0] < 0)
+        assert cut.reason[0] == Reason.FOUND and bool(
+            metrics.judge(classifier, IMAGES, jnp.array([label]), cut.mask, BLANKS).inverse_margin[0] < 0
+        )
 
 
 def test_constant_classifier_has_no_complete_prefix():
@@ -264,8 +270,14 @@ def test_mu_fidelity_equals_quantus():
     subsets = np.zeros((50, 256), bool)
     np.put_along_axis(subsets, order, True, axis=1)
     images = jnp.asarray(oracles.conv_images(channels=1))
-    found = metrics.mu_fidelity(oracles.conv(channels=1), images, jnp.array([0, 2]), SCORES, jnp.zeros_like(images),
-                                jnp.asarray(subsets).reshape(50, 16, 16))
+    found = metrics.mu_fidelity(
+        oracles.conv(channels=1),
+        images,
+        jnp.array([0, 2]),
+        SCORES,
+        jnp.zeros_like(images),
+        jnp.asarray(subsets).reshape(50, 16, 16),
+    )
     np.testing.assert_allclose(found, [0.071751, -0.037945], atol=1e-5)
 
 
@@ -344,7 +356,8 @@ def test_max_sensitivity_of_a_linear_map_is_bounded_by_the_radius():
     images = jnp.full((2, 4, 4, 1), 0.5)
     double = lambda x: 2 * x.mean(-1)
     found = metrics.max_sensitivity(double, images, key=jax.random.key(0), radius=0.1, samples=4)
-    # |e| / |x| with every pixel of e below 0.1 and of x equal to 0.5; uniform noise has a root mean square of r / sqrt 3.
+    # |e| / |x| with every pixel of e below 0.1 and of x equal to 0.5; uniform noise has a root mean square of r / sqrt
+    # 3.
     assert (found <= 0.2).all() and (found >= 0.2 / 3**0.5).all()
     still = metrics.max_sensitivity(lambda x: jnp.ones(x.shape[:3]), images, key=jax.random.key(0), samples=2)
     np.testing.assert_array_equal(still, [0.0, 0.0])

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from evomask import genome as genes
 from evomask import operators as ops
-from evomask import scoring
+from evomask.search import genome as genes
+from evomask.search import scoring
 from evomask.types import Evaluation, InputError
 
 KEY = jax.random.key(0)
@@ -526,4 +526,6 @@ def test_what_breaks_a_constraint_scores_what_the_rule_says():
 def test_a_score_stays_inside_the_region():
     left = space(jnp.array([[True, False]]), jnp.array([1]))
     evaluation = Evaluation(*(jnp.float32(x) for x in (0.5, 0.5, 1.0, 0.0, -1.0, 0.0)))
-    assert scoring.BestOfGeneration()(jnp.array([[0, 0, 1]]), evaluation, jnp.array(True), left).tolist() == [[0.5, 0.0]]
+    assert scoring.BestOfGeneration()(jnp.array([[0, 0, 1]]), evaluation, jnp.array(True), left).tolist() == [
+        [0.5, 0.0]
+    ]

@@ -13,13 +13,13 @@ import jax
 import numpy as np
 import oracles
 import pytest
-from test_benchmark import TINY, hashes, run, runs, tiny
+from test_benchmark import TINY, finished_runs, hashes, run, tiny
 
 from evomask import fills
 from evomask.baselines import RISE, HeatMaps, ReX, rex, rex_worker
-from evomask.budget import Account, BudgetExceeded, Counted, Spent, UnequalBudgets
+from evomask.measures.budget import Account, BudgetExceeded, Counted, Spent, UnequalBudgets
 from evomask.types import InputError
-from experiments import _runs
+from experiments.benchmarks import runs
 
 SIDE = 16
 BOX = (2, 8, 4, 4)
@@ -81,7 +81,10 @@ def test_an_image_or_a_class_that_is_not_in_the_file_is_named(tmp_path):
         ({"budget": None, "score": None}, "has no score, no budget, only images, labels, evaluations, backward"),
         ({"images": PIXELS / 255}, r"images in .* are float64\[3, 16, 16, 3\]: must be uint8"),
         ({"images": PIXELS[:0]}, r"images in .* are uint8\[0, 16, 16, 3\]"),
-        ({"score": FILE["score"][:, 1:]}, r"score in .* is float32\[3, 15, 16\]: must be floats of shape \[3, 16, 16\]"),
+        (
+            {"score": FILE["score"][:, 1:]},
+            r"score in .* is float32\[3, 15, 16\]: must be floats of shape \[3, 16, 16\]",
+        ),
         ({"score": FILE["score"] > 0}, r"score in .* is bool\[3, 16, 16\]: must be floats"),
         ({"labels": np.array([0, 1])}, r"labels in .* is int64\[2\]: must be integers from 0 of shape \[3\]"),
         ({"evaluations": 20}, r"evaluations in .* is int64\[\]: must be integers from 0 of shape \[3\]"),
@@ -106,8 +109,8 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
 
 def test_the_benchmark_treats_heat_maps_like_the_method_that_made_them(tmp_path):
     assert run(tmp_path, *TINY, "method=rise", "budget=40") == 0
-    (ours,) = runs(tmp_path)
-    found = _runs.images(ours.folder)
+    (ours,) = finished_runs(tmp_path)
+    found = runs.images(ours.folder)
     images = found["images"].astype(np.float32) / np.float32(255)
     score = np.asarray(RISE()(tiny(), images, found["labels"], key=KEY, budget=40))
     made = {"images": found["images"], "labels": found["labels"], "evaluations": np.array([40, 40]), "budget": 40}
@@ -116,7 +119,7 @@ def test_the_benchmark_treats_heat_maps_like_the_method_that_made_them(tmp_path)
     (tmp_path / "copy.npz").write_bytes((tmp_path / "maps.npz").read_bytes())
     job = lambda name: [*TINY, "method=heatmaps", f"method.path={tmp_path / name}.npz", "budget=40"]
     assert run(tmp_path, *job("maps")) == 0
-    (theirs,) = [one for one in runs(tmp_path) if one.record["method"] == "heatmaps"]
+    (theirs,) = [one for one in finished_runs(tmp_path) if one.record["method"] == "heatmaps"]
     assert theirs.rows.drop(columns="method").equals(ours.rows.drop(columns="method")) and theirs.cuts.equals(ours.cuts)
     # What is in a file decides which run it is, not where it lies.
     name = theirs.folder.name
@@ -128,9 +131,18 @@ def test_the_benchmark_treats_heat_maps_like_the_method_that_made_them(tmp_path)
     [
         (["method=heatmaps"], "method.path=??? cannot be read (No such file or directory): give the .npz file"),
         (["method=heatmaps", "method.path=nowhere.npz"], "method.path=nowhere.npz cannot be read"),
-        (["method=rex", "method.python=null"], "ReX needs an environment of its own, for it pins NumPy 1.26: python3.11 -m venv"),
-        (["method=rex", "method.python=nowhere/python"], "python='nowhere/python' cannot be started (No such file or directory)"),
-        (["method=rex", f"method.python={sys.executable}"], "cannot run ReX (ModuleNotFoundError: No module named 'rex_xai')"),
+        (
+            ["method=rex", "method.python=null"],
+            "ReX needs an environment of its own, for it pins NumPy 1.26: python3.11 -m venv",
+        ),
+        (
+            ["method=rex", "method.python=nowhere/python"],
+            "python='nowhere/python' cannot be started (No such file or directory)",
+        ),
+        (
+            ["method=rex", f"method.python={sys.executable}"],
+            "cannot run ReX (ModuleNotFoundError: No module named 'rex_xai')",
+        ),
     ],
 )
 def test_what_is_missing_is_said_in_one_line(overrides, message, tmp_path, capsys):
@@ -139,7 +151,8 @@ def test_what_is_missing_is_said_in_one_line(overrides, message, tmp_path, capsy
     assert message in error
 
 
-# ----------------------------------------------------------------------------------------- the conversation with a worker
+# ----------------------------------------------------------------------------------------- the conversation with a
+# worker
 
 SEARCH = """
 import sys
@@ -189,7 +202,14 @@ def test_masks_are_filled_counted_and_answered_here(search, rest):
 def test_the_settings_arrive(search):
     asked = lambda method, key: method.explain(Account(ORACLE, 10), LIT[:, :12], 0, jax.random.key(key), 10).tolist()
     *plain, seed = asked(search, 0)
-    assert plain == [SIDE, 12, 9, 0, 10, 10]  # shape, budget left after the whole image, iterations, tree_depth, min_box_size
+    assert plain == [
+        SIDE,
+        12,
+        9,
+        0,
+        10,
+        10,
+    ]  # shape, budget left after the whole image, iterations, tree_depth, min_box_size
     *other, another = asked(ReX(search.python, iterations=3, tree_depth=4, min_box_size=5), 1)
     assert other == [SIDE, 12, 9, 3, 4, 5] and 0 <= seed != another >= 0
 
@@ -265,7 +285,8 @@ def test_rex_equals_its_own_command_where_the_budget_does_not_end_it():
         data.set_mask_value(0)
         asked = lambda x, target: [Prediction(int(p.argmax()), p.max()) for p in predict(x[:, 0].numpy())]
         expected = calculate_responsibility(data, args, asked)[0].get(1)
-        found = rex_worker.responsibility(predict, shape=np.array([12, 16]), label=1, confidence=1.0, seed=5, budget=10**6,
+        found = rex_worker.responsibility(predict, shape=np.array([12, 16]), label=1, confidence=1.0, seed=5,
+        budget=10**6,
                                           iterations=3, tree_depth=10, min_box_size=10)
         assert expected.std() > 0.05 and (found == expected).all(), (found, expected)
     """
@@ -300,7 +321,7 @@ def test_rex_takes_grey_and_oblong_images():
 @needs_rex
 def test_rex_takes_its_place_among_the_methods(tmp_path):
     assert run(tmp_path, *TINY, "method=rex", f"method.python={PYTHON}", "budget=60", "seeds=[0,1]") == 0
-    (one,) = runs(tmp_path)
+    (one,) = finished_runs(tmp_path)
     assert (one.rows["evaluations"] == 57).all() and (one.rows["method"] == "rex").all() and len(one.rows) == 4
     assert [sitting["outside"] for sitting in one.record["sittings"]] == [{"rex_xai": rex.start(PYTHON).version}]
     elsewhere = hashes(tmp_path, *TINY, "method=rex", "method.python=elsewhere", "budget=60", "seeds=[0,1]")

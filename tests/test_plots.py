@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from synthetic import explanation
 
-from evomask import plots
-from evomask.several import Several
+from evomask.niches import Several
+from evomask.report import plots
 from evomask.stability import stability
 from evomask.types import Front, Status
 
@@ -41,7 +41,11 @@ def test_panels_show_the_masked_images_and_the_score():
 
 def test_captions_name_the_prediction_and_the_confidence_in_the_explained_class():
     captions = [axes.get_xlabel() for axes in _figure(explanation(32)).axes[:5]]
-    assert captions[:3] == ["Egyptian cat\nconfidence 0.80", "Egyptian cat\nconfidence 0.85", "Egyptian cat\nconfidence 0.90"]
+    assert captions[:3] == [
+        "Egyptian cat\nconfidence 0.80",
+        "Egyptian cat\nconfidence 0.85",
+        "Egyptian cat\nconfidence 0.90",
+    ]
     assert captions[4] == "outlined part blanked:\nAmerican Staffordshire\nterrier of some…\nexplained class: 0.05"
 
 
@@ -49,8 +53,12 @@ def test_convergence_shows_the_history_and_marks_infeasible_generations():
     found = explanation(32, infeasible=3)
     axes = next(axes for axes in _figure(found).axes if axes.get_xlabel() == "evaluations")
     confidence = [line for line in axes.lines if line.get_linestyle() == "-" and len(line.get_xdata()) > 0]
-    np.testing.assert_array_equal(np.concatenate([line.get_xdata() for line in confidence[:2]]), found.history.evaluations)
-    np.testing.assert_array_equal(np.concatenate([line.get_ydata() for line in confidence[:2]]), found.history.confidence)
+    np.testing.assert_array_equal(
+        np.concatenate([line.get_xdata() for line in confidence[:2]]), found.history.evaluations
+    )
+    np.testing.assert_array_equal(
+        np.concatenate([line.get_ydata() for line in confidence[:2]]), found.history.confidence
+    )
     assert len(confidence[0].get_xdata()) == 9  # the line is broken where the first stage ends, after 900 evaluations
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["confidence", "area", "constraints not met"]
     hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata()) == 3]
@@ -70,9 +78,14 @@ def test_outline_follows_the_edges_of_pixels():
 @pytest.mark.parametrize("status", list(Status))
 def test_nothing_overlaps_or_leaves_the_figure(size, status):
     found = dataclasses.replace(explanation(size, status), masked_confidence=np.float32(0), cp=np.float32(np.inf))
-    sufficient, necessary = (status not in (failed, Status.NEITHER) for failed in (Status.NOT_SUFFICIENT, Status.NOT_NECESSARY))
+    sufficient, necessary = (
+        status not in (failed, Status.NEITHER) for failed in (Status.NOT_SUFFICIENT, Status.NOT_NECESSARY)
+    )
     found = dataclasses.replace(
-        found, masked_label=np.int32(sufficient), inverse_label=np.int32(not necessary), contrast=np.int32(0),
+        found,
+        masked_label=np.int32(sufficient),
+        inverse_label=np.int32(not necessary),
+        contrast=np.int32(0),
         complete_under=np.array([False] + [True] * 5),
     )
     figure = _figure(found, size, name="a rather long name of a photograph " * 3, minimal=True)
@@ -92,8 +105,11 @@ def test_nothing_overlaps_or_leaves_the_figure(size, status):
 def test_grey_images_single_stages_and_a_missing_inverse():
     found = explanation(32)
     found = dataclasses.replace(
-        found, stage_masks=found.stage_masks[1:], stage_labels=found.stage_labels[1:],
-        stage_confidences=found.stage_confidences[1:], inverse_confidence=np.float32(np.nan),
+        found,
+        stage_masks=found.stage_masks[1:],
+        stage_labels=found.stage_labels[1:],
+        stage_confidences=found.stage_confidences[1:],
+        inverse_confidence=np.float32(np.nan),
     )
     figure = _figure(found, channels=1, stages=["only"], ends=[])
     assert [axes.get_title() for axes in figure.axes[:4]] == ["original", "only", "score", "overlay"]
@@ -117,10 +133,16 @@ def _front():
     found, nan = explanation(16), np.nan
     masks = np.zeros((4, 16, 16), bool)
     masks[0, :2], masks[2, :8], masks[3] = True, True, True
-    return dataclasses.replace(found, front=Front(
-        area=np.array([0.125, nan, 0.5, 1.0]), confidence=np.array([0.3, nan, 0.6, 0.8]),
-        inverse_confidence=np.array([0.5, nan, 0.2, 0.1]), necessary=np.array([False, False, True, True]), mask=masks,
-    ))
+    return dataclasses.replace(
+        found,
+        front=Front(
+            area=np.array([0.125, nan, 0.5, 1.0]),
+            confidence=np.array([0.3, nan, 0.6, 0.8]),
+            inverse_confidence=np.array([0.5, nan, 0.2, 0.1]),
+            necessary=np.array([False, False, True, True]),
+            mask=masks,
+        ),
+    )
 
 
 def test_a_front_shows_its_points_and_its_masks():
@@ -131,7 +153,9 @@ def test_a_front_shows_its_points_and_its_masks():
     hollow = next(line for line in curve.lines if line.get_label() == "the inverse keeps it")
     assert hollow.get_xydata().tolist() == [[0.125, 0.3]]
     assert [axes.get_xlabel() for axes in panels] == [
-        "12.5% kept, confidence 0.30", "50.0% kept, confidence 0.60", "100.0% kept, confidence 0.80"
+        "12.5% kept, confidence 0.30",
+        "50.0% kept, confidence 0.60",
+        "100.0% kept, confidence 0.80",
     ]
     np.testing.assert_array_equal(np.asarray(panels[1].images[0].get_array())[8:], 0)
     np.testing.assert_array_equal(np.asarray(panels[1].images[0].get_array())[:8], _image(16)[:8])
@@ -139,8 +163,12 @@ def test_a_front_shows_its_points_and_its_masks():
 
 def test_a_front_tells_masks_whose_inverse_nobody_looked_at():
     found = _front()
-    found = dataclasses.replace(found, front=dataclasses.replace(found.front, inverse_confidence=np.array([np.nan, np.nan, 0.2, 0.1])))
-    curve = next(axes for axes in plots.front_figure(_image(16), found, LABELS).axes if axes.get_ylabel() == "confidence")
+    found = dataclasses.replace(
+        found, front=dataclasses.replace(found.front, inverse_confidence=np.array([np.nan, np.nan, 0.2, 0.1]))
+    )
+    curve = next(
+        axes for axes in plots.front_figure(_image(16), found, LABELS).axes if axes.get_ylabel() == "confidence"
+    )
     points = {line.get_label(): line.get_xydata().tolist() for line in curve.lines}
     assert points["the inverse was not evaluated"] == [[0.125, 0.3]] and points["the inverse keeps it"] == []
     assert points["the inverse loses the class"] == [[0.5, 0.6], [1.0, 0.8]]
@@ -160,7 +188,10 @@ def test_several_masks_side_by_side():
     figure = plots.several_figure(_image(16), found, LABELS, blank=np.full((16, 16, 3), 0.5, np.float32))
     FigureCanvasAgg(figure).draw()
     assert figure._suptitle.get_text() == "2 masks for “Egyptian cat”"
-    assert figure.axes[2].get_xlabel() == "Egyptian cat\nconfidence 0.90, area 12.5%\nnot necessary\n25% lies in earlier masks"
+    assert (
+        figure.axes[2].get_xlabel()
+        == "Egyptian cat\nconfidence 0.90, area 12.5%\nnot necessary\n25% lies in earlier masks"
+    )
     drawn = np.asarray(figure.axes[1].images[0].get_array())
     np.testing.assert_array_equal(drawn, np.where(first.mask[..., None], _image(16), 0.5))
     assert len(figure.axes[0].collections) == 2

@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from evomask import fitness, genome, operators, presets
-from evomask.config import Config
-from evomask.evolve import Operators
-from evomask.refine import Stage
+from evomask import operators, presets
+from evomask.search import fitness, genome
+from evomask.search.config import Config
+from evomask.search.evolve import Operators
+from evomask.search.refine import Stage
 from evomask.types import InputError
 
 OPERATORS = Operators(operators.Tournament(2), operators.OnePoint(), operators.Replace(), operators.Plus())

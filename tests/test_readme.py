@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from evomask.genome import space
+from evomask.search.genome import space
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (pathlib.Path(__file__).parent.parent / "README.md").read_text(), re.DOTALL)
 

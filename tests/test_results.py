@@ -14,9 +14,12 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from evomask import statistics
+from evomask.measures import statistics
 from evomask.types import InputError
-from experiments import _cells, _cli, _runs, figures, report, status, tables
+from experiments import figures, report, status, tables
+from experiments.benchmarks import runs
+from experiments.results import cells
+from experiments.shared import cli
 
 SIDE, NUM = 8, 5
 CLASSES = np.array(["cat", "dog", "</script><b>bird"])
@@ -63,38 +66,67 @@ def chunk(known, start, stop, seed, method, areas, spent, history):
                    "history_area": rng.random((count, 4)).astype(np.float32),
                    "history_confidence": rng.random((count, 4)).astype(np.float32),
                    "history_feasible": np.ones((count, 4), bool)}  # fmt: skip
-    return _runs.Chunk({name: values[name] for name in _runs.ROWS}, {name: values[name] for name in _runs.CUTS}, arrays)
+    return runs.Chunk({name: values[name] for name in runs.ROWS}, {name: values[name] for name in runs.CUTS}, arrays)
 
 
-def make(out, experiment="dissertation_cifar10", *, method="evomask", areas=(0.25,) * NUM, budget=100, spent=50, seeds=(0,), code="a",
-         num=NUM, salt=0, state="finished", error=None, done=None, choices=(), name=None, **overrides):
+def make(
+    out,
+    experiment="dissertation_cifar10",
+    *,
+    method="evomask",
+    areas=(0.25,) * NUM,
+    budget=100,
+    spent=50,
+    seeds=(0,),
+    code="a",
+    num=NUM,
+    salt=0,
+    state="finished",
+    error=None,
+    done=None,
+    choices=(),
+    name=None,
+    **overrides,
+):
     """A run folder, written by the functions that write real ones."""
     known, folder = images(num, salt), out / experiment
-    overrides = {"method": method, "budget": str(budget)} | {key.replace("__", "."): str(value) for key, value in overrides.items()}
+    overrides = {"method": method, "budget": str(budget)} | {
+        key.replace("__", "."): str(value) for key, value in overrides.items()
+    }
     ours = method in ("evomask", "dissertation")
-    config = {"method": {"_target_": "evomask.explain" if ours else "evomask.baselines.Other"}, "cut_steps": 8, "auc_steps": 8,
-              "fidelity_subsets": 8, "cut_areas": [0.1], "budget": budget, "seeds": list(seeds),
-              "preset": {"fill": {"_target_": "evomask.fills.Constant", "value": 0.0}, "confidence_ratio": 0.9}}  # fmt: skip
-    file = _runs.write_images(_runs.records.prepare_folder(folder), known)
+    config = {
+        "method": {"_target_": "evomask.explain" if ours else "evomask.baselines.Other"},
+        "cut_steps": 8,
+        "auc_steps": 8,
+        "fidelity_subsets": 8,
+        "cut_areas": [0.1],
+        "budget": budget,
+        "seeds": list(seeds),
+        # fmt: skip
+        "preset": {"fill": {"_target_": "evomask.fills.Constant", "value": 0.0}, "confidence_ratio": 0.9},
+    }
+    file = runs.write_images(runs.records.prepare_folder(folder), known)
     record = {
-        "schema": _runs.SCHEMA, "status": "running", "error": None, "experiment": experiment, "method": method, "overrides": overrides,
-        "hash": name or _runs.digest([overrides, code, salt]), "budget": budget, "seeds": list(seeds), "weights": "w", "device": "cpu",
+        "schema": runs.SCHEMA, "status": "running", "error": None, "experiment": experiment, "method": method, "overrides": overrides,
+        "hash": name or runs.digest([overrides, code, salt]), "budget": budget, "seeds": list(seeds), "weights": "w", "device": "cpu",
         "choices": {"method": method, "data": "samples", "model": "cifar10", "fill": "black", **dict(choices)},
         "images": {"file": file, "num": num, "left_out": 0}, "versions": {"python": "3.11", "jax": "0.10"},
         "code": {"commit": code * 40, "dirty": False, "digest": code},
     }  # fmt: skip
     run = folder / record["hash"]
-    with _runs.locked(run, wait=False):
-        record = _runs.begin(run, record, OmegaConf.to_yaml(OmegaConf.create(config)), again=False)
+    with runs.locked(run, wait=False):
+        record = runs.begin(run, record, OmegaConf.to_yaml(OmegaConf.create(config)), again=False)
         for seed in seeds:
             for start in range(0, num if done is None else done, 2):
                 stop = min(start + 2, num)
-                made = chunk(known, start, stop, seed, method, areas[seed] if isinstance(areas, dict) else areas, spent, ours)
-                _runs.write_chunk(run, seed, start, stop, made, 2.0)
+                made = chunk(
+                    known, start, stop, seed, method, areas[seed] if isinstance(areas, dict) else areas, spent, ours
+                )
+                runs.write_chunk(run, seed, start, stop, made, 2.0)
         if state == "finished":
-            _runs.merge(run)
+            runs.merge(run)
         problem = {"type": "ValueError", "message": error, "traceback": ""} if error else None
-        _runs.write_record(run, record | {"status": state, "error": problem})
+        runs.write_record(run, record | {"status": state, "error": problem})
     return run
 
 
@@ -123,21 +155,28 @@ def cell(frame, method, name):
 
 
 def test_the_numbers_of_a_table(tmp_path):
-    found = _cells.gather(sweep(tmp_path), "dissertation_cifar10")
+    found = cells.gather(sweep(tmp_path), "dissertation_cifar10")
     table = tables.summary(found, tables.COLUMNS)
     numbers, text = table.numbers, table.text
     assert numbers["method"].tolist() == list(METHODS) and numbers["images"].tolist() == [NUM] * 5
     assert numbers["complete"].tolist() == pytest.approx([1.0, 0.6, 1.0, 1.0, 1.0])
     assert numbers["complete area"].tolist() == pytest.approx([0.15, 0.5, 0.5, 0.4, 1.0])
     assert numbers["failures as 1"].tolist() == pytest.approx([0.15, 0.7, 0.5, 0.4, 1.0])
-    assert numbers["without blank"].tolist() == pytest.approx([0.125, 2 / 3, 0.5, 1 / 3, 1.0])  # images 0 and 3 have its class
+    assert numbers["without blank"].tolist() == pytest.approx(
+        [0.125, 2 / 3, 0.5, 1 / 3, 1.0]
+    )  # images 0 and 3 have its class
     assert "without the images that have the class of the blank image, of which there are 2." in table.caption
-    assert cell(numbers, "dissertation", "keeps class") == pytest.approx(0.8)  # 0 is predicted, which is the label of one of two
+    assert cell(numbers, "dissertation", "keeps class") == pytest.approx(
+        0.8
+    )  # 0 is predicted, which is the label of one of two
     assert np.isinf(cell(numbers, "evomask", "CP mean")) and cell(text, "evomask", "CP mean") == "∞"
     assert cell(numbers, "evomask", "CP median") == pytest.approx(4.0)
     assert cell(numbers, "shap", "deletion") == pytest.approx(0.25) and "IoU" not in text
     interval = statistics.bootstrap(AREAS["gradcam"], seed=0)
-    assert cell(numbers, "gradcam", "complete area low") == interval.low and cell(numbers, "gradcam", "complete area high") == interval.high
+    assert (
+        cell(numbers, "gradcam", "complete area low") == interval.low
+        and cell(numbers, "gradcam", "complete area high") == interval.high
+    )
     assert cell(text, "Grad-CAM", "complete area") == f"50.0 % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
     rivals = {name: [1.0 if np.isnan(x) else x for x in AREAS[name]] for name in METHODS[1:]}
     for expected in statistics.compare(AREAS["evomask"], rivals, seed=0):
@@ -145,11 +184,16 @@ def test_the_numbers_of_a_table(tmp_path):
     assert cell(text, "evomask", "p") == "*"
     best = table.best.set_axis(METHODS)
     assert best["failures as 1"].tolist() == [True, False, False, False, False]
-    assert best["complete"].tolist() == [True, False, True, True, True] and not best["confidence"].any() and not best["method"].any() and not best["p"].any()
+    assert (
+        best["complete"].tolist() == [True, False, True, True, True]
+        and not best["confidence"].any()
+        and not best["method"].any()
+        and not best["p"].any()
+    )
 
 
 def test_where_the_truth_is_known_iou_is_tested_too(tmp_path):
-    found = _cells.gather(sweep(tmp_path), "dissertation_cifar10")
+    found = cells.gather(sweep(tmp_path), "dissertation_cifar10")
     overlap = {method: np.linspace(0.9, 0.5, NUM) - 0.1 * number for number, method in enumerate(METHODS)}
     overlap["lime"][2] = np.nan  # no mask: counts as none of the object
     for one in found.cells:
@@ -158,11 +202,14 @@ def test_where_the_truth_is_known_iou_is_tested_too(tmp_path):
     rivals = {name: np.nan_to_num(overlap[name]) for name in METHODS[1:]}
     for expected in statistics.compare(overlap["evomask"], rivals, seed=0, smaller_is_better=False):
         assert cell(table.numbers, expected.rival, "p of IoU") == expected.p_holm and expected.wins == NUM
-    assert cell(table.text, "evomask", "p of IoU") == "*" and "p of IoU: Wilcoxon's signed-rank test of “IoU”" in table.caption
+    assert (
+        cell(table.text, "evomask", "p of IoU") == "*"
+        and "p of IoU: Wilcoxon's signed-rank test of “IoU”" in table.caption
+    )
 
 
 def test_heat_maps_are_tested_by_insertion_less_deletion(tmp_path):
-    found = _cells.gather(sweep(tmp_path), "dissertation_cifar10")
+    found = cells.gather(sweep(tmp_path), "dissertation_cifar10")
     for number, one in enumerate(found.cells):
         one.run.rows["insertion_auc"] = np.linspace(0.6, 0.8, NUM)
         one.run.rows["deletion_auc"] = np.linspace(0.2, 0.1, NUM) + 0.01 * number * np.arange(NUM)
@@ -178,7 +225,7 @@ def test_heat_maps_are_tested_by_insertion_less_deletion(tmp_path):
 
 def test_seeds_of_an_image_are_one_observation(tmp_path):
     areas = {0: (0.1, 0.1, 0.1, 0.1, 0.1), 7: (0.3, np.nan, 0.3, 0.3, 0.3)}
-    run = _runs.load(make(tmp_path, "mine", seeds=(0, 7), areas=areas))
+    run = runs.load(make(tmp_path, "mine", seeds=(0, 7), areas=areas))
     assert tables.per_image(run, "complete_area", 1.0) == pytest.approx([0.2, 0.55, 0.2, 0.2, 0.2])
     made = tables.quantities(run)
     assert made["images"] == NUM and made["complete"] == pytest.approx(0.9)
@@ -194,14 +241,22 @@ def test_files_and_layout_of_the_dissertation(tmp_path, capsys):
     assert {path.name for path in (tmp_path / "a").iterdir()} == names
     assert printed == (tmp_path / "a" / "dissertation_cifar10.md").read_text()
     lines = [line for line in printed.splitlines() if line.startswith("|")]
-    assert lines[0].startswith("| method | images | keeps class | confidence | pixels | CP mean | CP median | complete |")
+    assert lines[0].startswith(
+        "| method | images | keeps class | confidence | pixels | CP mean | CP median | complete |"
+    )
     assert len(lines) == 7 and re.search(r"^\| Grad-CAM \| 5 \| \*\*100.0 %\*\* \| 0.500 \| 50.0 % \|", printed, re.M)
     latex = (tmp_path / "a" / "dissertation_cifar10_images.tex").read_text()
     assert "\\toprule" in latex and "picture\\_0 & whole image & cat & 0.900 & 100.0 \\% & 0.90" in latex
     assert "\\textless{}/script\\textgreater{}" in latex and "\\bfseries" in latex and latex.count("whole image") == 3
     single = pd.read_csv(tmp_path / "a" / "dissertation_cifar10_images.csv")
     assert single["image"].tolist() == ["picture_0"] * 6 + ["picture_1"] * 6 + ["picture_2"] * 6
-    assert single.loc[1, ["method", "prediction", "confidence", "pixels", "CP"]].tolist() == ["evomask", "cat", 0.5, 0.125, 4.0]
+    assert single.loc[1, ["method", "prediction", "confidence", "pixels", "CP"]].tolist() == [
+        "evomask",
+        "cat",
+        0.5,
+        0.125,
+        4.0,
+    ]
     page = (tmp_path / "a" / "dissertation_cifar10_images.html").read_text()
     assert "<b>bird" not in page and "<table" in page
 
@@ -209,7 +264,11 @@ def test_files_and_layout_of_the_dissertation(tmp_path, capsys):
 def test_the_same_runs_give_the_same_bytes(tmp_path):
     for out in ("a", "b"):
         given = [f"runs={sweep(tmp_path / out)}", "experiment=dissertation_cifar10", f"out={tmp_path / out / 'made'}"]
-        assert (tables.main(given), report.main([*given, f"out={tmp_path / out / 'page'}"]), figures.main([*given, "images=1", "kind=[bars,convergence]"])) == (0, 0, 0)
+        assert (
+            tables.main(given),
+            report.main([*given, f"out={tmp_path / out / 'page'}"]),
+            figures.main([*given, "images=1", "kind=[bars,convergence]"]),
+        ) == (0, 0, 0)
     files = sorted((tmp_path / "a" / "made").iterdir())
     assert len(files) == 8 + 4
     for path in [*files, tmp_path / "a" / "page" / "dissertation_cifar10.html"]:
@@ -220,8 +279,14 @@ def test_the_same_runs_give_the_same_bytes(tmp_path):
     ("changed", "message"),
     [
         ({"lime": None}, "method=lime missing"),
-        ({"lime": {"state": "failed", "error": "no such layer", "done": 2}}, r"method=lime failed \(ValueError: no such layer\) in"),
-        ({"lime": {"state": "interrupted", "done": 2}}, r"method=lime unfinished, interrupted \(2 of 5 explanations\) in"),
+        (
+            {"lime": {"state": "failed", "error": "no such layer", "done": 2}},
+            r"method=lime failed \(ValueError: no such layer\) in",
+        ),
+        (
+            {"lime": {"state": "interrupted", "done": 2}},
+            r"method=lime unfinished, interrupted \(2 of 5 explanations\) in",
+        ),
         ({"lime": {"state": "running", "done": 4}}, r"method=lime unfinished, killed \(4 of 5 explanations\) in"),
         ({"lime": {"code": "b"}}, "method=lime has other code version than the others .b, not a."),
         ({"lime": {"budget": 200}}, "method=lime has other budget than the others .200, not 100."),
@@ -233,8 +298,8 @@ def test_the_same_runs_give_the_same_bytes(tmp_path):
 def test_cells_that_cannot_be_compared_are_refused_by_name_or_marked(changed, message, tmp_path):
     sweep(tmp_path, **changed)
     with pytest.raises(InputError, match=f"dissertation_cifar10 is not one whole: {message}"):
-        _cells.gather(tmp_path, "dissertation_cifar10")
-    found = _cells.gather(tmp_path, "dissertation_cifar10", mark=True)
+        cells.gather(tmp_path, "dissertation_cifar10")
+    found = cells.gather(tmp_path, "dissertation_cifar10", mark=True)
     table = tables.summary(found, tables.COLUMNS)
     assert [each.sound for each in found.cells] == [True, True, True, False, True]
     assert table.text["method"][3] == "LIME (1)" and len(table.notes) == 1 and re.search(message, table.notes[0])
@@ -249,7 +314,12 @@ def test_a_cell_that_is_there_twice_is_refused_and_can_be_chosen(tmp_path, capsy
     given = [f"runs={tmp_path}", "experiment=dissertation_cifar10", f"out={tmp_path / 'made'}"]
     assert tables.main(given) == 2
     errors = capsys.readouterr().err.strip().splitlines()
-    assert len(errors) == 1 and "method=lime is there 2 times" in errors[0] and "budget=200" in errors[0] and "where=" in errors[0]
+    assert (
+        len(errors) == 1
+        and "method=lime is there 2 times" in errors[0]
+        and "budget=200" in errors[0]
+        and "where=" in errors[0]
+    )
     assert not (tmp_path / "made").exists() or not list((tmp_path / "made").iterdir())
     assert tables.main([*given, "where=budget=100", "format=csv", "per_image=false"]) == 0
     assert len(pd.read_csv(tmp_path / "made" / "dissertation_cifar10.csv")) == 5
@@ -263,7 +333,7 @@ def test_ablations_have_a_row_for_each_value_and_are_tested_against_the_default(
     radii = ("[0.03]", "[0.06]", "[0.12]", "[0.24]", "[0.03,0.06,0.12]", "[0.06,0.12,0.24]", "[0.13,0.16,0.18]")
     for value in reversed(radii):
         make(tmp_path, "radii", preset__stages__gross__radii=value)
-    found = _cells.gather(tmp_path, "radii")
+    found = cells.gather(tmp_path, "radii")
     assert [each.title for each in found.cells] == list(radii)
     table = tables.summary(found, tables.COLUMNS)
     assert table.text["p"].tolist() == ["1.000"] * 4 + ["*", "1.000", "1.000"] and list(table.text)[0] == "gross radii"
@@ -274,10 +344,13 @@ def test_budgets_are_compared_within_each(tmp_path):
         for method in ("evomask", "rise"):
             areas = np.full(NUM, 50 / budget + 0.1 * (method == "rise"))
             make(tmp_path, "budget", method=method, budget=budget, areas=areas)
-    found = _cells.gather(tmp_path, "budget", where="budget=250,500 method=evomask,rise")
+    found = cells.gather(tmp_path, "budget", where="budget=250,500 method=evomask,rise")
     table = tables.summary(found, tables.COLUMNS)
     assert table.numbers["budget"].tolist() == ["250", "250", "500", "500"]
-    assert table.best["failures as 1"].tolist() == [True, False, True, False] and table.text["p"].tolist()[::2] == ["*", "*"]
+    assert table.best["failures as 1"].tolist() == [True, False, True, False] and table.text["p"].tolist()[::2] == [
+        "*",
+        "*",
+    ]
     figure = figures.budget(found, 1)
     first, second = figure.axes[0].lines
     assert first.get_xdata().tolist() == [250, 500] and first.get_ydata() == pytest.approx([0.2, 0.1])
@@ -287,7 +360,7 @@ def test_budgets_are_compared_within_each(tmp_path):
 def test_runs_without_an_experiment_differ_in_what_was_overridden(tmp_path):
     for method in ("rise", "evomask"):
         make(tmp_path, "benchmark", method=method)
-    found = _cells.gather(tmp_path, "benchmark")
+    found = cells.gather(tmp_path, "benchmark")
     assert found.keys == ("method",) and [each.title for each in found.cells] == ["evomask", "RISE"]
 
 
@@ -329,13 +402,15 @@ def test_every_figure_is_written_with_text_as_text(tmp_path):
     assert sorted(path.stem for path in out.glob("*.pdf")) == [f"dissertation_cifar10_{kind}" for kind in kinds]
     for kind in kinds:
         pdf = (out / f"dissertation_cifar10_{kind}.pdf").read_bytes()
-        assert pdf.startswith(b"%PDF") and b"/Type3" not in pdf and b"CIDFontType2" in pdf and b"CreationDate" not in pdf
+        assert (
+            pdf.startswith(b"%PDF") and b"/Type3" not in pdf and b"CIDFontType2" in pdf and b"CreationDate" not in pdf
+        )
         with Image.open(out / f"dissertation_cifar10_{kind}.png") as picture:
             assert np.asarray(picture.convert("L")).std() > 5
 
 
 def test_the_grid_shows_what_the_network_saw(tmp_path):
-    figure = figures.grid(_cells.gather(sweep(tmp_path), "dissertation_cifar10"), 2)
+    figure = figures.grid(cells.gather(sweep(tmp_path), "dissertation_cifar10"), 2)
     assert len(figure.axes) == 2 * (1 + 2 * len(METHODS))
     image = images()["images"][0].astype(np.float32) / 255
     original, ours = (axes.images[0].get_array() for axes in figure.axes[:2])
@@ -356,26 +431,32 @@ def test_bars_and_bands():
 
 
 def test_bars_are_the_numbers_of_the_table(tmp_path):
-    figure = figures.bars(_cells.gather(sweep(tmp_path), "dissertation_cifar10"), 1)
+    figure = figures.bars(cells.gather(sweep(tmp_path), "dissertation_cifar10"), 1)
     widths = [[bar.get_width() for bar in axes.patches] for axes in figure.axes]
-    assert widths[0] == pytest.approx([0.15, 0.7, 0.5, 0.4, 1.0]) and widths[1] == pytest.approx([1.0, 0.6, 1.0, 1.0, 1.0])
+    assert widths[0] == pytest.approx([0.15, 0.7, 0.5, 0.4, 1.0]) and widths[1] == pytest.approx(
+        [1.0, 0.6, 1.0, 1.0, 1.0]
+    )
     assert [bar.get_hatch() for bar in figure.axes[0].patches] == ["///", "", "", "", ""]
 
 
 def test_many_cells_get_a_panel_each(tmp_path):
-    for method in _cells.expected("complete_area_cifar10"):
+    for method in cells.expected("complete_area_cifar10"):
         make(tmp_path, "complete_area_cifar10", **method)
-    figure = figures.front(_cells.gather(tmp_path, "complete_area_cifar10"), 1)
+    figure = figures.front(cells.gather(tmp_path, "complete_area_cifar10"), 1)
     shown = [axes for axes in figure.axes if axes.get_visible()]
-    assert [axes.get_title() for axes in shown[:4]] == ["evomask", "dissertation", "random search", "Grad-CAM"] and len(shown) == 15
+    assert [axes.get_title() for axes in shown[:4]] == ["evomask", "dissertation", "random search", "Grad-CAM"] and len(
+        shown
+    ) == 15
     curves = [[line for line in axes.lines if len(line.get_xdata()) > 2] for axes in shown]
     assert [len(lines) for lines in curves] == [1] + 14 * [2]
-    rise = _runs.arrays(_cells.gather(tmp_path, "complete_area_cifar10", where="method=rise").cells[0].folder, "prefix_confidence")
+    rise = runs.arrays(
+        cells.gather(tmp_path, "complete_area_cifar10", where="method=rise").cells[0].folder, "prefix_confidence"
+    )
     at_the_end = rise["prefix_confidence"][:, -1].astype(float).mean()
     assert curves[8][1].get_ydata()[-1] == pytest.approx(at_the_end) and shown[8].get_title() == "RISE"
-    for each in _cells.expected("radii"):
+    for each in cells.expected("radii"):
         make(tmp_path, "radii", **{key.replace(".", "__"): value for key, value in each.items()})
-    figure = figures.convergence(_cells.gather(tmp_path, "radii"), 1)
+    figure = figures.convergence(cells.gather(tmp_path, "radii"), 1)
     assert [len(axes.lines) for axes in figure.axes if axes.get_visible()] == 7 * [3]
 
 
@@ -419,7 +500,13 @@ def written(tmp_path_factory):
 def test_the_page_is_whole_in_itself(written):
     text = written.read_text()
     page = Page(text)
-    assert page.links == [] and "http://" not in text and "https://" not in text and "@import" not in text and "url(" not in text
+    assert (
+        page.links == []
+        and "http://" not in text
+        and "https://" not in text
+        and "@import" not in text
+        and "url(" not in text
+    )
     policy = next(values for tag, values in page.elements if values.get("http-equiv") == "Content-Security-Policy")
     assert policy["content"].startswith("default-src 'none'; img-src data:;")
     heads = [tag for tag, values in page.elements if tag == "th"]
@@ -439,12 +526,22 @@ def test_the_gallery_shows_the_masks_and_scores_of_the_runs(written):
     assert len(data["items"]) == 4 * 5
     np.testing.assert_array_equal(np.asarray(decoded(data["images"][2]["picture"])), images()["images"][3])
     first = data["items"][0]
-    assert (first["cell"], first["image"], first["class"], first["complete"], first["area"]) == (0, 0, "cat", True, 0.125)
+    assert (first["cell"], first["image"], first["class"], first["complete"], first["area"]) == (
+        0,
+        0,
+        "cat",
+        True,
+        0.125,
+    )
     layer = np.asarray(decoded(first["mask"]))
     np.testing.assert_array_equal(layer[..., 3], np.where(np.arange(64).reshape(8, 8) < 8, 0, 255))
     assert not layer[..., :3].any()
-    folder = next(path for path in _runs.find(written.parent, "dissertation_cifar10") if _runs.read_record(path)["method"] == "evomask")
-    score = _runs.arrays(folder, "score")["score"][0].astype(np.float32)
+    folder = next(
+        path
+        for path in runs.find(written.parent, "dissertation_cifar10")
+        if runs.read_record(path)["method"] == "evomask"
+    )
+    score = runs.arrays(folder, "score")["score"][0].astype(np.float32)
     shown = np.asarray(decoded(first["score"]), int)  # indices into the palette
     scaled = (score - score.min()) / (score.max() - score.min())
     assert np.abs(shown / (report.LEVELS - 1) - scaled).max() < 0.6 / (report.LEVELS - 1)
@@ -479,10 +576,9 @@ said.open = by("large").open; said.head = by("title").textContent;
 press(by("large"), "ArrowRight"); said.next = by("title").textContent;
 press(by("large"), "ArrowLeft"); press(by("large"), "ArrowLeft"); said.start = by("title").textContent;
 by("show-mask").click(); said.unmasked = getComputedStyle(by("l-mask")).display;
-by("show-score").value = 50; by("show-score").dispatchEvent(new Event("input")); said.opacity = getComputedStyle(by("l-score")).opacity;
-said.inside = by("large").getBoundingClientRect().right <= innerWidth;
-by("close").click(); said.closed = !by("large").open;
-said.narrow = document.documentElement.scrollWidth <= innerWidth;
+by("show-score").value = 50; by("show-score").dispatchEvent(new Event("input")); said.opacity =
+getComputedStyle(by("l-score")).opacity; said.inside = by("large").getBoundingClientRect().right <= innerWidth;
+by("close").click(); said.closed = !by("large").open; said.narrow = document.documentElement.scrollWidth <= innerWidth;
 setTimeout(() => {
   said.focus = document.activeElement === cards_[0];
   said.broken = [...document.images].filter(image => image.src && image.complete && !image.naturalWidth).length;
@@ -498,9 +594,22 @@ def test_the_page_in_a_browser(written, width, tmp_path):
     visited = tmp_path / "visited.html"
     visited.write_text(written.read_text().replace("</body>", VISIT))
     frame = tmp_path / "frame.html"  # windows of a browser have a least width, frames have none
-    frame.write_text(f'<body style="margin:0"><iframe src="visited.html" style="width:{width}px;height:900px;border:0"></iframe>')
-    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--virtual-time-budget=5000",
-               f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,1000", "--dump-dom", f"file://{frame}"]  # fmt: skip
+    frame.write_text(
+        f'<body style="margin:0"><iframe src="visited.html" style="width:{width}px;height:900px;border:0"></iframe>'
+    )
+    command = [
+        CHROMIUM,
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--allow-file-access-from-files",
+        "--virtual-time-budget=5000",
+        # fmt: skip
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--window-size=1400,1000",
+        "--dump-dom",
+        f"file://{frame}",
+    ]
     dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     said = json.loads(html.unescape(re.search(r"SAID(.*)DIAS", dom)[1]))
     assert said["title"] == "dissertation_cifar10 – evomask"
@@ -517,8 +626,15 @@ def test_the_page_in_a_browser(written, width, tmp_path):
 
 
 def test_the_overview_says_how_every_run_stands(tmp_path, capsys):
-    sweep(tmp_path, lime=None, shap={"state": "failed", "error": "no such [layer]", "done": 2}, gradcam={"state": "running", "done": 2})
-    make(tmp_path, "benchmark", budget=200, state="interrupted", done=4)  # another run than the finished ones of the sweep
+    sweep(
+        tmp_path,
+        lime=None,
+        shap={"state": "failed", "error": "no such [layer]", "done": 2},
+        gradcam={"state": "running", "done": 2},
+    )
+    make(
+        tmp_path, "benchmark", budget=200, state="interrupted", done=4
+    )  # another run than the finished ones of the sweep
     assert status.main([f"runs={tmp_path}", "experiment=dissertation_cifar10"]) == 0
     text = capsys.readouterr().out
     row = lambda method: next(line for line in text.splitlines() if line.startswith(f"method={method}"))
@@ -533,19 +649,19 @@ def test_the_overview_says_how_every_run_stands(tmp_path, capsys):
 
 def test_a_run_at_work_is_running(tmp_path):
     run = make(tmp_path, state="running", done=2)
-    with _runs.locked(run, wait=False):
+    with runs.locked(run, wait=False):
         found = status.state(run)
     assert (found.status, found.done, found.total, found.pace, found.left) == ("running", 2, NUM, 1.0, 3.0)
     assert status.state(run).status == "killed"
-    _runs.write_record(run, _runs.read_record(run) | {"schema": 99})
+    runs.write_record(run, runs.read_record(run) | {"schema": 99})
     found = status.state(run)
     assert found.status == "unreadable" and "schema 99" in found.error
 
 
 def test_overrides_with_blanks_and_brackets_in_where():
-    assert _cells.parse("budget=480 preset.stages.gross.radii=[0.03,0.06],[0.1]") == {
+    assert cells.parse("budget=480 preset.stages.gross.radii=[0.03,0.06],[0.1]") == {
         "budget": ["480"], "preset.stages.gross.radii": ["[0.03,0.06]", "[0.1]"]}  # fmt: skip
-    assert _cells.parse(None) == {}
+    assert cells.parse(None) == {}
 
 
 @pytest.mark.parametrize("name", ["tables", "figures", "report", "status"])
@@ -554,4 +670,4 @@ def test_help_is_printed(name, capsys):
     assert module.main(["--help"]) == 0
     text = capsys.readouterr().out
     assert f"python -m experiments.{name}" in text and "Exit code 0" in text
-    assert (_cli.CONF / "results" / f"{name}.yaml").exists()
+    assert (cli.CONF / "results" / f"{name}.yaml").exists()

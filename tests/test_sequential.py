@@ -11,7 +11,7 @@ import pytest
 import evomask
 from evomask import operators, presets
 from evomask.types import InputError
-from experiments import sequential
+from experiments.timing import sequential
 
 SIDE = 16
 BOXES = ((2, 2, 4, 4), (8, 10, 4, 4))
@@ -65,7 +65,9 @@ def test_a_mask_costs_nine_calls_as_published(monkeypatch):
     calls = collections.Counter()
     for name in ("_features", "_to_depth", "_logits"):
         original = getattr(sequential, name)
-        monkeypatch.setattr(sequential, name, lambda *a, name=name, original=original: calls.update([name]) or original(*a))
+        monkeypatch.setattr(
+            sequential, name, lambda *a, name=name, original=original: calls.update([name]) or original(*a)
+        )
     found = sequential.explain(ORACLE, IMAGE, 1, key=jax.random.key(0), config=config(), as_published=True)
     masks = found.evaluations // 2
     assert calls == {"_features": 1, "_to_depth": 6 * masks, "_logits": 3 * masks}
@@ -84,4 +86,6 @@ def test_other_algorithms_are_refused():
     settings = config()
     other = dataclasses.replace(settings.operators, crossover=operators.Uniform(0.5))
     with pytest.raises(InputError, match="the sequential loop is the preset dissertation; its operators cannot be"):
-        sequential.explain(ORACLE, IMAGE, 1, key=jax.random.key(0), config=dataclasses.replace(settings, operators=other))
+        sequential.explain(
+            ORACLE, IMAGE, 1, key=jax.random.key(0), config=dataclasses.replace(settings, operators=other)
+        )

@@ -11,9 +11,10 @@ import pytest
 from synthetic import explanation
 
 import evomask
-from evomask import fitness, operators, stability
-from evomask.config import Config
-from evomask.several import overlaps, several
+from evomask import operators, stability
+from evomask.niches import overlaps, several
+from evomask.search import fitness
+from evomask.search.config import Config
 from evomask.types import InputError, Status
 
 KEY = jax.random.key(0)
@@ -44,7 +45,8 @@ def test_disjoint_sufficient_masks_are_the_two_reasons_and_then_there_is_none():
         assert one.sufficient[0] and not one.necessary[0] and one.status[0] == Status.NOT_NECESSARY
     assert {bool((one.mask[0] & LEFT).sum() >= 5) for one in (first, second)} == {True, False}
     assert {bool((one.mask[0] & RIGHT).sum() >= 5) for one in (first, second)} == {True, False}
-    # Eight pixels of evidence in each box, of which five are needed: three are left at most, and the third search says so.
+    # Eight pixels of evidence in each box, of which five are needed: three are left at most, and the third search says
+    # so.
     assert third.status[0] in (Status.NOT_SUFFICIENT, Status.NEITHER) and third.missing.keeps_confidence[0] > 0
     assert first.evaluations[0] == CONFIG.evaluations / 2  # the inverse is not looked at
 
@@ -106,7 +108,12 @@ def test_a_wish_is_minus_what_is_missing_and_needs_what_its_constraint_needs():
     evaluation = evomask.Evaluation(0.25 * one, one, 3 * one, one, 2 * one, one)
     target = evomask.Target(jnp.zeros((1, 1, 1)), jnp.int32(0), jnp.float32(1.0))
     np.testing.assert_allclose(softened.objective(evaluation, target), -0.25 - 0.5 * (2 + fitness.SLACK), rtol=1e-6)
-    assert whole.violation(evaluation, target) > 0 == softened.violation(evaluation, target) == without.violation(evaluation, target)
+    assert (
+        whole.violation(evaluation, target)
+        > 0
+        == softened.violation(evaluation, target)
+        == without.violation(evaluation, target)
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,7 +158,10 @@ def test_stability_by_hand():
     second = stability.summary(jax.tree.map(lambda x: x[1], found))
     assert (second["seeds"], second["complete"], second["least_iou"]) == (3, 2, pytest.approx(1 / 3))
     assert second["area"] == {
-        "mean": pytest.approx(1 / 3), "std": pytest.approx(np.std([0.25, 0.25, 0.5], ddof=1)), "least": 0.25, "greatest": 0.5
+        "mean": pytest.approx(1 / 3),
+        "std": pytest.approx(np.std([0.25, 0.25, 0.5], ddof=1)),
+        "least": 0.25,
+        "greatest": 0.5,
     }
 
 

@@ -15,11 +15,12 @@ import oracles
 import pytest
 
 import evomask
-from evomask import fitness, operators, sharding, stream
-from evomask.batching import in_batches
-from evomask.config import Config
+from evomask import operators, stream
+from evomask.search import fitness, sharding
+from evomask.search.batching import in_batches
+from evomask.search.config import Config
 from evomask.types import InputError
-from experiments._compiling import compile_seconds
+from experiments.shared.compiling import compile_seconds
 
 TESTS = pathlib.Path(__file__).parent
 KEY = jax.random.key(5)
@@ -100,7 +101,21 @@ def test_the_batches_of_a_population_are_dealt_out():
         device = lambda call: call + 100 * jax.lax.axis_index("population")
         return sharding.over_images(lambda rows: in_batches(device, rows, 2, "population"), mesh)(numbers)
 
-    assert who(jnp.arange(13)).tolist() == [0, 1, 2, 3, 104, 105, 106, 107, 208, 209, 210, 211, 312]  # seven calls, two each
+    assert who(jnp.arange(13)).tolist() == [
+        0,
+        1,
+        2,
+        3,
+        104,
+        105,
+        106,
+        107,
+        208,
+        209,
+        210,
+        211,
+        312,
+    ]  # seven calls, two each
     with pytest.raises(InputError, match="population is 3, with 4 devices: give a number that divides theirs"):
         sharding.images_mesh(jax.devices()[:4], population=3)
 
@@ -147,9 +162,18 @@ def test_the_memory_limit_of_a_stream_is_that_of_each_device():
 
 BOX = evomask.BlackBox(lambda images: images.mean((1, 2)), 3)
 BAD = {
-    "other axis": (dict(mesh=jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])), r"mesh has the axes \('data',\): give one that"),
-    "two axes": (dict(mesh=jax.make_mesh((1, 1), ("images", "model"))), r"mesh has the axes \('images', 'model'\): give one that"),
-    "devices": (dict(mesh=jax.devices()), r"mesh is a list: give one that evomask.sharding.images_mesh\(\) makes, with the axis 'images'"),
+    "other axis": (
+        dict(mesh=jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])),
+        r"mesh has the axes \('data',\): give one that",
+    ),
+    "two axes": (
+        dict(mesh=jax.make_mesh((1, 1), ("images", "model"))),
+        r"mesh has the axes \('images', 'model'\): give one that",
+    ),
+    "devices": (
+        dict(mesh=jax.devices()),
+        r"mesh is a list: give one that evomask.sharding.images_mesh\(\) makes, with the axis 'images'",
+    ),
     "black box": (dict(mesh=mesh_of(2), classifier=BOX), "BlackBox is called by this process .* leave mesh out"),
     "held box": (
         dict(mesh=mesh_of(2), classifier=evomask.as_classifier((lambda box, images: box(images), BOX))),

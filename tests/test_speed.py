@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 import evomask
-from evomask import classifiers, fitness, presets
+from evomask import classifiers, presets
 from evomask.classifiers import cnn
+from evomask.search import fitness
 from evomask.types import InputError
-from experiments import phases, rivals, sequential, speed
+from experiments import speed
 from experiments.speed import Contestant
+from experiments.timing import phases, rivals, sequential
 
 
 def tiny(seed=0):
@@ -52,10 +54,18 @@ def test_everybody_takes_part(tmp_path, capsys, monkeypatch):
     command += ["pairs=1", "rise=20"]
     assert speed.main([*command, "runs=[forward,explain,dissertation,sequential,published,rise]"]) == 0
     out = capsys.readouterr().out
-    rows = {line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:-1]] for line in out.splitlines()
-            if line.startswith("│")}
+    rows = {
+        line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:-1]]
+        for line in out.splitlines()
+        if line.startswith("│")
+    }
     assert {name: rows[name][1] for name in speed.RUNS[:6]} == {
-        "forward": "320", "explain": "320", "dissertation": "320", "sequential": "320", "published": "320", "rise": "20",
+        "forward": "320",
+        "explain": "320",
+        "dissertation": "320",
+        "sequential": "320",
+        "published": "320",
+        "rise": "20",
     }
     assert all(float(rows[name][2]) > 0 for name in speed.RUNS[:6])
     for loop in ("sequential", "published"):
@@ -78,7 +88,11 @@ def test_turns_are_taken_round_by_round():
 
 def test_ratios_are_those_of_the_rounds():
     who = [Contestant(name, None, images, 0.0) for name, images in (("forward", 100), ("explain", 100), ("Other", 50))]
-    times = {"forward": np.array([1.0, 2.0, 1.0]), "explain": np.array([1.1, 2.1, 1.3]), "Other": np.array([1.0, 1.0, 1.0])}
+    times = {
+        "forward": np.array([1.0, 2.0, 1.0]),
+        "explain": np.array([1.1, 2.1, 1.3]),
+        "Other": np.array([1.0, 1.0, 1.0]),
+    }
     cells = [list(column.cells) for column in speed.ratios(who, times, {}).columns]
     assert cells[0] == ["explain / forward, per image", "share of the network in explain", "Other / forward, per image"]
     assert [column[0] for column in cells[1:]] == ["1.1", "1.05", "1.3"]
@@ -88,7 +102,10 @@ def test_ratios_are_those_of_the_rounds():
 def test_shares_of_the_phases():
     names = ("explain", "phase: breed", "phase: evaluate")
     times = {name: np.array(taken) for name, taken in zip(names, ([4.0, 2.0], [1.0, 0.25], [2.0, 1.5]))}
-    cells = [list(column.cells) for column in speed.ratios([Contestant(name, None, 10, 0.0) for name in names], times, {}).columns]
+    cells = [
+        list(column.cells)
+        for column in speed.ratios([Contestant(name, None, 10, 0.0) for name in names], times, {}).columns
+    ]
     assert cells[0] == ["share of breed in explain", "share of evaluate in explain", "share of all else in explain"]
     assert cells[2:] == [["0.125", "0.5", "0.125"], ["0.25", "0.75", "0.25"]]
 
@@ -127,8 +144,11 @@ def test_share_to_match():
     """The fifth of ten generations is the first that is feasible, small enough and confident enough."""
     area = np.array([0.1, 0.5, 0.3, 0.3, 0.2, 0.2, 0.1, 0.1, 0.1, 0.1])
     history = evomask.History(
-        fitness=-area[None], confidence=np.array([[0.9, 0.9, 0.9, 0.5] + [0.9] * 6]), area=area[None],
-        feasible=np.array([[False] + [True] * 9]), evaluations=np.arange(10, 101, 10)[None],
+        fitness=-area[None],
+        confidence=np.array([[0.9, 0.9, 0.9, 0.5] + [0.9] * 6]),
+        area=area[None],
+        feasible=np.array([[False] + [True] * 9]),
+        evaluations=np.arange(10, 101, 10)[None],
     )
     found = type("Found", (), {"history": history, "evaluations": np.array([100])})
     loop = lambda area, confidence: sequential.Found(None, None, None, [sequential.Seen(0, 0, confidence, area)], 100)
@@ -235,7 +255,10 @@ def test_naps_are_those_of_the_search(monkeypatch):
     assert naps == [1e-3] * called
     times = {"naps alone": np.array([1.0]), "search alone": np.array([3.0]), "black box": np.array([4.2])}
     cells = [list(column.cells) for column in speed.ratios([alone, search, box], times, {}).columns]
-    assert cells[0] == ["black box / naps alone", "black box / naps alone and search alone"] and cells[1] == ["4.2", "1.05"]
+    assert cells[0] == ["black box / naps alone", "black box / naps alone and search alone"] and cells[1] == [
+        "4.2",
+        "1.05",
+    ]
 
 
 def test_the_peak_of_an_accelerator_stands_beside_that_of_the_process(monkeypatch):
@@ -268,7 +291,10 @@ def test_the_memory_of_a_stream(tmp_path, capfd):
         ("rise=0", "rise is 0: give a whole number of 1 or more"),
         ("naps=0.5", "naps is 0.5: give a whole number of 1 or more"),
         ("matching=0", "matching is 0: give a whole number of 1 or more"),
-        ("runs=[walk]", "runs has walk: choose from forward, explain, dissertation, sequential, published, rise, blackbox, phases, frameworks"),
+        (
+            "runs=[walk]",
+            "runs has walk: choose from forward, explain, dissertation, sequential, published, rise, blackbox, phases, frameworks",
+        ),
         ("stream=[0]", "stream has 0: give whole numbers of images"),
     ],
 )

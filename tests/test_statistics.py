@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evomask import statistics
+from evomask.measures import statistics
 
 SAMPLE = np.random.default_rng(0).exponential(size=40)
 
@@ -89,8 +89,9 @@ def test_compare_counts_every_image():
 def test_compare_finds_a_real_difference_and_no_false_one():
     rng = np.random.default_rng(6)
     ours = rng.uniform(0.1, 0.2, size=60)
-    found = statistics.compare(ours, {"worse": ours + 0.05 + 0.01 * rng.normal(size=60),
-                                      "same": ours + 0.01 * rng.normal(size=60)}, seed=0)
+    found = statistics.compare(
+        ours, {"worse": ours + 0.05 + 0.01 * rng.normal(size=60), "same": ours + 0.01 * rng.normal(size=60)}, seed=0
+    )
     worse, same = found
     assert worse.p_holm < 1e-8 and worse.wins == 60 and worse.difference.high < -0.04
     assert same.p_holm > 0.05 and same.difference.low < 0 < same.difference.high

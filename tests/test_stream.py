@@ -11,16 +11,19 @@ import oracles
 import pytest
 
 import evomask
-from evomask import fitness, operators, stream
-from evomask.config import Config
-from evomask.explain import _search
+from evomask import operators, stream
+from evomask.explaining import _search
+from evomask.search import fitness
+from evomask.search.config import Config
 from evomask.stream import explain_stream
 from evomask.types import InputError
 
 KEY = jax.random.key(2)
 SIDE = 8
 LEFT = oracles.box_mask((2, 1, 4, 2), SIDE, SIDE)
-WEIGHTS = np.stack([np.random.default_rng(1).uniform(-0.1, 0.1, 64), 2.5 * LEFT.ravel()], axis=1)  # others matter a little
+WEIGHTS = np.stack(
+    [np.random.default_rng(1).uniform(-0.1, 0.1, 64), 2.5 * LEFT.ravel()], axis=1
+)  # others matter a little
 LINEAR = oracles.LinearOracle(jnp.asarray(WEIGHTS, jnp.float32), jnp.array([0.0, -10.0]))
 IMAGES = np.where(LEFT[None, ..., None], 1.0, np.random.default_rng(0).uniform(0, 0.6, (7, SIDE, SIDE, 1)))
 IMAGES = IMAGES.astype(np.float32)

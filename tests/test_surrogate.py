@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from evomask import evolve, fitness, genome, presets, validate
 from evomask import operators as ops
-from evomask.evolve import Operators, Problem
-from evomask.surrogate import Screening, check_screening, decode, encode, fingerprints, improvement
+from evomask import presets, validate
+from evomask.search import evolve, fitness, genome
+from evomask.search.evolve import Operators, Problem
+from evomask.search.surrogate import Screening, check_screening, decode, encode, fingerprints, improvement
 from evomask.types import Evaluation, InputError, Target
 
 SHAPE, CELLS = (12, 20), 4
@@ -36,7 +37,12 @@ def linear_evaluation(masks):
     kept = cells.mean((2, 4)).reshape(-1, CELLS * CELLS)
     margin, inverse = kept @ GAIN - 1.0, (1.0 - kept) @ GAIN - 3.0
     return Evaluation(
-        genome.area(masks), jax.nn.sigmoid(margin), margin, jax.nn.sigmoid(inverse), inverse, jnp.full(len(masks), jnp.nan)
+        genome.area(masks),
+        jax.nn.sigmoid(margin),
+        margin,
+        jax.nn.sigmoid(inverse),
+        inverse,
+        jnp.full(len(masks), jnp.nan),
     )
 
 
@@ -89,7 +95,9 @@ def test_a_linear_classifier_is_learnt():
 
 
 def test_errors_are_as_large_as_is_said():
-    """Of functions that are drawn from the process, with a scale and a mean of their own, standard errors have variance 1."""
+    """Of functions that are drawn from the process, with a scale and a mean of their own, standard errors have variance
+    1.
+    """
     masks = random_masks(KEY, 300)
     features = SCREENING.features(masks)
     covariance = SCREENING.correlation(features, features) + SCREENING.noise * jnp.eye(300)
@@ -125,7 +133,9 @@ def test_the_oldest_masks_are_forgotten():
     screening = dataclasses.replace(SCREENING, memory=20)
     first, last, fresh = random_masks(KEY, 20), random_masks(jax.random.key(1), 20), random_masks(jax.random.key(2), 5)
     only = screening.learn(screening.init(), last, linear_evaluation(last))
-    both = screening.learn(screening.learn(screening.init(), first, linear_evaluation(first)), last, linear_evaluation(last))
+    both = screening.learn(
+        screening.learn(screening.init(), first, linear_evaluation(first)), last, linear_evaluation(last)
+    )
     for values, expected in zip(screening.posterior(both, fresh), screening.posterior(only, fresh), strict=True):
         np.testing.assert_array_equal(values, expected)
 
@@ -136,7 +146,9 @@ def test_draws_are_as_uncertain_as_the_posterior():
     mean, deviation = SCREENING.posterior(model, fresh)
     for target, values in ((1, drawn.margin), (3, drawn.inverse_margin)):
         np.testing.assert_allclose(values.std(0), deviation[:, target], rtol=5 * (2 * 4000) ** -0.5)
-        np.testing.assert_allclose(values.mean(0), mean[:, target], atol=5 * float(deviation[:, target].max()) / 4000**0.5)
+        np.testing.assert_allclose(
+            values.mean(0), mean[:, target], atol=5 * float(deviation[:, target].max()) / 4000**0.5
+        )
     together = lambda a, b: float(jnp.corrcoef(a[:, 0], b[:, 0])[0, 1])
     assert together(jax.scipy.special.logit(drawn.confidence), drawn.margin) == pytest.approx(1.0, abs=1e-3)
     assert abs(together(drawn.margin, drawn.inverse_margin)) < 5 / 4000**0.5
@@ -270,7 +282,10 @@ def test_a_screened_search_evaluates_no_more_masks_and_ends_feasible():
         if screening is not None:  # no mask was evaluated twice in 16 generations
             assert len(np.unique(state.model.seen[: 16 * 8])) == 16 * 8
     assert seen == [8, 8]  # one trace of each program, of eight masks a generation
-    last(Operators(ops.Tournament(2), ops.Uniform(0.5), moves, ops.Plus(), dataclasses.replace(SCREENING, reach=0.3)), KEY)
+    last(
+        Operators(ops.Tournament(2), ops.Uniform(0.5), moves, ops.Plus(), dataclasses.replace(SCREENING, reach=0.3)),
+        KEY,
+    )
     assert seen == [8, 8]  # a float of the screening compiles nothing again
 
 
@@ -281,7 +296,8 @@ def test_without_a_screening_nothing_is_learnt():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"candidates": 0}, {"grid": 2.5}, {"draws": -1}, {"samples": 0}, {"memory": 0}, {"reach": 0.0}, {"noise": -0.1}]
+    "wrong",
+    [{"candidates": 0}, {"grid": 2.5}, {"draws": -1}, {"samples": 0}, {"memory": 0}, {"reach": 0.0}, {"noise": -0.1}],
 )
 def test_bad_values_are_named(wrong):
     (name,) = wrong

@@ -8,13 +8,15 @@ import pytest
 from test_explain import CONFIG, IMAGES, LEFT, LINEAR, assert_same, batch, explain, row
 
 import evomask
-from evomask import presets, sharding
-from evomask.surrogate import Screening
+from evomask import presets
+from evomask.search import sharding
+from evomask.search.surrogate import Screening
 from evomask.types import InputError
-from experiments._compiling import compile_seconds
+from experiments.shared.compiling import compile_seconds
 
 SCREENED = dataclasses.replace(
-    CONFIG, operators=dataclasses.replace(CONFIG.operators, screening=Screening(candidates=4, grid=8, samples=8, memory=64))
+    CONFIG,
+    operators=dataclasses.replace(CONFIG.operators, screening=Screening(candidates=4, grid=8, samples=8, memory=64)),
 )
 
 

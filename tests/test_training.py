@@ -22,8 +22,17 @@ from experiments import train as command
 
 CONF = pathlib.Path(__file__).parent.parent / "conf" / "train"
 KEY = jax.random.key(2)
-RECIPE = training.Recipe(epochs=2, batch_size=8, optimizer="muon", learning_rate=0.05, bias_rate=4.0, average=0.9, pad=1, erase=0.5,
-                         mixup=0.3)
+RECIPE = training.Recipe(
+    epochs=2,
+    batch_size=8,
+    optimizer="muon",
+    learning_rate=0.05,
+    bias_rate=4.0,
+    average=0.9,
+    pad=1,
+    erase=0.5,
+    mixup=0.3,
+)
 
 
 def bright_and_dark(num, seed):
@@ -85,12 +94,16 @@ def test_a_run_begins_with_the_averaged_weights_of_another(sets, tiny, uninterru
     training.fit(tiny, *sets, RECIPE, tmp_path)
     warm = training.start_from(tmp_path, tiny, sets[0])
     same(training.start(warm, dataclasses.replace(RECIPE, epochs=1), sets[0]).average, uninterrupted.average)
-    after = training.fit(warm, *sets, dataclasses.replace(RECIPE, epochs=1, learning_rate=0.0, kernel_rate=0.0, average=1.0))
+    after = training.fit(
+        warm, *sets, dataclasses.replace(RECIPE, epochs=1, learning_rate=0.0, kernel_rate=0.0, average=1.0)
+    )
     same(after.params, uninterrupted.average[0])
 
 
 def test_a_run_cannot_begin_with_nothing(sets, tiny, tmp_path):
-    with pytest.raises(InputError, match="no checkpoints in .*nothing': train that network first, or give another start="):
+    with pytest.raises(
+        InputError, match="no checkpoints in .*nothing': train that network first, or give another start="
+    ):
         training.start_from(tmp_path / "nothing", tiny, sets[0])
     with pytest.raises(training.Interrupted):
         training.fit(tiny, *sets, RECIPE, tmp_path, stop=lambda: True)
@@ -175,7 +188,9 @@ def test_images_and_targets_are_mixed_alike():
         return jnp.broadcast_to(jnp.array([[0.3, -1.2]]) * params["w"], (len(images), 2)), stats
 
     labels = np.repeat(np.array([0, 1], np.int32), [12, 24])
-    plain = data.Dataset(np.broadcast_to(np.uint8(255) * labels.astype(np.uint8)[:, None, None, None], (36, 8, 8, 3)), labels, ("a", "b"))
+    plain = data.Dataset(
+        np.broadcast_to(np.uint8(255) * labels.astype(np.uint8)[:, None, None, None], (36, 8, 8, 3)), labels, ("a", "b")
+    )
     recipe = training.Recipe(epochs=1, batch_size=36, pad=1, label_smoothing=0.0, mixup=1.0)
     trainable = training.Trainable(lambda key, images: ({"w": jnp.ones(())}, {}), apply, None, None)
     state = training.fit(trainable, plain, plain, recipe)
@@ -218,14 +233,19 @@ def test_rates_rise_and_fall():
 @pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
 def test_biases_of_normalisations_learn_faster(name):
     optimizer = training.make_optimizer(training.Recipe(optimizer=name, warmup=0.0, bias_rate=64.0), 10)
-    params = {"ConvNorm_0": {"BatchNorm_0": {"bias": jnp.ones(2)}, "weights": jnp.zeros((2, 2))}, "head": {"bias": jnp.ones(2)}}
+    params = {
+        "ConvNorm_0": {"BatchNorm_0": {"bias": jnp.ones(2)}, "weights": jnp.zeros((2, 2))},
+        "head": {"bias": jnp.ones(2)},
+    }
     updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, params), optimizer.init(params), params)
     np.testing.assert_allclose(updates["ConvNorm_0"]["BatchNorm_0"]["bias"], 64.0 * updates["head"]["bias"], rtol=1e-6)
     np.testing.assert_allclose(updates["ConvNorm_0"]["weights"][0], updates["head"]["bias"], rtol=1e-6)
 
 
 def test_muon_moves_kernels_by_orthogonal_matrices():
-    recipe = training.Recipe(optimizer="muon", warmup=0.0, kernel_rate=0.1, kernel_decay=0.5, learning_rate=0.2, momentum=0.0)
+    recipe = training.Recipe(
+        optimizer="muon", warmup=0.0, kernel_rate=0.1, kernel_decay=0.5, learning_rate=0.2, momentum=0.0
+    )
     optimizer = training.make_optimizer(recipe, 10)
     params = {"ConvNorm_0": {"kernel": jnp.ones((3, 3, 2, 4))}, "head": {"bias": jnp.ones(2)}}
     gradients = {"ConvNorm_0": {"kernel": jax.random.normal(KEY, (3, 3, 2, 4))}, "head": {"bias": jnp.ones(2)}}
@@ -233,8 +253,12 @@ def test_muon_moves_kernels_by_orthogonal_matrices():
     matrix = np.asarray(updates["ConvNorm_0"]["kernel"] / -0.1 - 0.5).reshape(18, 4)  # without rate and decay
     given = np.asarray(gradients["ConvNorm_0"]["kernel"]).reshape(18, 4)
     _, sizes, right = np.linalg.svd(matrix)
-    assert ((sizes > 0.6) & (sizes < 1.3)).all() and np.linalg.cond(given) > 1.2  # near one, which is all that three steps give
-    np.testing.assert_allclose(np.sort(abs(np.linalg.svd(given)[2] @ right.T)), [[0, 0, 0, 1]] * 4, atol=1e-3)  # same directions
+    assert ((sizes > 0.6) & (sizes < 1.3)).all() and np.linalg.cond(
+        given
+    ) > 1.2  # near one, which is all that three steps give
+    np.testing.assert_allclose(
+        np.sort(abs(np.linalg.svd(given)[2] @ right.T)), [[0, 0, 0, 1]] * 4, atol=1e-3
+    )  # same directions
     np.testing.assert_allclose(updates["head"]["bias"], -0.2, rtol=1e-6)
 
 
@@ -318,8 +342,17 @@ def test_every_recipe_composes(name):
 
 def test_command_line(tmp_path, capsys):
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra.compose("train", [
-            "recipe=planted", "data.num=64", "recipe.epochs=1", "recipe.batch_size=16", "model.widths=[4]", f"out={tmp_path}"])
+        config = hydra.compose(
+            "train",
+            [
+                "recipe=planted",
+                "data.num=64",
+                "recipe.epochs=1",
+                "recipe.batch_size=16",
+                "model.widths=[4]",
+                f"out={tmp_path}",
+            ],
+        )
     before = signal.getsignal(signal.SIGINT)
     try:
         command.train(config)
@@ -352,7 +385,10 @@ def test_interrupts_are_noticed_once():
     ("overrides", "message"),
     [
         (["recipe=nothing"], "unknown recipe 'nothing': choose from cifar10"),
-        (["recipe=digits", "recipe.epoch=3"], "unknown key 'recipe.epoch': choose from recipe.average, recipe.batch_size, recipe.bias_rate"),
+        (
+            ["recipe=digits", "recipe.epoch=3"],
+            "unknown key 'recipe.epoch': choose from recipe.average, recipe.batch_size, recipe.bias_rate",
+        ),
         (["recipe=digits", "recipe.epochs=0"], "0 epochs and batches of 64: both must be at least 1"),
     ],
 )
@@ -364,9 +400,9 @@ def test_bad_options_are_one_line(tmp_path, capsys, overrides, message):
 
 REPEAT = """
 import resource
-from experiments import _memory
+from experiments.shared import memory
 
-assert _memory.keep_freed()
+assert memory.keep_freed()
 for turn in range(6):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     block = bytearray(b"x") * 2**25  # 8,192 pages

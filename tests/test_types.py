@@ -22,7 +22,9 @@ class Other:
 
 
 def test_classes_with_the_same_fields_have_different_structures():
-    """Equal structures would let one operator run the compiled program of another (jax.tree_util.register_dataclass's are)."""
+    """Equal structures would let one operator run the compiled program of another (jax.tree_util.register_dataclass's
+    are).
+    """
     assert jax.tree.structure(One()) == jax.tree.structure(One(0.1))
     assert jax.tree.structure(One()) != jax.tree.structure(One(size=3))
     assert jax.tree.structure(One()) != jax.tree.structure(Other())
@@ -32,7 +34,16 @@ def test_no_two_parts_of_a_search_share_a_structure():
     parts = [
         *(ops.Tournament(), ops.Rank(), ops.Truncation(), ops.OnePoint(), ops.TwoPoint(), ops.Uniform()),
         *(ops.Replace(), ops.Move(), ops.Resize(), ops.Add(), ops.Drop(), ops.Split(), ops.Elitism(), ops.Plus()),
-        *(ops.Scatter(), ops.Tile(), ops.Inherit(), ops.Bracket(), fills.Constant(), fills.Mean(), fills.Blur(), fills.Noise()),
+        *(
+            ops.Scatter(),
+            ops.Tile(),
+            ops.Inherit(),
+            ops.Bracket(),
+            fills.Constant(),
+            fills.Mean(),
+            fills.Blur(),
+            fills.Noise(),
+        ),
     ]
     assert all(a != b for a, b in itertools.combinations(map(jax.tree.structure, parts), 2))
 

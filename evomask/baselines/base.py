@@ -14,15 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from evomask import validate
-from evomask.budget import Account, Counted, bare, charge, check_budget, check_spent
 from evomask.classifiers.blackbox import run
 from evomask.classifiers.wrappers import check_classifier
+from evomask.measures.budget import Account, Counted, bare, charge, check_budget, check_spent
 from evomask.types import Array, Classifier, Key
 
 
-def compiled(
-    method, classifier: Classifier | Counted, images: Array, labels: Array, *, key: Key, budget: int
-) -> Array:
+def compiled(method, classifier: Classifier | Counted, images: Array, labels: Array, *, key: Key, budget: int) -> Array:
     """Scores of a batch of images, as one compiled program that works through them one after the other.
 
     Args:
@@ -52,9 +50,7 @@ def _explain(method, classifier, images: Array, labels: Array, key: Key, budget:
     return jax.lax.map(lambda item: method.explain(classifier, *item, key, budget), (images, labels))
 
 
-def on_host(
-    method, classifier: Classifier | Counted, images: Array, labels: Array, *, key: Key, budget: int
-) -> Array:
+def on_host(method, classifier: Classifier | Counted, images: Array, labels: Array, *, key: Key, budget: int) -> Array:
     """Like `compiled`, for a method that calls the classifier from Python: its `explain` gets an `Account` instead.
 
     Raises:
@@ -68,8 +64,9 @@ def on_host(
         try:
             scores.append(method.explain(account, image, label, key, budget))
         except ModuleNotFoundError as error:
-            raise ImportError(f"{type(method).__name__} needs the {error.name!r} package: "
-                              "pip install 'evomask[baselines]'") from error
+            raise ImportError(
+                f"{type(method).__name__} needs the {error.name!r} package: pip install 'evomask[baselines]'"
+            ) from error
         charge(classifier, account.spent)
     return jnp.asarray(np.stack(scores), jnp.float32)
 
@@ -91,5 +88,3 @@ def probability(classifier: Classifier, images: Array, label: Array) -> Array:
 def upsample(low: Array, height: int, width: int) -> Array:
     """f32[h, w] -> f32[H, W], bilinear, pixel centres half a pixel from the border (`align_corners=False`)."""
     return jax.image.resize(low, (height, width), "bilinear", antialias=False)
-
-

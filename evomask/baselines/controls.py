@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from evomask.baselines.base import compiled
-from evomask.batching import batch_size
-from evomask.budget import Spent
-from evomask.evaluate import evaluate
 from evomask.fills import Constant
+from evomask.measures.budget import Spent
+from evomask.search.batching import batch_size
+from evomask.search.evaluate import evaluate
 from evomask.types import Array, Classifier, Key, Target, record
 
 

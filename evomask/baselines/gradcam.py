@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from evomask.baselines.base import compiled, upsample
-from evomask.budget import Spent, bare
+from evomask.measures.budget import Spent, bare
 from evomask.types import Array, Classifier, Key, record, static
 
 
@@ -65,17 +65,17 @@ class GradCAMPlusPlus:
         return upsample(jax.nn.relu(feature @ weights), *image.shape[:2])
 
 
-def feature_and_gradient(
-    classifier: Classifier, image: Array, label: Array, depth: int | None
-) -> tuple[Array, Array]:
+def feature_and_gradient(classifier: Classifier, image: Array, label: Array, depth: int | None) -> tuple[Array, Array]:
     """The feature map f32[h, w, c] at that depth, and the gradient of the label's logit with respect to it."""
     features = classifier.features(image[None])
     shapes = [feature.shape[1:] for feature in features]
     if depth is None:
         wide = [i for i, (height, width, _) in enumerate(shapes) if height * width > 1]
         if not wide:
-            raise ValueError(f"every feature map of the classifier is 1 x 1 ({shapes}), so no place can be told from "
-                             "another: let features() return an earlier map as well")
+            raise ValueError(
+                f"every feature map of the classifier is 1 x 1 ({shapes}), so no place can be told from "
+                "another: let features() return an earlier map as well"
+            )
         depth = wide[-1]
     elif not -len(shapes) <= depth < len(shapes):
         raise ValueError(f"depth {depth} does not exist: the classifier has {len(shapes)} feature maps")

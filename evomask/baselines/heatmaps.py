@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evomask.baselines.base import on_host
-from evomask.budget import Account, Spent, UnequalBudgets
+from evomask.measures.budget import Account, Spent, UnequalBudgets
 from evomask.types import InputError, Key, record, static
 
 
@@ -54,8 +54,10 @@ class HeatMaps:
         maps = self._maps(budget)
         row = maps.rows.get((np.round(255 * image).astype(np.uint8).tobytes(), label))
         if row is None:
-            raise InputError(f"'{self.path}' has no heat map of the image for class {label}, but {len(maps.rows)} others: have "
-                             "those images and labels explained that the benchmark leaves in <out>/<experiment>/images/")
+            raise InputError(
+                f"'{self.path}' has no heat map of the image for class {label}, but {len(maps.rows)} others: have "
+                "those images and labels explained that the benchmark leaves in <out>/<experiment>/images/"
+            )
         predict.spent += maps.spent[row]
         return maps.score[row]
 
@@ -65,7 +67,9 @@ class HeatMaps:
             raise InputError(f"no heat maps at '{self.path}': give the .npz file as path=...")
         maps = _read(path, path.stat().st_mtime_ns)
         if maps.budget != budget:
-            raise UnequalBudgets(f"the heat maps of '{self.path}' were made under a budget of {maps.budget}, not of {budget}")
+            raise UnequalBudgets(
+                f"the heat maps of '{self.path}' were made under a budget of {maps.budget}, not of {budget}"
+            )
         return maps
 
 
@@ -84,7 +88,13 @@ def _read(path: Path, changed: int) -> Maps:
     try:
         with np.load(path, allow_pickle=False) as file:
             found = dict(file)
-    except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:  # .npy: an array is no context manager
+    except (
+        ValueError,
+        TypeError,
+        EOFError,
+        OSError,
+        zipfile.BadZipFile,
+    ) as error:  # .npy: an array is no context manager
         raise InputError(f"'{path}' is not an .npz file of numbers: write it with numpy.savez") from error
     missing = [name for name in ("images", "labels", "score", "evaluations", "budget") if name not in found]
     if missing:
@@ -98,7 +108,9 @@ def _read(path: Path, changed: int) -> Maps:
         array, kinds = found[name], "f" if name == "score" else "iu"
         if array.dtype.kind not in kinds or array.shape != shape or (name != "score" and (array < 0).any()):
             wanted = "floats" if name == "score" else "integers from 0"
-            raise InputError(f"{name} in '{path}' is {array.dtype}{list(array.shape)}: must be {wanted} of shape {list(shape)}")
+            raise InputError(
+                f"{name} in '{path}' is {array.dtype}{list(array.shape)}: must be {wanted} of shape {list(shape)}"
+            )
     keys = [(image.tobytes(), int(label)) for image, label in zip(images, found["labels"], strict=True)]
     rows = {key: row for row, key in enumerate(keys)}
     if len(rows) < len(keys):

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from evomask.baselines.base import compiled, probability, upsample
-from evomask.batching import batch_size, in_batches
-from evomask.budget import Spent
 from evomask.fills import Constant, apply
+from evomask.measures.budget import Spent
+from evomask.search.batching import batch_size, in_batches
 from evomask.types import Array, Classifier, Key, record, static
 
 

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from evomask.baselines.base import on_host
-from evomask.budget import Account, Spent
 from evomask.fills import Constant
+from evomask.measures.budget import Account, Spent
 from evomask.types import Key, record, static
 
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from evomask.baselines.base import compiled, probability
-from evomask.batching import batch_size, in_batches
-from evomask.budget import BudgetExceeded, Spent
 from evomask.fills import Constant, apply
+from evomask.measures.budget import BudgetExceeded, Spent
+from evomask.search.batching import batch_size, in_batches
 from evomask.types import Array, Classifier, Key, record, static
 
 
@@ -36,8 +36,9 @@ class Occlusion:
         """bool[R, H] and bool[C, W]: the rows and the columns that the R x C windows cover."""
         sides = image_shape[:2]
         if self.window is not None and not 1 <= self.window <= min(sides):
-            raise ValueError(f"window must lie in 1..{min(sides)} for an image of {sides[0]} x {sides[1]} pixels, "
-                             f"got {self.window}")
+            raise ValueError(
+                f"window must lie in 1..{min(sides)} for an image of {sides[0]} x {sides[1]} pixels, got {self.window}"
+            )
         for stride in range(1, max(sides) + 1):
             # Windows further apart than they are wide would leave pixels without a score.
             windows = [min(self.window or max(round(side / 7), stride), side) for side in sides]
@@ -45,8 +46,10 @@ class Occlusion:
             if len(rows) * len(cols) < budget:
                 break
         if stride > max(windows):
-            raise BudgetExceeded(f"windows of {self.window} pixels need more than {budget} evaluations to cover an "
-                                 f"image of {sides[0]} x {sides[1]} pixels: enlarge the window or the budget")
+            raise BudgetExceeded(
+                f"windows of {self.window} pixels need more than {budget} evaluations to cover an "
+                f"image of {sides[0]} x {sides[1]} pixels: enlarge the window or the budget"
+            )
         return tuple(
             (np.arange(side)[None] >= starts[:, None]) & (np.arange(side)[None] < starts[:, None] + window)
             for side, window, starts in zip(sides, windows, (rows, cols), strict=True)

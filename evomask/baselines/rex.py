@@ -16,8 +16,8 @@ import numpy as np
 from evomask.baselines import rex_worker
 from evomask.baselines.base import on_host
 from evomask.baselines.rex_worker import MUTANTS, receive, send
-from evomask.budget import Account, Spent
 from evomask.fills import Constant
+from evomask.measures.budget import Account, Spent
 from evomask.types import InputError, Key, record, static
 
 REMEDY = "python3.11 -m venv .venv-rex; .venv-rex/bin/pip install torch==2.13.0 rex-xai==0.4.1; then python=.venv-rex/bin/python"
@@ -25,13 +25,14 @@ REMEDY = "python3.11 -m venv .venv-rex; .venv-rex/bin/pip install torch==2.13.0 
 
 @record
 class ReX:
-    """ReX (Chockler, Kelly, Kroening & Sun 2024), `rex_xai` 0.4: the causal responsibility of every pixel for the label.
+    """ReX (Chockler, Kelly, Kroening & Sun 2024), `rex_xai` 0.4: the causal responsibility of every pixel for the
+    label.
 
     `python` is the interpreter of the environment that ReX is installed in. It is started once, and sends masks
-    whose probabilities are computed here, from the same classifier, pixels, fill and account as of any other method; ReX
-    itself sees neither. A search divides the image at random into boxes and those that keep the label into boxes again,
-    down to `tree_depth` divisions or `min_box_size` pixels; searches are multiplied with each other. The package makes
-    20 of them; here it is as many as the budget pays for, 14 evaluations for a division, or at most `iterations`.
+    whose probabilities are computed here, from the same classifier, pixels, fill and account as of any other method;
+    ReX itself sees neither. A search divides the image at random into boxes and those that keep the label into boxes
+    again, down to `tree_depth` divisions or `min_box_size` pixels; searches are multiplied with each other. The package
+    makes 20 of them; here it is as many as the budget pays for, 14 evaluations for a division, or at most `iterations`.
     The mask that the package cuts from the map is not asked for: masks are cut from all maps by the same rules.
     Deterministic for a key; range [0, 1]; 0 everywhere where no mask had the label. Products are float32, as in the
     package: under a budget of many thousands the least of them may become 0, which `iterations=20` avoids.
@@ -40,7 +41,8 @@ class ReX:
     >>> classifier = as_classifier(lambda images: images.mean((1, 2)))
     >>> ReX()(classifier, np.ones((1, 8, 8, 3)), [0], key=jax.random.key(0), budget=50)
     Traceback (most recent call last):
-    evomask.types.InputError: ReX needs an environment of its own, for it pins NumPy 1.26: python3.11 -m venv .venv-rex; ...
+    evomask.types.InputError: ReX needs an environment of its own, for it pins NumPy 1.26: python3.11 -m venv .venv-rex;
+    ...
     """
 
     python: str | None = static(None)

@@ -1,7 +1,9 @@
-"""The other end of `evomask.baselines.rex`: a script for the Python of ReX's own environment, where evomask is not installed.
+"""The other end of `evomask.baselines.rex`: a script for the Python of ReX's own environment, where evomask is not
+installed.
 
 It reads requests from its standard input and writes masks, and in the end a heat map, to its standard output. A message
-is the length of an .npz file (8 bytes, little-endian) and the file. Nothing but NumPy is imported before the script runs.
+is the length of an .npz file (8 bytes, little-endian) and the file. Nothing but NumPy is imported before the script
+runs.
 
     request   shape int[2], label, confidence, seed, budget, iterations, tree_depth, min_box_size
     -> masks  bool[N, H, W], True where the image is shown; answered by probabilities f32[N, K]
@@ -71,8 +73,8 @@ def serve(explain: Callable[..., np.ndarray], incoming: IO[bytes], outgoing: IO[
 def responsibility(predict: Predict, *, shape, label, confidence, seed, budget, iterations, tree_depth, min_box_size):
     """ReX's responsibility of every pixel for the label, float32[H, W].
 
-    `rex_xai.explanation.rex.calculate_responsibility`, with the package's settings, but for two things: it is repeated until
-    `budget` masks were asked for (and at most `iterations` times, where that is not 0), and masks that are not in
+    `rex_xai.explanation.rex.calculate_responsibility`, with the package's settings, but for two things: it is repeated
+    until `budget` masks were asked for (and at most `iterations` times, where that is not 0), and masks that are not in
     the budget any more are called failing, so that the search that was going on ends and what it found is kept.
     The image is one of ones that is hidden by zeros: ReX looks at no pixels, and evomask fills in the real ones.
     """

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from evomask.baselines.base import compiled, probability
-from evomask.batching import batch_size, chunks
-from evomask.budget import Spent
 from evomask.fills import Constant
+from evomask.measures.budget import Spent
+from evomask.search.batching import batch_size, chunks
 from evomask.types import Array, Classifier, Key, record, static
 
 

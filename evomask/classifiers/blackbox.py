@@ -1,7 +1,7 @@
 """Any Python function of a batch of images as a `Classifier`: PyTorch, ONNX Runtime, scikit-learn, a service elsewhere.
 
-The function gets f32[N, H, W, C] in [0, 1], a NumPy array of its own, and returns scores [N, K]. Where `model`, `session`
-and `estimator` are yours, and channels-first and normalisation are theirs:
+The function gets f32[N, H, W, C] in [0, 1], a NumPy array of its own, and returns scores [N, K]. Where `model`,
+`session` and `estimator` are yours, and channels-first and normalisation are theirs:
 
     def torch_model(images):
         with torch.inference_mode():
@@ -21,8 +21,8 @@ and `estimator` are yours, and channels-first and normalisation are theirs:
 
     found = evomask.explain(evomask.BlackBox(torch_model, 1000), images, key=jax.random.key(0))
 
-Where many images are explained, `evomask.explain_stream` hands out each one as it is finished, so a service that dies at
-the tenth takes nothing from the nine before.
+Where many images are explained, `evomask.explain_stream` hands out each one as it is finished, so a service that dies
+at the tenth takes nothing from the nine before.
 """
 
 from __future__ import annotations
@@ -52,11 +52,13 @@ SUM_TOLERANCE = 1e-3  # of probabilities, which should sum to one; half precisio
 
 @record
 class BlackBox:
-    """A Python function as a classifier, called once or twice for the whole batch of a generation (see `evomask.evaluate`).
+    """A Python function as a classifier, called once or twice for the whole batch of a generation (see
+    `evomask.search.evaluate`).
 
     The function is called from the compiled search, by a callback. It must be deterministic for the same key
-    to give the same masks, and must not mind being called from other threads. One that runs JAX itself is kept on the CPU,
-    since an accelerator cannot run it while the search waits there for the answer. Equal functions share a compiled program,
+    to give the same masks, and must not mind being called from other threads. One that runs JAX itself is kept on the
+    CPU, since an accelerator cannot run it while the search waits there for the answer. Equal functions share a
+    compiled program,
     and functions are equal when they are the same object: define one once, not anew for every call.
 
     Args:
@@ -65,18 +67,18 @@ class BlackBox:
       image_shape: the one (H, W, C) that it takes, if there is only one.
       labels: names of the K classes.
       outputs: what the scores are, "logits" or "probabilities" (which become logits by their logarithm).
-      batch_size: the most images that the function is given at once, by all its workers together. Where it is smaller than a
-        generation, several calls follow each other.
-      timeout: seconds until an attempt counts as failed; None waits for ever. A function that hangs cannot be stopped: its
-        thread is left behind.
+      batch_size: the most images that the function is given at once, by all its workers together. Where it is smaller
+        than a generation, several calls follow each other.
+      timeout: seconds until an attempt counts as failed; None waits for ever. A function that hangs cannot be stopped:
+        its thread is left behind.
       retries: how often an attempt that failed, whatever the exception, is repeated.
       backoff: seconds before the first repetition; each pause is twice the one before, a minute at most.
       workers: the most calls at a time. Above one, a batch is cut into as many parts, and each is retried on its own.
 
     Raises (from `explain`, in the words and the type of the function where it is the function's exception):
       TimeoutError: the last attempt took longer than `timeout`.
-      InputError: the scores have another shape, are no numbers, or are not what `outputs` says. What is said of logits that
-        look like probabilities is said at the first call only, before the search.
+      InputError: the scores have another shape, are no numbers, or are not what `outputs` says. What is said of logits
+        that look like probabilities is said at the first call only, before the search.
 
     >>> def warmth(images):
     ...     return [[image[..., 0].sum(), image[..., 2].sum()] for image in images]
@@ -127,7 +129,9 @@ class BlackBox:
         # A copy, because the function may write into it and because JAX's own memory must not leave the callback.
         batch = np.array(images, np.float32).reshape(-1, *images.shape[-3:])
         try:
-            parts = [self._logits(batch[done : done + self.batch_size]) for done in range(0, len(batch), self.batch_size)]
+            parts = [
+                self._logits(batch[done : done + self.batch_size]) for done in range(0, len(batch), self.batch_size)
+            ]
         except BaseException as error:  # it passes through XLA as text: see `own_errors`
             raise _Failed(_remember(error)) from error
         return np.concatenate(parts).reshape(*images.shape[:-3], self.num_classes)

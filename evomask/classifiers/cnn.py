@@ -1,4 +1,5 @@
-"""A small residual CNN for images of a few dozen pixels: the Flax module that is trained and the folded form that is run.
+"""A small residual CNN for images of a few dozen pixels: the Flax module that is trained and the folded form that is
+run.
 
 `ResidualCNN` is the trained form (Linen, batch normalisation). `fold` merges every batch normalisation into the
 convolution before it; the result, `CNN`, is a `Classifier` pytree whose only operations are convolutions, 2 x 2
@@ -15,7 +16,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
@@ -95,7 +95,8 @@ class ConvNorm(nn.Module):
         x = convolve(x, kernel.astype(x.dtype))
         x = halve(x) if self.halves else x
         norm = nn.BatchNorm(
-            use_running_average=not train, momentum=0.9, epsilon=NORM_EPSILON, use_scale=False, dtype=jnp.float32)
+            use_running_average=not train, momentum=0.9, epsilon=NORM_EPSILON, use_scale=False, dtype=jnp.float32
+        )
         return nn.gelu(norm(x.astype(jnp.float32)).astype(x.dtype))
 
 
@@ -146,7 +147,9 @@ class CNN:
         return self.features_and_logits(images)[1]
 
     def features(self, images: Array) -> tuple[Array, ...]:
-        """The map after each stage, shallow to deep; those of the shipped networks have 16 x 16, 8 x 8 and 4 x 4 pixels."""
+        """The map after each stage, shallow to deep; those of the shipped networks have 16 x 16, 8 x 8 and 4 x 4
+        pixels.
+        """
         return self.features_and_logits(images)[0]
 
     def features_and_logits(self, images: Array) -> tuple[tuple[Array, ...], Array]:
@@ -204,9 +207,7 @@ def fold(module: ResidualCNN, variables: Mapping, labels: Sequence[str], image_s
         return params[name]["kernel"] * factor[None, None, None], norm["bias"] - moments["mean"] * factor
 
     per_stage = module.depth + 1
-    stages = tuple(
-        tuple(layer(stage * per_stage + i) for i in range(per_stage)) for stage in range(len(module.widths))
-    )
+    stages = tuple(tuple(layer(stage * per_stage + i) for i in range(per_stage)) for stage in range(len(module.widths)))
     head = (params["head"]["kernel"], params["head"]["bias"])
     return CNN(variables["fixed"]["whitening"], stages, head, tuple(labels), tuple(image_shape))
 
@@ -230,8 +231,11 @@ def save(cnn: CNN, path: str | pathlib.Path) -> None:
     """Writes a `.safetensors` file in half precision, with labels and image shape in its header."""
     layers = {"head": cnn.head}
     layers |= {f"stages.{s}.{i}": layer for s, stage in enumerate(cnn.stages) for i, layer in enumerate(stage)}
-    tensors = {f"{name}.{part}": np.asarray(value, np.float16)
-               for name, layer in layers.items() for part, value in zip(("kernel", "bias"), layer)}
+    tensors = {
+        f"{name}.{part}": np.asarray(value, np.float16)
+        for name, layer in layers.items()
+        for part, value in zip(("kernel", "bias"), layer)
+    }
     tensors["stem"] = np.asarray(cnn.stem, np.float16)
     header = {"labels": json.dumps(cnn.labels), "image_shape": json.dumps(cnn.image_shape)}
     temporary = f"{path}.tmp"
@@ -271,7 +275,8 @@ def cifar10() -> CNN:
 
 
 def cifar10_erased() -> CNN:
-    """The same network after three more epochs with random rectangles erased (`weights/cifar10_erased.md`): it knows blanked pixels.
+    """The same network after three more epochs with random rectangles erased (`weights/cifar10_erased.md`): it knows
+    blanked pixels.
 
     >>> cifar10_erased().labels == cifar10().labels
     True

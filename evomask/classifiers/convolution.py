@@ -1,6 +1,7 @@
 """3 x 3 convolution as Winograd's minimal filtering F(2 x 2, 3 x 3), for CPUs (Lavin and Gray 2016, arXiv:1509.09308).
 
-Four outputs of a row and column pair take 16 products instead of 36. The tiles of a few images at a time are transformed,
+Four outputs of a row and column pair take 16 products instead of 36. The tiles of a few images at a time are
+transformed,
 multiplied and transformed back while they lie in the cache: XLA's own convolution and its gradients use neither trick,
 and most of their time on a CPU goes into memory. Accelerators and small kernels keep the library's convolution.
 """
@@ -118,8 +119,9 @@ def _filters(kernel: Array) -> Array:
     return _taps(_taps(kernel).swapaxes(0, 1)).reshape(16, *kernel.shape[2:])
 
 
-# The four transforms of F(2, 3) along one axis, whose places come as items (arXiv:1509.09308, eq. 7). Rows go first, then
-# columns, so that the sixteen places of a tile are numbered column by column. Kept apart, each is little code to compile.
+# The four transforms of F(2, 3) along one axis, whose places come as items (arXiv:1509.09308, eq. 7). Rows go first,
+# then columns, so that the sixteen places of a tile are numbered column by column. Kept apart, each is little code to
+# compile.
 
 
 def _data(d: Sequence[Array]) -> Array:

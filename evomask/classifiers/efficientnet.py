@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 (Tan & Le 2019, the Lite variant: ReLU6, no squeeze-and-excitation) with its ImageNet weights.
 
-Batch-norms are folded into the convolutions (see `experiments/convert_lite0.py`), so the network is convolutions and
-biases only. Every 1 x 1 convolution is a matrix product. A depthwise convolution is XLA's grouped convolution on an
+Batch-norms are folded into the convolutions (see `experiments/tools/convert_lite0.py`), so the network is convolutions
+and biases only. Every 1 x 1 convolution is a matrix product. A depthwise convolution is XLA's grouped convolution on an
 accelerator; on a CPU that is where nearly all time would go, so there it is the sum of k * k shifted, scaled copies.
 """
 

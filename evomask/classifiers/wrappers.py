@@ -146,7 +146,9 @@ def as_classifier(
     if options:
         raise InputError(f"options {sorted(options)} are for Flax networks only, got a {type(network).__name__}")
     if isinstance(network, nn.Module):
-        raise InputError(f"a Linen module has no weights of its own: pass the pair ({type(network).__name__}, variables)")
+        raise InputError(
+            f"a Linen module has no weights of its own: pass the pair ({type(network).__name__}, variables)"
+        )
     if callable(pair[0]):
         return FunctionClassifier(*pair, **common)
     if not callable(network):
@@ -211,12 +213,14 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
 
 
 def check_logits(logits: Array) -> None:
-    """Raise InputError unless every logit is a number or minus infinity; on the host, for logits f32[N, K] already computed.
+    """Raise InputError unless every logit is a number or minus infinity; on the host, for logits f32[N, K] already
+    computed.
 
     >>> check_logits(jnp.array([[0.0, jnp.nan]]))
     Traceback (most recent call last):
     ...
-    evomask.types.InputError: the classifier returned NaN or infinity for 1 of 1 images: check its weights and its normalisation (images are in [0, 1])
+    evomask.types.InputError: the classifier returned NaN or infinity for 1 of 1 images: check its weights and its
+    normalisation (images are in [0, 1])
     """
     logits = np.asarray(logits)
     bad = (np.isnan(logits) | (logits == np.inf)).any(axis=-1)

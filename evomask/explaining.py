@@ -1,0 +1,267 @@
+"""`explain`: images in, masks out. The one jit boundary of the library is `_search` below."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from evomask import fills, presets, validate, verify
+from evomask.classifiers.blackbox import own_errors
+from evomask.search import refine, scoring, sharding
+from evomask.search.config import Config
+from evomask.search.evaluate import Hopeful, cost, evaluate_fills, feature_maps
+from evomask.search.progress import Progress, reporting, tick
+from evomask.search.refine import Refined
+from evomask.types import Array, Classifier, Evaluation, Explanation, InputError, Key, Mask, Target, record
+from evomask.verify import Question, Seen
+
+
+def explain(
+    classifier: Classifier,
+    images: Any,
+    *,
+    key: Key,
+    labels: Any = None,
+    contrast: Any = None,
+    config: Config | None = None,
+    chunk: int = 16,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
+) -> Explanation:
+    """Explains one decision of a classifier for each image, by evolving a binary mask.
+
+    Every image is searched with the same key, so it gets the same mask, bit for bit, alone or among others, on one
+    device or many. On a CPU images take turns, since a generation of masks fills the machine. An accelerator wants
+    larger
+    batches: `config.together` images are then searched side by side, which may change last bits, and with them masks.
+
+    Args:
+      classifier: logits f32[N, K] of images f32[N, H, W, C] in [0, 1]; see `evomask.types.Classifier`.
+      images: f32[B, H, W, C] in [0, 1].
+      key: one key of `jax.random.key`.
+      labels: int[B], the classes to explain; the predicted ones where None.
+      contrast: int[B], the classes to explain them against ("why A and not B"): then only these two compete, a mask
+        keeps A above B, its inverse puts B above A, and confidences are shares between the two. None: all classes.
+      config: see `evomask.presets`; the preset `evomask` where None.
+      chunk: at most so many images are in one call of the compiled program; it bounds memory and changes nothing else.
+        It is rounded up to a multiple of `config.together` for each device that has a share.
+      mesh: devices that share each chunk, see `evomask.search.sharding`. Where None, the first device does all.
+      progress: called now and then with the evaluations done and in all, those for rows that fill up the last chunk
+      included.
+
+    Returns:
+      An `Explanation` of NumPy arrays. Its confidences, labels and verdicts come from the final masks, seen once more
+      outside of the search and at batch size 1.
+
+    Raises:
+      InputError: images, labels, configuration or the classifier's output are not what they must be.
+      Whatever a `BlackBox` raises comes out as it is.
+
+    >>> import evomask
+    >>> is_left_bright = lambda x: x[:, :, :4].mean((1, 2)) @ jnp.array([[20.0, -20.0]]) - jnp.array([[5.0, -5.0]])
+    >>> found = evomask.explain(evomask.as_classifier(is_left_bright), np.ones((1, 8, 8, 1)), key=jax.random.key(0))
+    >>> bool(found.complete[0]), int(found.mask[0, :, 4:].sum())
+    (True, 0)
+    """
+    config = presets.evomask() if config is None else config
+    images, labels, contrast = validate.inputs(classifier, images, labels, contrast, key, config)
+    chunks = into_chunks(len(images), chunk, step(classifier, config, mesh))
+    questions, whole = ask(classifier, images, labels, contrast, key, config)
+    with reporting(progress, config.evaluations * sum(map(len, chunks))):
+        refined, scores = search(classifier, key, config, questions, whole, chunks, progress is not None, mesh=mesh)
+    return verify.explanation(classifier, questions, whole, refined, scores, key, config)
+
+
+def ask(
+    classifier: Classifier,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    contrast: np.ndarray | None,
+    key: Key,
+    config: Config,
+) -> tuple[list[Question], list[Seen]]:
+    """What is asked about each of the (checked) images, and what the classifier says of it as a whole."""
+    whole = [verify.logits(classifier, image) for image in images]
+    labels = np.array([np.argmax(logits) for logits in whole] if labels is None else labels, np.int32)
+    questions = pose(images, labels, contrast, key, config)
+    return questions, [verify.read(logits, *question[2:]) for logits, question in zip(whole, questions)]
+
+
+def search(
+    classifier: Classifier,
+    key: Key,
+    config: Config,
+    questions: Sequence[Question],
+    whole: Sequence[Seen],
+    chunks: Sequence[np.ndarray],
+    report: bool,
+    niche: Niche | None = None,
+    mesh: Mesh | None = None,
+) -> tuple[Refined, np.ndarray]:
+    """Runs the compiled program for every chunk of rows: what the stages found and the scores, leading axis B."""
+    contrast = None if questions[0].contrast is None else np.array([q.contrast for q in questions], np.int32)
+    batch = (
+        np.stack([q.image for q in questions]),
+        np.array([q.label for q in questions], np.int32),
+        contrast,
+        np.array([seen.confidence for seen in whole], np.float32),
+        np.stack([q.blanks for q in questions]),
+        niche,
+    )
+    found, parameters = [], (*sharding.replicate((classifier, key), mesh), config)
+    with own_errors():
+        for rows in chunks:
+            part = sharding.split(jax.tree.map(lambda x, rows=rows: x[rows], batch), mesh)
+            found.append(jax.device_get(_search(*parameters, part, report, mesh)))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(questions)], *found)
+
+
+def pose(
+    images: np.ndarray, labels: np.ndarray, contrast: np.ndarray | None, key: Key, config: Config
+) -> list[Question]:
+    """What is asked about each image, with its blanks under the fills of the configuration."""
+    validate.different(labels, contrast)
+    others = [None] * len(images) if contrast is None else contrast
+    blanks = [np.asarray(fills.blanks(config.fills, key, image)) for image in images]
+    return [Question(*asked) for asked in zip(images, blanks, labels, others, strict=True)]
+
+
+def precompile(
+    classifier: Classifier,
+    images: Any,
+    *,
+    contrast: bool = False,
+    config: Config | None = None,
+    chunk: int = 16,
+    mesh: Mesh | None = None,
+    progress: bool = False,
+) -> float:
+    """Compiles what `explain` will run for as many images of this shape, and returns the seconds that it took.
+
+    Optional, since `explain` compiles by itself; the next call of `explain` then compiles nothing.
+    """
+    config = presets.evomask() if config is None else config
+    key = jax.random.key(0)
+    images, *_ = validate.inputs(classifier, images, None, None, key, config)
+    start = time.perf_counter()
+    lower(classifier, images, contrast=contrast, config=config, chunk=chunk, mesh=mesh, progress=progress).compile()
+    blank = np.asarray(fills.blanks(config.fills, key, images[0]))
+    verify.masked_logits(classifier, np.ones(images.shape[1:3], bool), images[0], blank[0])
+    fills.blanks(tuple(fills.SHIPPED.values()), key, images[0])
+    return time.perf_counter() - start
+
+
+def lower(
+    classifier: Classifier,
+    images: np.ndarray,
+    *,
+    contrast: bool = False,
+    config: Config,
+    chunk: int,
+    mesh: Mesh | None = None,
+    progress: bool = False,
+) -> jax.stages.Lowered:
+    """The search of the first chunk of checked images, not compiled yet: what it will need can be asked of it."""
+    key = jax.random.key(0)
+    rows = into_chunks(len(images), chunk, step(classifier, config, mesh))[0]
+    labels, blank = np.zeros(len(rows), np.int32), np.asarray(fills.blanks(config.fills, key, images[0]))
+    confidences, blanks = np.ones(len(rows), np.float32), np.stack([blank] * len(rows))
+    batch = (images[rows], labels, labels if contrast else None, confidences, blanks, None)
+    parameters = (*sharding.replicate((classifier, key), mesh), config)
+    return _search.lower(*parameters, sharding.split(batch, mesh), progress, mesh)
+
+
+@record
+class Niche:
+    """What the next of several masks of the same image may do with the pixels of the earlier ones."""
+
+    region: Mask  # bool[H, W], pixels that may be kept
+    taken: Mask  # bool[H, W], pixels of earlier masks
+    weight: Array  # f32[], how much more than another a taken pixel counts
+
+    def price(self, evaluation: Evaluation, masks: Mask) -> Evaluation:
+        """The evaluation of bool[P, H, W], whose area counts taken pixels 1 + weight times."""
+        shared = jnp.mean(masks & self.taken[None], axis=(1, 2), dtype=jnp.float32)
+        return dataclasses.replace(evaluation, area=evaluation.area + self.weight * shared)
+
+
+@functools.partial(jax.jit, static_argnames=("report", "mesh"))
+def _search(
+    classifier: Classifier, key: Key, config: Config, rows: tuple, report: bool, mesh: Mesh | None
+) -> tuple[Refined, Array]:
+    """The compiled program: the whole evolution for a chunk of images, on every device of the mesh for its own rows."""
+    search_rows = functools.partial(_search_rows, report, sharding.population_axis(mesh))
+    return sharding.over_images(search_rows, mesh)(classifier, key, config, rows)
+
+
+def _search_rows(
+    report: bool, axis: str | None, classifier: Classifier, key: Key, config: Config, rows: tuple
+) -> tuple[Refined, Array]:
+    """The evolution for images, labels, contrasts, confidences, blanks and niches with leading axis B, so many at a
+    time.
+
+    B is a multiple of `config.together`, so every image is in a batch of that size, whatever its neighbours.
+    """
+    needs = config.needs(classifier)
+
+    def search_one(args: tuple[Array, ...]) -> tuple[Refined, Array]:
+        image, label, contrast, confidence, blanks, niche = args
+        features = feature_maps(classifier, image) if needs["features"] else ()
+        target = Target(image, label, confidence, features, contrast)
+
+        def evaluate_masks(masks: Array, hopeful: Hopeful | None):
+            if report:  # where devices share a population, the first one speaks for all
+                inverses = 0 if not needs["inverse"] else len(masks) if hopeful is None else hopeful.num
+                speaks = True if axis is None else jax.lax.axis_index(axis) == 0
+                num = config.together * cost(len(masks), inverses, len(blanks))
+                jax.debug.callback(functools.partial(tick, num), speaks)
+            priced = lambda seen: seen if niche is None else niche.price(seen, masks)
+            hopeful = hopeful and hopeful._replace(rank=lambda seen, rank=hopeful.rank: rank(priced(seen)))
+            return priced(evaluate_fills(classifier, target, blanks, masks, **needs, hopeful=hopeful, axis=axis))
+
+        parts = (config.fitness, config.operators, evaluate_masks, config.scoring)
+        region = None if niche is None else niche.region
+        refined = refine.run(key, config.stages, target, *parts, region=region, collect=config.front)
+        return refined, scoring.normalize(refined.score, refined.masks[-1], config.score_inside_only)
+
+    at_a_time = config.together if config.together > 1 else None
+    return jax.lax.map(search_one, rows, batch_size=at_a_time)
+
+
+def step(classifier: Classifier, config: Config, mesh: Mesh | None) -> int:
+    """What the images of a chunk are a multiple of: as many on each device as are searched side by side.
+
+    Raises:
+      InputError: that is no number of images, or the mesh cannot be used.
+    """
+    if not isinstance(config.together, int) or isinstance(config.together, bool) or config.together < 1:
+        raise InputError(f"together is {config.together!r}: give a whole number of images, 1 or more")
+    return config.together * sharding.ways(mesh, classifier)
+
+
+def into_chunks(num: int, chunk: int, step: int = 1) -> list[np.ndarray]:
+    """Rows of equally large chunks of at most `chunk`; the last one is filled up with its own last row.
+
+    `chunk` is rounded up to a multiple of `step`, and so is what every chunk has.
+
+    >>> into_chunks(5, 3), into_chunks(3, 3, step=2)
+    ([array([0, 1, 2]), array([3, 4, 4])], [array([0, 1, 2, 2])])
+    """
+    if chunk < 1:
+        raise InputError(f"chunk is {chunk}: give 1 or more")
+    calls = -(-num // round_up(chunk, step))
+    size = round_up(-(-num // calls), step)
+    return list(np.minimum(np.arange(calls * size), num - 1).reshape(calls, size))
+
+
+def round_up(num: int, step: int) -> int:
+    """`num`, rounded up to a multiple of `step`."""
+    return -(-num // step) * step

@@ -1,0 +1,129 @@
+"""Several explanations of one decision: masks that stay clear of each other, found one after the other (niching).
+
+What can be demanded of the later ones depends on how strictly they are kept apart. Where overlap only costs, each mask
+is to be complete like the first. Where it is forbidden, that may be too much to ask: the inverse of a second mask still
+shows all of the first, which is sufficient by itself. Disjoint later masks are therefore to be sufficient, and being
+necessary is a wish with a weight; status and verdicts say which of them are necessary all the same.
+
+And where the first mask is necessary, what it leaves is no longer the class, so that for a classifier whose evidence
+adds
+up no part of the rest is: a decision with several such reasons has no small necessary one. (Networks do not add up, and
+often have disjoint complete masks.) `demand="sufficient"` asks for reasons that suffice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from evomask import presets, validate, verify
+from evomask.explaining import Niche, ask, into_chunks, search, step
+from evomask.measures import metrics
+from evomask.search import fitness
+from evomask.search.config import Config
+from evomask.search.progress import Progress, reporting
+from evomask.types import Classifier, Explanation, InputError, Key, record, static
+
+
+@record
+class Several:
+    """N masks of every image, in the order in which they were found; NumPy arrays."""
+
+    explanations: tuple[Explanation, ...]  # N of them, each of B images
+    iou: np.ndarray  # f32[B, N, N], intersection over union of every two masks; an empty union counts as 1
+    shared: np.ndarray  # f32[B, N], which part of each mask lies in earlier ones; 0 where the mask is empty
+    demanded: tuple[str, ...] = static()  # of each mask: "complete" or "sufficient"
+
+
+def several(
+    classifier: Classifier,
+    images: Any,
+    num: int,
+    *,
+    key: Key,
+    labels: Any = None,
+    contrast: Any = None,
+    config: Config | None = None,
+    demand: str = "complete",
+    disjoint: bool = False,
+    weight: float = 1.0,
+    wish: float = 0.02,
+    chunk: int = 16,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
+) -> Several:
+    """Explains one decision `num` times: each search keeps clear of the masks that were found before it.
+
+    Every search costs `config.evaluations`. The first mask is that of `explain`, bit for bit; the others draw from keys
+    of their own, and two programs are compiled at most, whatever `num` is.
+
+    Args:
+      classifier, images, key, labels, contrast, config, chunk, mesh, progress: as for `explain`.
+      num: how many masks, from 1.
+      demand: "complete", or "sufficient" where no mask has to be necessary (the inverse is then not evaluated).
+      disjoint: True forbids the pixels of earlier masks; of the later masks sufficiency is demanded, see above.
+      weight: otherwise, what a pixel of an earlier mask costs beyond its own area: at 1 it counts twice. The areas and
+        fitness in the history of a later mask count so too.
+      wish: where masks are disjoint, the area that one nat towards necessity is worth, as a fraction of the image.
+
+    Raises:
+      InputError: as `explain`; or `num`, `demand`, `weight` or `wish` is none of these.
+
+    >>> import jax.numpy as jnp
+    >>> import evomask
+    >>> either = lambda x: 20 * jnp.stack([x[:, :, :3].mean((1, 2, 3)), x[:, :, 5:].mean((1, 2, 3))]).max(0)
+    >>> classifier = evomask.as_classifier(lambda x: jnp.stack([jnp.full(len(x), 10.0), either(x)], axis=-1))
+    >>> found = several(classifier, np.ones((1, 8, 8, 1)), 2, key=jax.random.key(0), demand="sufficient", disjoint=True)
+    >>> found.demanded, float(found.shared[0, 1]), [bool(one.sufficient[0]) for one in found.explanations]
+    (('sufficient', 'sufficient'), 0.0, [True, True])
+    """
+    if isinstance(num, bool) or not isinstance(num, int) or num < 1:
+        raise InputError(f"num is {num!r}: give a whole number of masks from 1")
+    if demand not in ("complete", "sufficient"):
+        raise InputError(f"demand is {demand!r}: give 'complete' or 'sufficient'")
+    if weight < 0 or wish < 0:
+        raise InputError(f"weight is {weight} and wish is {wish}: give numbers from 0")
+    config = presets.evomask() if config is None else config
+    images, labels, contrast = validate.inputs(classifier, images, labels, contrast, key, config)
+    chunks = into_chunks(len(images), chunk, step(classifier, config, mesh))
+    questions, whole = ask(classifier, images, labels, contrast, key, config)
+    first = config if demand == "complete" else _sufficient(config, 0.0)
+    later = _sufficient(first, wish) if disjoint else first
+    taken, found = np.zeros(images.shape[:3], bool), []
+    with reporting(progress, (first.evaluations + (num - 1) * later.evaluations) * sum(map(len, chunks))):
+        for index in range(num):
+            region = np.where(disjoint, ~taken, True)
+            niche = Niche(region, taken, np.full(len(images), 0 if disjoint else weight, np.float32)) if index else None
+            key_search = jax.random.fold_in(key, index) if index else key
+            asked = later if index else first
+            refined, scores = search(
+                classifier, key_search, asked, questions, whole, chunks, progress is not None, niche, mesh
+            )
+            # Where nothing is left, the search takes the whole image for its region.
+            refined = dataclasses.replace(refined, masks=refined.masks & region[:, None])
+            found.append(verify.explanation(classifier, questions, whole, refined, scores, key, asked))
+            taken = taken | found[-1].mask
+    demanded = (demand,) + ("sufficient" if disjoint else demand,) * (num - 1)
+    return Several(tuple(found), *overlaps(np.stack([one.mask for one in found], axis=1)), demanded)
+
+
+def _sufficient(config: Config, wish: float) -> Config:
+    return dataclasses.replace(config, fitness=fitness.sufficient_first(config.fitness, wish))
+
+
+def overlaps(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """bool[B, N, H, W] -> intersection over union f32[B, N, N], and the part of each mask that lies in earlier ones,
+    f32[B, N].
+
+    >>> iou, shared = overlaps(np.array([[[[True, True, False]], [[False, True, True]]]]))
+    >>> round(float(iou[0, 0, 1]), 3), shared.tolist()
+    (0.333, [[0.0, 0.5]])
+    """
+    iou = np.asarray(metrics.iou(masks[:, :, None], masks[:, None]), np.float32)
+    before = np.cumsum(masks, axis=1) > masks
+    shared = (masks & before).sum((2, 3)) / np.maximum(masks.sum((2, 3)), 1)
+    return iou, shared.astype(np.float32)

@@ -1,0 +1,1 @@
+"""An explanation for people: reasons in words, records on disk, pictures."""

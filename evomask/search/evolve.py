@@ -1,0 +1,233 @@
+"""The engine of one stage: a population of genomes under selection, crossover, mutation and survival, as a scan.
+
+Nothing here is jitted: `evomask.explain` compiles the whole of it. The engine takes callables (see `evomask.operators`)
+and knows nothing of classifiers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from evomask.search import genome as genes
+from evomask.search.evaluate import Hopeful
+from evomask.search.fitness import Fitness, penalized, ranks
+from evomask.search.front import Archive, Collect
+from evomask.search.genome import Space
+from evomask.search.operators import plus
+from evomask.search.surrogate import Model, Screening, improvement
+from evomask.types import Array, Evaluation, Genome, Key, Mask, Target, record
+
+STRICT_PRICE = 50.0  # of a nat of violation, where a screening must weigh what the feasibility rule only compares
+
+
+@record
+class Operators:
+    """The moving parts of the evolution; see `evomask.operators` for their signatures."""
+
+    selection: Callable[[Key, Array, int], Array]
+    crossover: Callable[[Key, Genome, Genome], Genome]
+    mutation: Callable[[Key, Genome, Space], Genome]
+    survival: Callable[[Array, int], Array]
+    screening: Screening | None = None  # None: every child that is bred is evaluated
+
+
+class Problem(NamedTuple):
+    """What one stage optimises and where."""
+
+    target: Target
+    space: Space
+    fitness: Fitness
+    penalty: tuple[float, float] | None  # first and last; see `standing`
+    evaluate: Callable[[Mask, Hopeful | None], Evaluation]  # bool[P, H, W] -> evaluation of P masks
+    scoring: Callable[..., Array]  # see `evomask.search.scoring`
+    collect: Collect | None = None  # see `evomask.search.front`
+    inverses: int | None = None  # see `hopeful`; None: all
+
+
+@record
+class State:
+    """The survivors of a generation, unordered. A place that was never filled holds NaN and ranks last."""
+
+    genomes: Array  # int32[P, G, 3]
+    evaluation: Evaluation  # of P individuals
+    champion: Genome  # int32[G, 3], the best so far: feasible before infeasible, whatever selection prefers
+    champion_evaluation: Evaluation  # of one individual, fields f32[1]
+    score: Array  # f32[H, W], running sum of the scoring rule
+    model: Model | None  # what the screening has learnt
+    archive: Archive | None = None  # of all masks evaluated
+
+
+@record
+class Info:
+    """The champion after one generation."""
+
+    objective: Array  # f32[]
+    violation: Array  # f32[], zero where every constraint holds
+    evaluation: Evaluation  # fields f32[]
+
+
+def init(
+    problem: Problem, population: int, num_genes: int, model: Model | None = None, archive: Archive | None = None
+) -> State:
+    """A state whose places are still to be filled by the first `step`."""
+    if problem.collect is not None and archive is None:
+        archive = problem.collect.init(problem.space.shape)
+    return State(
+        genomes=jnp.full((population, num_genes, 3), genes.OFF, jnp.int32),
+        evaluation=Evaluation(*[jnp.full(population, jnp.nan)] * 6),
+        champion=jnp.full((num_genes, 3), genes.OFF, jnp.int32),
+        champion_evaluation=Evaluation(*[jnp.full(1, jnp.nan)] * 6),
+        score=jnp.zeros(problem.space.shape),
+        model=model,
+        archive=archive,
+    )
+
+
+def standing(evaluation: Evaluation, problem: Problem, progress: Array) -> Array:
+    """f32[P], what selection and survival go by, at `progress` from 0 to 1 through the stage.
+
+    The feasibility rule where the problem has no penalty; otherwise the objective less a penalty for violations that
+    rises geometrically from its first to its last value.
+    """
+    objective, violation = problem.fitness.judge(evaluation, problem.target)
+    if problem.penalty is None:
+        return ranks(objective, violation)
+    return penalized(objective, violation, _price(problem.penalty, progress))
+
+
+def breed(key: Key, state: State, problem: Problem, operators: Operators, num: int, progress: Array) -> Genome:
+    """Selection, crossover and mutation: int32[num, G, 3].
+
+    Both parents of a pair are draws of their own. (The published code looks the second parent up with the first one's
+    index, so that every crossover is with oneself.)
+    """
+    key_selection, key_crossover, key_mutation = jax.random.split(key, 3)
+    pairs = -(-num // 2)
+    fitness = standing(state.evaluation, problem, progress)
+    parents = state.genomes[operators.selection(key_selection, fitness, 2 * pairs)]
+    children = jax.vmap(operators.crossover)(jax.random.split(key_crossover, pairs), parents[::2], parents[1::2])
+    children = children.reshape(2 * pairs, *parents.shape[1:])[:num]
+    mutate = jax.vmap(operators.mutation, in_axes=(0, 0, None))
+    return mutate(jax.random.split(key_mutation, num), children, problem.space)
+
+
+def screen(
+    key: Key, state: State, children: Genome, problem: Problem, screening: Screening, num: int, progress: Array
+) -> Genome:
+    """The `num` children that promise the largest improvement over the best of the population: int32[num, G, 3].
+
+    A child whose mask was evaluated before comes after all new ones, so that it is chosen only for want of these.
+    """
+    price = STRICT_PRICE if problem.penalty is None else _price(problem.penalty, progress)
+
+    def value(evaluation: Evaluation) -> Array:
+        objective, violation = problem.fitness.judge(evaluation, problem.target)
+        return objective - price * violation
+
+    masks = screening.rasterize(children, problem.space.region)
+    best = jnp.nanmax(value(state.evaluation))
+    promise = improvement(value(screening.predict(key, state.model, masks)), best)
+    promise = jnp.where(screening.is_known(state.model, masks), -jnp.inf, promise)
+    return children[jax.lax.top_k(promise, num)[1]]
+
+
+def offspring(key: Key, state: State, problem: Problem, operators: Operators, num: int, progress: Array) -> Genome:
+    """The children to evaluate: all that are bred, or with a screening the most promising ones. int32[num, G, 3]."""
+    screening = operators.screening
+    if screening is None:
+        return breed(key, state, problem, operators, num, progress)
+    key_breed, key_screen = jax.random.split(key)
+    bred = breed(key_breed, state, problem, operators, num * screening.candidates, progress)
+    return screen(key_screen, state, bred, problem, screening, num, progress)
+
+
+def hopeful(problem: Problem, progress: Array) -> Hopeful | None:
+    """Which inverses to evaluate: of the masks that would stand best if their inverse lost the class.
+
+    Most children do not live, and of most of those the masked image alone shows it. A mask whose inverse was not looked
+    at has no known violation, and ranks last.
+    """
+    if problem.inverses is None:
+        return None
+
+    def rank(seen: Evaluation) -> Array:
+        lost = {"inverse_confidence": jnp.zeros_like(seen.area), "inverse_margin": jnp.full_like(seen.area, -jnp.inf)}
+        return standing(dataclasses.replace(seen, **lost), problem, progress)
+
+    return Hopeful(problem.inverses, rank)
+
+
+def step(state: State, children: Genome, problem: Problem, operators: Operators, progress: Array) -> tuple[State, Info]:
+    """Evaluates the children, lets them compete with their parents, and adds the champion to the score."""
+    masks = problem.space.region[None] & genes.rasterize(children, problem.space.shape)
+    evaluated = problem.evaluate(masks, hopeful(problem, progress))
+    genomes, evaluation = _join((state.genomes, state.evaluation), (children, evaluated))
+    keep = operators.survival(standing(evaluation, problem, progress), state.genomes.shape[0])
+
+    rivals = _join((state.champion[None], state.champion_evaluation), (children, evaluated))
+    objective, violation = problem.fitness.judge(rivals[1], problem.target)
+    best = jnp.argmax(ranks(objective, violation))
+    champion, champion_evaluation = _at(rivals, best)
+    score = problem.scoring(champion, champion_evaluation, violation[best] == 0, problem.space)
+
+    info = Info(objective[best], violation[best], champion_evaluation)
+    champion_evaluation = jax.tree.map(lambda x: x[None], champion_evaluation)
+    model = None if operators.screening is None else operators.screening.learn(state.model, masks, evaluated)
+    score = state.score + score
+    archive = None if problem.collect is None else problem.collect.add(state.archive, masks, evaluated)
+    return State(genomes[keep], _at(evaluation, keep), champion, champion_evaluation, score, model, archive), info
+
+
+def run(
+    key: Key,
+    founders: Genome,
+    problem: Problem,
+    operators: Operators,
+    *,
+    population: int,
+    generations: int,
+    model: Model | None = None,
+    archive: Archive | None = None,
+) -> tuple[State, Info]:
+    """Evolves `founders` (int32[O, G, 3]) for `generations` generations of O children each.
+
+    Generation 0 evaluates the founders, and the best `population` of them survive, so the classifier is asked
+    (generations + 1) * O times. The loop is one scan with a single call of the classifier, which keeps the compiled
+    program small. With a screening, `model` is what it knows already; `archive` is what the problem has collected so
+    far.
+
+    Returns:
+      The last state, and the `Info` of generations 0 .. T stacked along a leading axis.
+    """
+    num, num_genes, _ = founders.shape
+    if operators.screening is not None and model is None:
+        model = operators.screening.init()
+
+    def body(state: State, generation: Array) -> tuple[State, Info]:
+        is_first = generation == 0
+        progress = generation / max(generations, 1)
+        bred = offspring(jax.random.fold_in(key, generation), state, problem, operators, num, progress)
+        children = jnp.where(is_first, founders, bred)
+        # In generation 0 there are no parents that a survival rule might want to keep.
+        survival = lambda fitness, size: jnp.where(is_first, plus(fitness, size), operators.survival(fitness, size))
+        return step(state, children, problem, dataclasses.replace(operators, survival=survival), progress)
+
+    return jax.lax.scan(body, init(problem, population, num_genes, model, archive), jnp.arange(generations + 1))
+
+
+def _price(penalty: tuple[Array | float, Array | float], progress: Array) -> Array:
+    first, last = penalty
+    return first * (last / first) ** progress
+
+
+def _join(first: Any, second: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
+
+
+def _at(tree: Any, index: Array) -> Any:
+    return jax.tree.map(lambda x: x[index], tree)

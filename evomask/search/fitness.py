@@ -1,0 +1,203 @@
+"""From an evaluation to a fitness: weighted terms to maximise, and constraints that come before all of them.
+
+Constraints are compared, not added (Deb 2000): a feasible mask beats an infeasible one, feasible masks are ranked by
+their objective and infeasible ones by how far they are from feasible. That mends two defects of the published code,
+where -1 stood for infeasible although a feasible mask can score lower, and where the whole population was redrawn,
+without limit, while nobody was feasible.
+
+A term is `(Evaluation, Target) -> f32[P]`, larger is better. A constraint is `(Evaluation, Target) -> f32[P]`, zero
+where it holds and otherwise how much is missing. Both say by `needs_inverse` and `needs_features` what must be
+evaluated.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+import jax.numpy as jnp
+
+from evomask.types import Array, Evaluation, Target, record
+
+# The search asks for a little more than it must, so that a mask found in large batches still holds when it is verified
+# at batch size 1, where the last bits of the logits differ.
+SLACK = 1e-3
+
+
+class Term(Protocol):
+    """A part of the objective, or a constraint."""
+
+    needs_inverse: ClassVar[bool]
+    needs_features: ClassVar[bool]
+
+    def __call__(self, evaluation: Evaluation, target: Target) -> Array: ...
+
+
+class _MaskedOnly:
+    needs_inverse: ClassVar[bool] = False
+    needs_features: ClassVar[bool] = False
+
+
+class _WithInverse(_MaskedOnly):
+    needs_inverse: ClassVar[bool] = True
+
+
+@record
+class Confidence(_MaskedOnly):
+    """Probability of the class for the masked image, in [0, 1]."""
+
+    def __call__(self, evaluation: Evaluation, target: Target) -> Array:
+        return evaluation.confidence
+
+
+@record
+class Area(_MaskedOnly):
+    """Minus the fraction of pixels kept, in [-1, 0]."""
+
+    def __call__(self, evaluation: Evaluation, target: Target) -> Array:
+        return -evaluation.area
+
+
+@record
+class FeatureDistance(_MaskedOnly):
+    """Minus the mean squared distance between features of the whole and the masked image: the published fitness."""
+
+    needs_features: ClassVar[bool] = True
+
+    def __call__(self, evaluation: Evaluation, target: Target) -> Array:
+        return -evaluation.distance
+
+
+@record
+class Necessity(_WithInverse):
+    """One minus the probability of the class for the inverse-masked image (negative reinforcement), in [0, 1]."""
+
+    def __call__(self, evaluation: Evaluation, target: Target) -> Array:
+        return 1.0 - evaluation.inverse_confidence
+
+
+@record
+class KeepsClass(_MaskedOnly):
+    """The masked image has the class: its margin (in nats) is positive."""
+
+    def __call__(self, evaluation: Evaluation, target: Target) -> Array:
+        return jnp.maximum(SLACK - evaluation.margin, 0.0)
+
+
+@record
+class KeepsConfidence(_MaskedOnly):
+    """The masked image keeps `ratio` of the whole image's confidence; what is missing is measured in nats."""
+
+    ratio: float = 0.9
+
+    def __call__(self, evaluation: Evaluation, target: Target) -> Array:
+        wanted = jnp.log(self.ratio * target.confidence) + SLACK
+        # A ratio of one asks for what the whole image has, and no more.
+        wanted = jnp.minimum(wanted, jnp.log(target.confidence))
+        return jnp.maximum(wanted - jnp.log(evaluation.confidence), 0.0)
+
+
+@record
+class LosesClass(_WithInverse):
+    """The inverse-masked image loses the class: its margin (in nats) is negative (negative reinforcement)."""
+
+    def __call__(self, evaluation: Evaluation, target: Target) -> Array:
+        return jnp.maximum(SLACK + evaluation.inverse_margin, 0.0)
+
+
+@record
+class Wish:
+    """A constraint as a term: minus what is missing of it. It is met where that costs the rest of the objective little."""
+
+    constraint: Term
+
+    @property
+    def needs_inverse(self) -> bool:
+        return self.constraint.needs_inverse
+
+    @property
+    def needs_features(self) -> bool:
+        return self.constraint.needs_features
+
+    def __call__(self, evaluation: Evaluation, target: Target) -> Array:
+        return -self.constraint(evaluation, target)
+
+
+@record
+class Fitness:
+    """The weighted sum of `terms`, subject to `constraints`.
+
+    >>> smallest_complete().needs_inverse
+    True
+    """
+
+    terms: tuple[Term, ...]
+    weights: tuple[float, ...]
+    constraints: tuple[Term, ...] = ()
+
+    def judge(self, evaluation: Evaluation, target: Target) -> tuple[Array, Array]:
+        """Objective and violation, both f32[P]."""
+        return self.objective(evaluation, target), self.violation(evaluation, target)
+
+    @property
+    def needs_inverse(self) -> bool:
+        return any(part.needs_inverse for part in (*self.terms, *self.constraints))
+
+    @property
+    def needs_features(self) -> bool:
+        return any(part.needs_features for part in (*self.terms, *self.constraints))
+
+    def objective(self, evaluation: Evaluation, target: Target) -> Array:
+        """f32[P], larger is better."""
+        return sum(weight * term(evaluation, target) for term, weight in zip(self.terms, self.weights, strict=True))
+
+    def violation(self, evaluation: Evaluation, target: Target) -> Array:
+        """f32[P], zero where every constraint holds; NaN counts as infinitely far."""
+        total = sum((part(evaluation, target) for part in self.constraints), jnp.zeros_like(evaluation.area))
+        return jnp.where(jnp.isnan(total), jnp.inf, total)
+
+
+def ranks(objective: Array, violation: Array) -> Array:
+    """One fitness from objective and violation: f32[P], P - 1 for the best down to 0; ties go to the lower index.
+
+    >>> ranks(jnp.array([9.0, 1.0, 2.0, 5.0]), jnp.array([0.1, 0.0, 0.0, 3.0]))
+    Array([1., 2., 3., 0.], dtype=float32)
+    """
+    size = objective.shape[0]
+    order = jnp.lexsort((-jnp.where(jnp.isnan(objective), -jnp.inf, objective), violation))
+    places = jnp.zeros(size, jnp.int32).at[order].set(jnp.arange(size, dtype=jnp.int32))
+    return (size - 1 - places).astype(jnp.float32)
+
+
+def penalized(objective: Array, violation: Array, penalty: Array | float) -> Array:
+    """Ranks by the objective minus a penalty times the violation, instead of by feasibility.
+
+    Small masks that nearly hold then live beside large ones that do, and a search whose penalty rises closes in on the
+    boundary from both sides, where the feasibility rule alone creeps down from the largest feasible masks.
+
+    >>> penalized(jnp.array([-0.9, -0.1]), jnp.array([0.0, 2.0]), penalty=0.1)
+    Array([0., 1.], dtype=float32)
+    """
+    return ranks(objective - penalty * violation, jnp.zeros_like(violation))
+
+
+def smallest_complete(ratio: float = 0.9) -> Fitness:
+    """The smallest mask that keeps class and confidence and whose inverse loses the class: the default of evomask."""
+    return Fitness((Area(),), (1.0,), (KeepsClass(), KeepsConfidence(ratio), LosesClass()))
+
+
+def sufficient_first(fitness: Fitness, weight: float) -> Fitness:
+    """The same fitness, where constraints on the inverse-masked image are only wished for, at `weight` per unit
+    missing; at weight 0 they are left out, and the inverse is not evaluated.
+
+    >>> fitness = sufficient_first(smallest_complete(), 0.02)
+    >>> fitness.terms, len(fitness.constraints)
+    ((Area(), Wish(constraint=LosesClass())), 2)
+    """
+    wishes = tuple(Wish(part) for part in fitness.constraints if part.needs_inverse and weight)
+    constraints = tuple(part for part in fitness.constraints if not part.needs_inverse)
+    return Fitness(fitness.terms + wishes, fitness.weights + (weight,) * len(wishes), constraints)
+
+
+def published() -> Fitness:
+    """The dissertation's fitness: close in features, class kept, and lost by the inverse (negative reinforcement)."""
+    return Fitness((FeatureDistance(),), (1.0,), (KeepsClass(), LosesClass()))

@@ -1,0 +1,158 @@
+"""Coarse to fine: a sequence of stages, where the best mask of one is the region of the next.
+
+The dissertation has two, gross and fine; any number works.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from evomask.search import evolve, genome
+from evomask.search.evaluate import Hopeful
+from evomask.search.evolve import Info, Operators, Problem
+from evomask.search.fitness import Fitness
+from evomask.search.front import Archive, Collect
+from evomask.search.operators import Scatter
+from evomask.search.surrogate import Model
+from evomask.types import Array, Evaluation, Genome, InputError, Key, Mask, Target, record, static
+
+Founding = Callable[[Key, genome.Space, int, int, Genome], Genome]  # see `evomask.operators.founding`
+
+
+@record
+class Stage:
+    """One level of the search.
+
+    Radii are pixels (8) or fractions of the shorter side (0.05). `generations` come after the founders, so that a cycle
+    evaluates (generations + 1) * offspring masks. A stage of several `cycles` begins anew that often: each has founders
+    of its own, inside the mask that the one before it found, and its penalty rises again from the first to the last
+    value. For `penalty` see `evolve.standing`, for `inverses` `evolve.hopeful`, for `longest` `presets.with_budget`.
+    """
+
+    name: str = static()
+    population: int = static()
+    genes: int = static()
+    radii: tuple[float, ...] = static()
+    generations: int = static()
+    offspring: int | None = static(None)  # None: as many as the population
+    inverses: int | None = static(None)  # offspring whose inverse is evaluated, where the fitness asks; None: all
+    founders: Founding = Scatter()
+    penalty: tuple[float, float] | None = None  # first and last; None: feasible before infeasible throughout
+    cycles: int = static(1)
+    longest: int | None = static(None)  # generations of a cycle that a budget does not exceed; None: any number
+
+    @property
+    def num_offspring(self) -> int:
+        return self.population if self.offspring is None else self.offspring
+
+    @property
+    def num_inverses(self) -> int:
+        return self.num_offspring if self.inverses is None else self.inverses
+
+    @property
+    def rounds(self) -> int:
+        """Generations in all cycles, founders included."""
+        return self.cycles * (self.generations + 1)
+
+
+def check_stages(stages: Sequence[Stage]) -> None:
+    """Raises InputError unless there are stages, and their sizes are whole numbers that make sense."""
+    if not stages:
+        raise InputError("the configuration has no stages: give at least one evomask.Stage")
+    for stage in stages:
+        for name in ("population", "genes", "num_offspring", "num_inverses", "generations", "cycles"):
+            value = getattr(stage, name)
+            if not isinstance(value, int) or value < 1:
+                name = name.removeprefix("num_")
+                raise InputError(f"stage {stage.name!r}: {name} is {value!r}: give a whole number of 1 or more")
+        if stage.longest is not None and (not isinstance(stage.longest, int) or stage.longest < 1):
+            raise InputError(
+                f"stage {stage.name!r}: longest is {stage.longest!r}: give a whole number of 1 or more, or None"
+            )
+        if stage.num_inverses > stage.num_offspring:
+            raise InputError(
+                f"stage {stage.name!r}: inverses is {stage.inverses}, but there are {stage.num_offspring} offspring: give at most as many"
+            )
+        if stage.penalty is not None and not (len(stage.penalty) == 2 and min(stage.penalty) > 0):
+            raise InputError(f"stage {stage.name!r}: penalty is {stage.penalty}: give two positive numbers, or None")
+
+
+@record
+class Refined:
+    """What the stages found."""
+
+    masks: Array  # bool[S, H, W], the best mask of every stage
+    genome: Array  # int32[G, 3], of the last stage
+    violation: Array  # f32[S]
+    score: Array  # f32[H, W], running sum of the scoring rule over all stages
+    infos: tuple[Info, ...]  # one per stage, each with leading axis `Stage.rounds`
+    archives: tuple[Archive | None, ...]  # one per stage
+
+
+@record
+class Found:
+    """What a cycle leaves to the next one."""
+
+    region: Mask  # bool[H, W], where the next one searches
+    mask: Mask  # bool[H, W], the best one
+    champion: Genome  # int32[G, 3], of that mask
+    violation: Array  # f32[]
+    score: Array  # f32[H, W], running sum
+    model: Model | None
+    archive: Archive | None  # of this stage
+
+
+def run(
+    key: Key,
+    stages: Sequence[Stage],
+    target: Target,
+    fitness: Fitness,
+    operators: Operators,
+    evaluate: Callable[[Mask, Hopeful | None], Evaluation],
+    scoring: Callable[..., Array],
+    region: Mask | None = None,
+    collect: Collect | None = None,
+) -> Refined:
+    """Runs the stages in order, each inside the mask that the one before it found, the first in `region` if there is
+    one.
+
+    The cycles of a stage are one scan, so that many of them compile as fast as one.
+    """
+    shape = target.image.shape[:2]
+    region = jnp.ones(shape, bool) if region is None else region
+    nothing, model = jnp.full((1, 3), genome.OFF, jnp.int32), operators.screening and operators.screening.init()
+    found = Found(region, region, nothing, jnp.float32(0.0), jnp.zeros(shape), model, None)
+    before, ends, infos = 0, [], []
+    for stage in stages:
+        archive = None if collect is None else collect.init(shape)
+        champion = genome.resize(found.champion, stage.genes)
+
+        def cycle(found: Found, number: Array, stage: Stage = stage) -> tuple[Found, Info]:
+            space = genome.space(found.region, genome.scale_radii(stage.radii, shape))
+            problem = Problem(target, space, fitness, stage.penalty, evaluate, scoring, collect, stage.inverses)
+            return _cycle(jax.random.fold_in(key, number), stage, found, problem, operators)
+
+        found = dataclasses.replace(found, champion=champion, archive=archive)
+        found, info = jax.lax.scan(cycle, found, before + jnp.arange(stage.cycles))
+        before += stage.cycles
+        ends.append(found)
+        infos.append(jax.tree.map(lambda x, rounds=stage.rounds: x.reshape(rounds, *x.shape[2:]), info))
+    masks, violations = (jnp.stack([getattr(end, name) for end in ends]) for name in ("mask", "violation"))
+    return Refined(masks, found.champion, violations, found.score, tuple(infos), tuple(end.archive for end in ends))
+
+
+def _cycle(key: Key, stage: Stage, found: Found, problem: Problem, operators: Operators) -> tuple[Found, Info]:
+    """Founders and generations of one cycle, and the `Info` of each."""
+    key_found, key_run = jax.random.split(key)
+    founders = stage.founders(key_found, problem.space, stage.num_offspring, stage.genes, found.champion)
+    sizes = {"population": stage.population, "generations": stage.generations}
+    state, info = evolve.run(key_run, founders, problem, operators, **sizes, model=found.model, archive=found.archive)
+    region = problem.space.region
+    mask, violation = region & genome.rasterize(state.champion, problem.space.shape), info.violation[-1]
+    # Inside a mask that does not hold there is none that does, as a rule: such a cycle leaves the region as it was.
+    region = jnp.where(violation == 0, mask, region)
+    return Found(region, mask, state.champion, violation, found.score + state.score, state.model, state.archive), info

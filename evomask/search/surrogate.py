@@ -1,0 +1,227 @@
+"""A surrogate of the classifier, learnt as the search goes: it says which children are worth an evaluation.
+
+The masks evaluated last are the samples of a Gaussian process: masks that share most of their pixels have nearly the
+same figures. More children are bred than evaluated, and those that promise the largest improvement go to the
+classifier; a mask that it has seen before does not.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from evomask.search import genome as genes
+from evomask.types import Array, Evaluation, Genome, InputError, Key, Mask, record, static
+
+OF_INVERSES = np.array([False, False, True, True, False])  # which of the targets of `encode`
+MOST_NATS = 8.0  # beyond it a margin is as good as certain, and would only bend the surface
+
+
+@record
+class Model:
+    """The masks evaluated last and what was said of them, newest first, and fingerprints of more of them."""
+
+    features: Array  # f32[N, F], see `Screening.features`
+    targets: Array  # f32[N, M], see `encode`
+    known: Array  # bool[2, N], whether the figures of the masked and of the inverse-masked image are known
+    seen: Array  # uint32[recent], `fingerprints` of the last masks; zero, that of the empty one, where there were none
+
+
+@record
+class Screening:
+    """Surrogate-assisted breeding (Jin 2011): choose children by expected improvement (Jones et al. 1998).
+
+    A child's figures are predicted by Gaussian processes (Rasmussen & Williams 2006, chapter 2), one over masked and
+    one over inverse-masked images. Their covariance falls exponentially with the share of the image in which two masks
+    differ; their mean and variance are those that explain the samples best. What counts is by how much the child is
+    expected to
+    pass the best of the population: a small mask that might hold promises more than a large one that will.
+    """
+
+    candidates: int = static(32)  # children bred for each one that is evaluated
+    grid: int = static(32)  # rows and columns of the sketches by which masks are compared
+    samples: int = static(112)  # the most rows and columns at which the mask of a candidate is looked at
+    draws: int = static(16)  # of what a candidate may turn out to be
+    memory: int = static(256)  # masks evaluated last, which predictions go by
+    recent: int = static(4096)  # masks evaluated last, which are not evaluated again
+    reach: float = 0.1  # share of the image in which two masks differ that have a correlation of 1 / e
+    noise: float = 0.002  # variance that no other mask explains, of the whole
+
+    def init(self) -> Model:
+        """A model that knows nothing."""
+        features, targets = jnp.zeros((self.memory, self.grid**2)), jnp.zeros((self.memory, len(OF_INVERSES)))
+        return Model(features, targets, jnp.zeros((2, self.memory), bool), jnp.zeros(self.recent, jnp.uint32))
+
+    def learn(self, model: Model, masks: Mask, evaluation: Evaluation) -> Model:
+        """The model with a generation of P evaluated masks, bool[P, H, W], in place of its oldest samples.
+
+        Masks whose inverse was not evaluated tell nothing about inverses.
+        """
+        sampled = self.sample(masks)
+        known = jnp.stack([jnp.ones(len(masks), bool), ~jnp.isnan(evaluation.inverse_margin)])
+        return Model(
+            features=jnp.concatenate([self.features(sampled), model.features])[: self.memory],
+            targets=jnp.concatenate([encode(evaluation), model.targets])[: self.memory],
+            known=jnp.concatenate([known, model.known], axis=1)[:, : self.memory],
+            seen=jnp.concatenate([fingerprints(self.sketch(sampled)), model.seen])[: self.recent],
+        )
+
+    def features(self, masks: Mask) -> Array:
+        """The sketches, so scaled that squared distances are shares of pixels that differ: bool[P, h, w] -> f32[P, F].
+
+        >>> Screening(grid=2).features(jnp.array([[[True, False], [False, True]]]))
+        Array([[ 0.5,  0. ,  0. , -0.5]], dtype=float32)
+        """
+        return self.sketch(masks) / np.sqrt(np.prod(masks.shape[1:]), dtype=np.float32)
+
+    def sketch(self, masks: Mask) -> Array:
+        """Count sketches (Charikar et al. 2002), whole numbers: bool[P, h, w] -> f32[P, F].
+
+        Pixels `grid` rows or columns apart are added up with fixed random signs. So a squared distance is the number of
+        pixels that differ: exactly where these lie within `grid` x `grid`, as after a small change, and else in the
+        mean.
+        """
+        num, height, width = masks.shape
+        signs = np.random.default_rng(0).choice(np.float32([-1, 1]), (height, width))
+        total = jnp.zeros((num, self.grid, self.grid))
+        for row in range(0, height, self.grid):  # window by window, which is faster than one sum
+            for col in range(0, width, self.grid):
+                window = slice(row, row + self.grid), slice(col, col + self.grid)
+                signed = jnp.where(masks[:, *window], signs[None, *window], 0.0)
+                total = total.at[:, : signed.shape[1], : signed.shape[2]].add(signed)
+        return total.reshape(num, -1)
+
+    def posterior(self, model: Model, masks: Mask) -> tuple[Array, Array]:
+        """Mean and standard deviation of every target of P masks, given the samples: both f32[P, M]."""
+        features = self.features(masks)
+        within, across = self.correlation(model.features, model.features), self.correlation(features, model.features)
+        regress = lambda known: _regress_in_turn(within, across, model.targets, known, self.noise)
+        of_masks, of_inverses = (regress(known) for known in model.known)
+        return tuple(jnp.where(OF_INVERSES[None], inverse, mask) for mask, inverse in zip(of_masks, of_inverses))
+
+    def correlation(self, first: Array, second: Array) -> Array:
+        """Of masks with these features, f32[P, F] and f32[Q, F]: f32[P, Q] in (0, 1], one where two masks are the same."""
+        squares = lambda features: jnp.square(features).sum(1)
+        products = jnp.matmul(first, second.T, precision="highest")
+        differing = squares(first)[:, None] + squares(second)[None] - 2.0 * products
+        return jnp.exp(-jnp.maximum(differing, 0.0) / self.reach)
+
+    def predict(self, key: Key, model: Model, masks: Mask) -> Evaluation:
+        """Draws from what the model makes of P masks: an `Evaluation` with fields f32[draws, P]."""
+        mean, deviation = self.posterior(model, masks)
+        # A mask's confidence and its margin err together.
+        noise = jax.random.normal(key, (self.draws, 1, 2))[..., OF_INVERSES.astype(int)]
+        return decode(mean[None] + deviation[None] * noise, genes.area(masks))
+
+    def is_known(self, model: Model, masks: Mask) -> Array:
+        """bool[P]: masks as `rasterize` gives them, bool[P, h, w], that the model has seen or that equal one before
+        them.
+
+        A search by small changes breeds the same masks again and again: a patch that others cover changes nothing.
+        """
+        own = fingerprints(self.sketch(masks))
+        repeated = jnp.tril(own[:, None] == own[None], -1).any(1)
+        return repeated | (own[:, None] == model.seen[None]).any(1)
+
+    def rasterize(self, genomes: Genome, region: Mask) -> Mask:
+        """Masks at some rows and columns only, which is enough to choose by: bool[P, h, w], h and w at most `samples`."""
+        return self.sample(region[None]) & genes.rasterize(genomes, region.shape, self.step(region.shape))
+
+    def sample(self, masks: Mask) -> Mask:
+        """The rows and columns of `rasterize`: bool[P, H, W] -> bool[P, h, w]."""
+        step = self.step(masks.shape[1:])
+        return masks[:, step // 2 :: step, step // 2 :: step]
+
+    def step(self, shape: tuple[int, ...]) -> int:
+        """Pixels from one row or column that is looked at to the next."""
+        return -(-max(shape) // self.samples)
+
+
+def check_screening(screening: Screening | None) -> None:
+    """Raises InputError unless the sizes are whole numbers of 1 or more and the rates make sense."""
+    if screening is None:
+        return
+    for name in ("candidates", "grid", "samples", "draws", "memory", "recent"):
+        value = getattr(screening, name)
+        if not isinstance(value, int) or value < 1:
+            raise InputError(f"screening: {name} is {value!r}: give a whole number of 1 or more")
+    for name in ("reach", "noise"):
+        if not getattr(screening, name) > 0:
+            raise InputError(f"screening: {name} is {getattr(screening, name)}: give a positive number")
+
+
+def fingerprints(sketches: Array) -> Array:
+    """Numbers that are equal for equal masks and hardly ever for others, zero for the empty one: f32[P, F] ->
+    uint32[P].
+
+    >>> same, other, again, empty = fingerprints(jnp.array([[1.0, -1.0], [1.0, 0.0], [1.0, -1.0], [0.0, 0.0]])).tolist()
+    >>> same == again, same == other, empty
+    (True, False, 0)
+    """
+    of_places = np.random.default_rng(0).integers(1, 2**32, sketches.shape[1], dtype=np.uint32)
+    return (sketches.astype(jnp.int32).astype(jnp.uint32) * of_places[None]).sum(1, dtype=jnp.uint32)
+
+
+def encode(evaluation: Evaluation) -> Array:
+    """What the model predicts, f32[P, 5]: confidences as log-odds; a field that was not asked for is zero."""
+    odds = lambda probability: jnp.log(probability + 1e-9) - jnp.log1p(1e-6 - probability)
+    nats = [
+        odds(evaluation.confidence),
+        evaluation.margin,
+        odds(evaluation.inverse_confidence),
+        evaluation.inverse_margin,
+    ]
+    targets = [*(jnp.clip(x, -MOST_NATS, MOST_NATS) for x in nats), evaluation.distance]
+    return jnp.nan_to_num(jnp.stack(targets, axis=-1))
+
+
+def decode(targets: Array, area: Array) -> Evaluation:
+    """The inverse of `encode`: f32[..., P, 5] and f32[P] -> fields f32[..., P]."""
+    confidence, margin, inverse_confidence, inverse_margin, distance = jnp.moveaxis(targets, -1, 0)
+    return Evaluation(
+        area=jnp.broadcast_to(area[(None,) * (margin.ndim - 1)], margin.shape),
+        confidence=jax.nn.sigmoid(confidence),
+        margin=margin,
+        inverse_confidence=jax.nn.sigmoid(inverse_confidence),
+        inverse_margin=inverse_margin,
+        distance=distance,
+    )
+
+
+def improvement(values: Array, best: Array) -> Array:
+    """Expected improvement over `best`, f32[]: f32[draws, P] -> f32[P]. Where nothing improves, the mean value decides.
+
+    >>> improvement(jnp.array([[1.0, 3.0], [1.0, 1.0]]), jnp.array(2.0)).round(2)
+    Array([0. , 0.5], dtype=float32)
+    """
+    return jnp.maximum(values - best, 0.0).mean(0) + 1e-6 * values.mean(0)
+
+
+def _regress(within: Array, across: Array, targets: Array, known: Array, noise: Array | float) -> tuple[Array, Array]:
+    """Gaussian-process regression on the known of N samples: mean and standard deviation at P places, both f32[P, M].
+
+    The constant mean is the generalized least-squares one, the variance of the process the most likely one.
+    """
+    weight = known.astype(jnp.float32)
+    gram = within * weight[:, None] * weight[None] + jnp.diag(jnp.where(known, noise, 1.0))
+    factor = jax.scipy.linalg.cho_factor(gram, lower=True)
+    solved = jax.scipy.linalg.cho_solve(factor, weight[:, None] * jnp.concatenate([targets, weight[:, None]], axis=1))
+    solved, ones = solved[:, :-1], solved[:, -1]
+    mean = (weight @ solved / jnp.maximum(ones.sum(), 1e-6))[None]
+    coefficients = solved - ones[:, None] * mean
+    variance = (weight[:, None] * (targets - mean) * coefficients).sum(0) / jnp.maximum(weight.sum(), 1.0)
+    across = across * weight[None]
+    explained = jnp.square(jax.scipy.linalg.solve_triangular(factor[0], across.T, lower=True)).sum(0)
+    left = jnp.maximum(1.0 + noise - explained, noise)
+    return mean + across @ coefficients, jnp.sqrt(left[:, None] * jnp.maximum(variance, 0.0)[None])
+
+
+def _regress_in_turn(*args: Array | float) -> tuple[Array, Array]:
+    """`_regress`, on a CPU one after the other where it is mapped over images.
+
+    Two batched factorizations at the same time wait there for ever: each takes a thread to wait for its parts, which
+    need one.
+    """
+    in_turn = jax.custom_batching.sequential_vmap(_regress)
+    return jax.lax.platform_dependent(*args, cpu=in_turn, default=_regress)

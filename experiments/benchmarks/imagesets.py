@@ -1,0 +1,258 @@
+"""The images of a benchmark: where they come from (`conf/data/`), and which of them are explained.
+
+A source is a function `(shape, crop, ...)` -> `Source`; nothing of it is decoded before it is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from omegaconf import OmegaConf
+
+from evomask import data, training, verify
+from evomask.classifiers import cnn
+from evomask.classifiers.wrappers import check_classifier
+from evomask.data import DataError, Dataset, photographs
+from evomask.types import Classifier, InputError
+from experiments.shared import cli
+
+Shape = tuple[int, int, int]
+GOLDEN_RATIO = (5**0.5 - 1) / 2
+
+
+class Source(NamedTuple):
+    """N images that can be had one by one."""
+
+    names: Sequence[str]
+    read: Callable[[int], np.ndarray]  # index -> uint8[H, W, C]
+    labels: np.ndarray | None = None  # int32[N], indices into classes
+    classes: tuple[str, ...] = ()
+    truth: np.ndarray | None = None  # bool[N, H, W], the evidence
+
+
+class ImageSet(NamedTuple):
+    """The images that are explained, and the class that is explained in each."""
+
+    images: np.ndarray  # uint8[N, H, W, C]
+    labels: np.ndarray  # int32[N], classes of the classifier
+    names: tuple[str, ...]
+    classes: tuple[str, ...]  # of the classifier
+    truth: np.ndarray | None  # bool[N, H, W]
+    left_out: int  # images that were looked at and not taken, because the classifier errs on them
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """f32[N, H, W, C] in [0, 1]."""
+        return self.images.astype(np.float32) / np.float32(255)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As they are written beside the runs."""
+        found = {
+            "images": self.images,
+            "labels": self.labels,
+            "names": np.array(self.names),
+            "classes": np.array(self.classes),
+        }
+        return found if self.truth is None else found | {"truth": self.truth}
+
+
+# --------------------------------------------------------------------------------------------------------- sources
+
+
+def samples(shape: Shape, crop: float) -> Source:
+    """What evomask ships: three photographs without labels or, for small networks, ten labelled CIFAR-10 pictures."""
+    if min(shape[:2]) > photographs.SMALL:
+        return from_files([photographs.sample(name) for name in ("cat", "coffee", "rocket")], shape, crop)
+    files = sorted(photographs.default_for(shape).glob("*.png"))
+    labels = np.array([file.stem.split("_")[2] for file in files], np.int32)  # cifar10_<number>_<label>.png
+    return from_files(files, shape, crop)._replace(labels=labels, classes=data.CIFAR10_LABELS)
+
+
+def foolbox(shape: Shape, crop: float) -> Source:
+    """The labelled samples of the package foolbox: its ImageNet photographs or, for small networks, CIFAR-10 pictures."""
+    return from_dataset(
+        data.samples("foolbox_imagenet" if min(shape[:2]) > photographs.SMALL else "foolbox_cifar10"), shape
+    )
+
+
+def test_set(shape: Shape, crop: float, path: str) -> Source:
+    """The test images of anything that `evomask.data.load` reads: CIFAR-10's archive or its folder, or train/ and
+    test/.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir() and not (path / "data_batch_1").exists():
+        return tree(shape, crop, str(path))
+    return from_dataset(data.load(path)[1], shape)
+
+
+def tree(shape: Shape, crop: float, path: str, skip: Sequence[str] = ()) -> Source:
+    """<path>/<class>/<image>, or the same under <path>/test or <path>/val, cropped and resized to the network's size.
+
+    Raises:
+      DataError: there is no such folder, or no class in it.
+    """
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise DataError(
+            f"no folder of images at '{root}': unpack the image set there, or give its place as data.path=..."
+        )
+    root = next((root / name for name in data.TEST_FOLDERS if (root / name).is_dir()), root)
+    found = {folder.name: photographs.expand(folder) for folder in sorted(root.iterdir()) if folder.is_dir()}
+    found = {name: [f for f in files if f.is_file()] for name, files in found.items() if name not in skip}
+    found = {name: files for name, files in found.items() if files}
+    if not found:
+        raise DataError(f"'{root}' holds no <class>/<image>: give the folder above the classes as data.path=...")
+    files = [file for name in found for file in found[name]]
+    labels = np.repeat(np.arange(len(found), dtype=np.int32), [len(files) for files in found.values()])
+    classes = data.class_names(list(found))
+    return from_files(files, shape, crop)._replace(
+        names=[f"{file.parent.name}/{file.stem}" for file in files], labels=labels, classes=classes
+    )
+
+
+def listed(shape: Shape, crop: float, path: str | Sequence[str]) -> Source:
+    """Images without labels: a file, a folder, a pattern, or a list of them."""
+    return from_files(photographs.expand(path), shape, crop)
+
+
+def planted(shape: Shape, crop: float, candidates: int, seed: int) -> Source:
+    """Generated images whose evidence is known, see `evomask.data.planted_evidence`; other ones than a network learns."""
+    if shape[0] != shape[1] or shape[2] != 3:
+        raise DataError(f"planted evidence needs square images in colour, the network takes {list(shape)}: use another")
+    make = jax.jit(data.planted_evidence, static_argnums=(1, 2))
+    pixels, labels, truth = jax.device_get(make(jax.random.fold_in(jax.random.key(seed), 1), candidates, shape[0]))
+    pixels = np.asarray(np.round(255 * pixels), np.uint8)
+    names = [f"planted_{seed}_{index:05}" for index in range(candidates)]
+    return Source(names, pixels.__getitem__, labels, data.PLANTED_LABELS, truth)
+
+
+def from_files(files: Sequence[Path], shape: Shape, crop: float) -> Source:
+    """Cropped and resized as by `experiments.explain`."""
+    read = lambda index: np.asarray(np.round(255 * photographs.load(files[index], shape, crop).image), np.uint8)
+    return Source(photographs.unique_names(files), read)
+
+
+def from_dataset(found: Dataset, shape: Shape) -> Source:
+    """Images in memory, which must have the network's size."""
+    if found.images.shape[1:] != tuple(shape):
+        raise DataError(
+            f"the images are {list(found.images.shape[1:])}, the network takes {list(shape)}: "
+            "choose another model=... or data=..."
+        )
+    names = [f"{index:05}" for index in range(len(found))]
+    return Source(names, found.images.__getitem__, found.labels, found.names)
+
+
+# ------------------------------------------------------------------------------------------------------- selection
+
+
+def select(source: Source, classifier: Classifier, num: int | None, only_correct: bool, target: str) -> ImageSet:
+    """The first images of every class in turn, until there are `num` of them (None: all).
+
+    Where there are more classes than that, they take their turns in an order that is spread over all of them (by the
+    golden ratio), for classes that follow each other are alike: the first sixty of ImageNet are fish, birds and snakes.
+
+    Args:
+      only_correct: images whose class the classifier does not predict are passed over and counted. Images without
+        labels are all taken.
+      target: which class is explained, the image's "label" or the one "predicted". Images without labels: the
+      predicted.
+
+    Raises:
+      InputError: the classes are not the classifier's, or no image is left.
+    """
+    if target not in ("label", "predicted"):
+        raise InputError(f"target is {target!r}: choose label or predicted")
+    if num is not None and (isinstance(num, bool) or not isinstance(num, int) or num < 1):
+        raise InputError(f"data.num is {num!r}: give a whole number of 1 or more, or null for all images")
+    names = getattr(classifier, "labels", None)
+    labels = None
+    if source.labels is not None and target == "label":
+        labels = class_indices(source.classes, names, classifier, source.read(0).shape)[source.labels]
+    queues = _by_class(source)
+    if num is not None and num < len(queues):
+        queues = [queues[index] for index in np.argsort(np.arange(len(queues)) * GOLDEN_RATIO % 1)]
+    taken, left_out = [], 0
+    while queues and (num is None or len(taken) < num):
+        queue = queues.pop(0)
+        for index in queue:
+            image = source.read(index)
+            predicted = int(np.argmax(verify.logits(classifier, image.astype(np.float32) / np.float32(255))))
+            if labels is None or not only_correct or predicted == labels[index]:
+                taken.append((index, image, predicted if labels is None else labels[index]))
+                queues.append(queue)  # its next image is due when the other classes have had their turn
+                break
+            left_out += 1
+    if not taken:
+        raise InputError(
+            f"the classifier errs on all of the {left_out} images: set data.only_correct=false or another model"
+        )
+    rows, pixels, explained = zip(*taken, strict=True)
+    classes = names or tuple(map(str, range(check_classifier(classifier, pixels[0].shape))))
+    truth = None if source.truth is None else np.stack([source.truth[row] for row in rows])
+    return ImageSet(
+        np.stack(pixels),
+        np.array(explained, np.int32),
+        tuple(source.names[row] for row in rows),
+        tuple(classes),
+        truth,
+        left_out,
+    )
+
+
+def _by_class(source: Source) -> list:
+    """One iterator over the indices of each class."""
+    if source.labels is None:
+        return [iter(range(len(source.names)))]
+    return [iter(np.flatnonzero(source.labels == label).tolist()) for label in range(len(source.classes))]
+
+
+def class_indices(
+    classes: Sequence[str], names: Sequence[str] | None, classifier: Classifier, shape: Shape
+) -> np.ndarray:
+    """int32[K]: the classifier's index of each class, by name; by number where the classifier has no names."""
+    if names is None:
+        num = check_classifier(classifier, shape)
+        if num != len(classes):
+            raise InputError(f"the images have {len(classes)} classes and the classifier {num}: set target=predicted")
+        return np.arange(num, dtype=np.int32)
+    plain = lambda name: name.casefold().replace("_", " ")
+    places = {plain(name): index for index, name in reversed(list(enumerate(names)))}
+    unknown = [name for name in classes if plain(name) not in places]
+    if unknown:
+        raise InputError(
+            f"the classifier knows no class {unknown[0]!r} ({len(unknown)} of {len(classes)} classes): "
+            "set target=predicted to explain what it predicts, or choose another model=... or data=..."
+        )
+    return np.array([places[plain(name)] for name in classes], np.int32)
+
+
+# -------------------------------------------------------------------------------------------- the network of `planted`
+
+
+def planted_network() -> Classifier:
+    """The network of `recipe=planted`, trained here the first time that it is asked for (under a minute on a CPU) and
+    then kept in the cache folder (`EVOMASK_CACHE`).
+    """
+    config = OmegaConf.load(cli.CONF / "train" / "recipe" / "planted.yaml")
+    widths, recipe = (
+        tuple(config.model.widths),
+        training.Recipe(**{k: v for k, v in config.recipe.items() if k != "_target_"}),
+    )
+    settings = f"{widths} {recipe} {jax.__version__} {jax.devices()[0].device_kind}"
+    name = f"planted-{hashlib.sha256(settings.encode()).hexdigest()[:16]}.safetensors"
+    path = Path(os.environ.get("EVOMASK_CACHE", cli.CACHE)) / name
+    if not path.exists():
+        cli.report("training the network of the planted evidence")
+        train, test = data.planted()
+        trainable = training.residual_cnn(len(train.names), widths=widths)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        state = training.fit(trainable, train, test, recipe)
+        trainable.save(training.finished(trainable, state, train), path)
+    return cnn.load(path)

@@ -1,0 +1,251 @@
+"""From a method and a batch of images to the numbers of a benchmark: every method is treated alike here.
+
+A method gives a heat map and, in some cases, a mask of its own. From the heat map masks are cut by the rules below;
+every mask is then seen by the classifier once more, one image at a time, as `evomask.verify` does it.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import evomask
+from evomask import verify
+from evomask.baselines import RandomPatches
+from evomask.measures import metrics, thresholding
+from evomask.measures.budget import Counted, Spent, check_spent
+from evomask.measures.thresholding import Reason
+from evomask.search.config import Config
+from evomask.types import Classifier, Key, Status
+from evomask.verify import Question, Seen
+from experiments.benchmarks.imagesets import ImageSet
+from experiments.benchmarks.runs import CUTS, ROWS, Chunk
+
+# Where a mask comes from; area_5 is the best 5 % of the pixels. The headline is `own` where there is one, else
+# `complete`.
+RULES = {
+    "own": "the method's own mask",
+    "complete": "the smallest sufficient prefix of the heat map whose inverse loses the label",
+    "keep_class": "the smallest prefix that keeps the label",
+    "best_cp": "of the prefixes that keep the label, that with the greatest confidence / area",
+    "area_<percent>": "the prefix of that area",
+}
+
+
+GRID = 8  # cells along each side, for muFidelity
+
+
+class Protocol(NamedTuple):
+    """What is measured, and how: the same for all methods that are compared."""
+
+    confidence_ratio: float  # of the whole image's confidence, that a sufficient mask keeps
+    cut_steps: int  # prefixes that a mask is cut from; twice as many evaluations
+    cut_areas: tuple[float, ...]
+    auc_steps: int  # of insertion and deletion
+    fidelity_subsets: int  # of muFidelity
+
+
+class Found(NamedTuple):
+    """What a method says of B images."""
+
+    score: np.ndarray  # f32[B, H, W]
+    mask: np.ndarray | None  # bool[B, H, W]
+    spent: list[Spent]
+    status: np.ndarray | None = None  # int32[B], a `Status`, where the method gives it
+    arrays: dict[str, np.ndarray] = {}  # of its own, see `runs.ARRAYS`
+
+
+def evolve(
+    config: Config, classifier: Classifier, images: np.ndarray, labels: np.ndarray, key: Key, budget: int
+) -> Found:
+    """Ours: `evomask.explain`."""
+    spent = Spent(config.evaluations)
+    check_spent(spent, budget, "this configuration of evomask")
+    found = evomask.explain(classifier, images, key=key, labels=labels, config=config, chunk=len(images))
+    arrays = {"stage_masks": found.stage_masks}
+    for name in ("evaluations", "area", "confidence", "feasible"):
+        arrays[f"history_{name}"] = np.array(getattr(found.history, name))
+    return Found(found.score, found.mask, [spent] * len(images), found.status, arrays)
+
+
+def attribute(
+    method: Any, classifier: Classifier, images: np.ndarray, labels: np.ndarray, key: Key, budget: int
+) -> Found:
+    """A baseline, with its evaluations counted."""
+    counted = Counted(classifier, budget)
+    score = np.asarray(method(counted, images, labels, key=key, budget=budget))
+    mask = np.asarray(thresholding.own_mask(jnp.asarray(score)).mask) if isinstance(method, RandomPatches) else None
+    return Found(score, mask, counted.spent)
+
+
+def measure(
+    found: Found, classifier: Classifier, questions: list[Question], truth: np.ndarray | None, protocol: Protocol
+) -> Chunk:
+    """Rows, cuts and arrays of B images, all but the columns that say which image, seed and method it was.
+
+    Under several fills a mask must hold under each; it is cut, and insertion and deletion are measured, under the
+    first.
+    """
+    images, labels = (np.stack([question[i] for question in questions]) for i in (0, 2))
+    blanks = np.stack([question.blanks[0] for question in questions])
+    sweep = thresholding.sweep(classifier, images, labels, found.score, blanks, steps=protocol.cut_steps)
+    masks, reasons, costs = cut(found, sweep, protocol)
+    whole = [verify.read(verify.logits(classifier, question.image), question.label) for question in questions]
+    empty = [
+        verify.worst(verify.look(classifier, question, np.zeros_like(masks["complete"][0]))) for question in questions
+    ]
+    figures = {}
+    for rule, mask in masks.items():
+        values = judge(classifier, questions, whole, mask, truth, protocol.confidence_ratio)
+        held = (reasons[rule] == Reason.FOUND) & (rule == "complete")  # as the sweep saw it
+        is_blank_class = _labels(empty) == labels
+        status = verify.status_of(values["sufficient"], values["necessary"], is_blank_class, held)
+        figures[rule] = values | {
+            "rule": np.full(len(images), rule),
+            "status": _names(Status, status if rule != "own" or found.status is None else found.status),
+            "reason": _names(Reason, reasons[rule]),
+            "cut_evaluations": np.full(len(images), costs[rule]),
+        }
+    headline = next(iter(masks))
+    rows = {
+        "label": labels,
+        "predicted": _labels(whole),
+        "confidence": _confidences(whole),
+        "blank_label": _labels(empty),
+        "blank_confidence": _confidences(empty),
+        "evaluations": np.array([spent.total for spent in found.spent]),
+        "forward": np.array([spent.forward for spent in found.spent]),
+        "backward": np.array([spent.backward for spent in found.spent]),
+        **figures[headline],
+        **heat_map(found.score, classifier, images, blanks, labels, truth, protocol),
+    }
+    cuts = {
+        name: np.stack([values[name] for values in figures.values()], axis=1).reshape(-1) for name in figures[headline]
+    }
+    prefixes = {
+        "prefix_area": np.broadcast_to(sweep.area, sweep.confidence.shape),
+        "prefix_confidence": sweep.confidence,
+        "prefix_inverse_confidence": sweep.inverse_confidence,
+        "prefix_keeps": sweep.margin > 0,
+        "prefix_loses": sweep.inverse_margin <= 0,
+    }
+    arrays = {"score": found.score.astype(np.float16), "mask": masks[headline]}
+    return Chunk(rows, cuts, arrays | {name: np.asarray(value) for name, value in prefixes.items()} | found.arrays)
+
+
+def cut(found: Found, sweep: thresholding.Sweep, protocol: Protocol) -> tuple[dict, dict, dict]:
+    """Masks bool[B, H, W], reasons int32[B] and evaluations spent on the cut, for each rule; the headline rule first."""
+    scores = jnp.asarray(found.score)
+    price = thresholding.cost(protocol.cut_steps).total
+    cuts = {
+        "complete": (thresholding.smallest_complete(sweep, protocol.confidence_ratio), price),
+        "keep_class": (thresholding.smallest_sufficient(sweep), price),
+        "best_cp": (thresholding.best_cp(sweep), price),
+    }
+    for area in protocol.cut_areas:
+        cuts[f"area_{100 * area:g}"] = thresholding.fixed_area(scores, area), 0
+    masks = {rule: np.asarray(made.mask) for rule, (made, _) in cuts.items()}
+    reasons = {rule: np.asarray(made.reason) for rule, (made, _) in cuts.items()}
+    costs = {rule: spent for rule, (_, spent) in cuts.items()}
+    if found.mask is None:
+        return masks, reasons, costs
+    own = np.full(len(found.mask), Reason.FOUND, np.int32)
+    return {"own": found.mask, **masks}, {"own": own, **reasons}, {"own": 0, **costs}
+
+
+def judge(
+    classifier: Classifier,
+    questions: list[Question],
+    whole: list[Seen],
+    masks: np.ndarray,
+    truth: np.ndarray | None,
+    ratio: float,
+) -> dict[str, np.ndarray]:
+    """What the classifier makes of one mask for each image, at batch size 1; the definitions are those of `verify`."""
+    pairs = list(zip(questions, masks, strict=True))
+    kept = [verify.worst(verify.look(classifier, question, mask)) for question, mask in pairs]
+    rest = [verify.worst(verify.look(classifier, question, ~mask), -1) for question, mask in pairs]
+    verdicts = [verify.judge(*seen, question.label, ratio) for *seen, question in zip(whole, kept, rest, questions)]
+    sufficient, necessary = (np.array([verdict[i] for verdict in verdicts], bool) for i in (0, 1))
+    area, confidence = masks.mean((1, 2), dtype=np.float32), _confidences(kept)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cp = np.where(area > 0, confidence / area, np.float32(np.inf))
+    overlap = dict.fromkeys(("iou", "precision", "recall"), np.full(len(masks), np.nan, np.float32))
+    if truth is not None:
+        overlap = {name: np.asarray(getattr(metrics, name)(jnp.asarray(masks), jnp.asarray(truth))) for name in overlap}
+    return {
+        "area": area,
+        "masked_confidence": confidence,
+        "masked_label": _labels(kept),
+        "inverse_confidence": _confidences(rest),
+        "inverse_label": _labels(rest),
+        "cp": cp,
+        "cp_floored": confidence / np.maximum(area, np.float32(verify.AREA_FLOOR)),
+        "sufficient": sufficient,
+        "necessary": necessary,
+        "complete": sufficient & necessary,
+        "complete_area": np.where(sufficient & necessary, area, np.float32(np.nan)),
+        **overlap,
+    }
+
+
+def heat_map(
+    score: np.ndarray,
+    classifier: Classifier,
+    images: np.ndarray,
+    blanks: np.ndarray,
+    labels: np.ndarray,
+    truth: np.ndarray | None,
+    protocol: Protocol,
+) -> dict[str, np.ndarray]:
+    """The metrics of heat maps; insertion, deletion and muFidelity blank pixels as the masks do."""
+    scores, steps = jnp.asarray(score), protocol.auc_steps
+    subsets = fidelity_subsets(protocol.fidelity_subsets, score.shape[1:])
+    values = {
+        "insertion_auc": metrics.insertion_auc(classifier, images, labels, scores, blanks, steps=steps),
+        "deletion_auc": metrics.deletion_auc(classifier, images, labels, scores, blanks, steps=steps),
+        "mu_fidelity": metrics.mu_fidelity(classifier, images, labels, scores, blanks, subsets),
+        "gini": metrics.gini(scores),
+    }
+    nothing = np.full(len(score), np.nan, np.float32)
+    values |= {"pointing_game": nothing, "energy": nothing}
+    if truth is not None:
+        values["pointing_game"] = metrics.pointing_game(scores, jnp.asarray(truth))
+        values["energy"] = metrics.energy_in_object(scores, jnp.asarray(truth))
+    return {name: np.asarray(value) for name, value in values.items()}
+
+
+@functools.lru_cache(maxsize=1)  # all images of a run ask for the same
+def fidelity_subsets(num: int, shape: tuple[int, int]) -> np.ndarray:
+    """bool[num, H, W]: each is a fifth of the cells of an 8 x 8 grid; the same ones for all methods and images.
+
+    Single pixels, as in the paper, would be noise that hides no feature of a large image.
+    """
+    cells = np.asarray(metrics.random_subsets(jax.random.key(0), num, (GRID, GRID), GRID**2 // 5))
+    rows, columns = (np.arange(side) * GRID // side for side in shape)
+    return cells[:, rows[:, None], columns]
+
+
+def identified(chunk: Chunk, images: ImageSet, index: int, seed: int, method: str) -> Chunk:
+    """The results of one image, with the columns that say what they are."""
+    which = {"image": images.names[index], "index": index, "seed": seed}
+    rows = chunk.rows | {name: np.array([value]) for name, value in (which | {"method": method}).items()}
+    rows |= {f"{name}_name": np.array([images.classes[int(rows[name][0])]]) for name in ("label", "predicted")}
+    cuts = chunk.cuts | {name: np.full(len(chunk.cuts["rule"]), value) for name, value in which.items()}
+    return Chunk({name: rows[name] for name in ROWS}, {name: cuts[name] for name in CUTS}, chunk.arrays)
+
+
+def _labels(seen: list[Seen]) -> np.ndarray:
+    return np.array([one.label for one in seen], np.int32)
+
+
+def _confidences(seen: list[Seen]) -> np.ndarray:
+    return np.array([one.confidence for one in seen], np.float32)
+
+
+def _names(kind: type, values: np.ndarray) -> np.ndarray:
+    return np.array([kind(int(value)).name.lower() for value in values])

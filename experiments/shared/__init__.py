@@ -1,0 +1,1 @@
+"""What every program shares: the command line, compile times, memory."""

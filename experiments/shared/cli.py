@@ -1,0 +1,169 @@
+"""What every entry point shares: Hydra without its folders, and one line instead of a traceback for bad input."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import hydra
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from evomask.types import InputError
+
+CONF = Path(__file__).parents[2] / "conf"
+LITERAL = (
+    "image",
+    "label",
+    "contrast",
+    "out",
+    "where",
+)  # keys whose value is text, whatever commas, blanks and brackets are in it
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "evomask"
+FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"  # the user wants tracebacks
+BAD_INPUT = (InputError, OSError, HydraException, OmegaConfBaseException)
+
+
+def run(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | None = None, folder: Path = CONF) -> int:
+    """Compose `<folder>/<name>.yaml` with the overrides in `argv` (default: the command line) and run the task.
+
+    Returns:
+      The exit code: that of the task, 2 after bad input (reported on one line of stderr), 130 after an interruption.
+      With HYDRA_FULL_ERROR=1 in the environment, exceptions come through with their traceback.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    codes: list[int] = []
+
+    def job(config: DictConfig) -> None:  # one of several in a sweep; its failure does not stop the others
+        codes.append(_guard(lambda: task(config), folder / name))
+
+    def main() -> int:
+        _refuse_dashes(argv, folder / name)
+        # Hydra reads sys.argv, and prints and exits by itself unless this variable is set.
+        with mock.patch.object(sys, "argv", [name, *quote(argv)]):
+            with mock.patch.dict(os.environ, HYDRA_FULL_ERROR="1"):
+                hydra.main(version_base="1.3", config_path=str(folder), config_name=name)(job)()
+        return max(codes, default=0)
+
+    return _guard(main, folder / name)
+
+
+def _guard(function: Callable[[], int], config: Path) -> int:
+    """The function's exit code, or what its exception means."""
+    try:
+        return function()
+    except SystemExit as stop:  # --help, --cfg job, a flag that argparse does not know
+        return int(stop.code or 0)
+    except KeyboardInterrupt:
+        report("interrupted; what was finished is kept")
+        return 130
+    except BAD_INPUT as error:
+        if FULL_ERROR:
+            raise
+        report(f"error: {explain_error(error, config)}")
+        return 2
+
+
+def _refuse_dashes(argv: Sequence[str], config: Path) -> None:
+    """The commonest slip, `--image my.jpg`, for which argparse has only a page of usage."""
+    defaults = OmegaConf.load(config.with_suffix(".yaml"))
+    keys = {*defaults, *(key for item in defaults.defaults if isinstance(item, DictConfig) for key in item)}
+    for argument in argv:
+        name = argument.lstrip("-").partition("=")[0]
+        if argument.startswith("-") and name in keys:
+            raise InputError(f"no flag is called {argument.partition('=')[0]}: write {name}=..., without dashes")
+
+
+def report(message: str) -> None:
+    """One line on stderr."""
+    print(" ".join(message.split()), file=sys.stderr)
+
+
+def instantiate(node: Any) -> Any:
+    """`hydra.utils.instantiate`, where lists become tuples (records want hashable shapes) and a bad value in a target's
+    arguments is reported in the target's own words.
+    """
+    try:
+        return hydra.utils.instantiate(_tuples(OmegaConf.to_container(node, resolve=True)), _convert_="all")
+    except hydra.errors.InstantiationException as error:
+        if isinstance(error.__cause__, InputError):  # bad input, said by evomask itself
+            raise error.__cause__ from error
+        raise
+
+
+def _tuples(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: value if key == "_args_" else _tuples(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return {"_target_": "builtins.tuple", "_args_": [[_tuples(item) for item in node]]}
+    return node
+
+
+def quote(argv: Sequence[str]) -> list[str]:
+    """Quotes the values of `LITERAL` keys for Hydra's grammar, and joins repeated `image=` into a list.
+
+    >>> quote(["image=photo (1).jpg", "seed=1"])
+    ["image='photo (1).jpg'", 'seed=1']
+    >>> quote(["image=a.jpg", "image=b.jpg"]), quote(["image=[a b.jpg, c.jpg]"])
+    (["image=['a.jpg','b.jpg']"], ["image=['a b.jpg','c.jpg']"])
+    """
+    others, images = [], []
+    for argument in argv:
+        key, equals, value = argument.partition("=")
+        if equals and key == "image" and value != "null":
+            images += _images(value)
+        elif equals and key in LITERAL and value != "null" and value[:1] not in ("'", '"'):
+            others.append(f"{key}={_quoted(value)}")
+        else:
+            others.append(argument)
+    if len(images) > 1:
+        others.insert(0, f"image=[{','.join(map(_quoted, images))}]")
+    elif images:
+        others.insert(0, f"image={_quoted(images[0])}")
+    return others
+
+
+def _images(value: str) -> list[str]:
+    """`[a.jpg, b.jpg]` or `a.jpg,b.jpg` as a list; commas and brackets in the name of a file that exists are its own."""
+    if os.path.exists(value):
+        return [value]
+    listed = value.startswith("[") and value.endswith("]")
+    if not listed and "," not in value:
+        return [value]
+    items = (value[1:-1] if listed else value).split(",")
+    return [item.strip().strip("'\"") for item in items if item.strip()]
+
+
+def _quoted(value: str) -> str:
+    return "'" + re.sub(r"(\\*)'", r"\1\1\\'", re.sub(r"(\\+)$", r"\1\1", value)) + "'"
+
+
+def explain_error(error: Exception, config: Path) -> str:
+    """What was wrong, in one line; what could have been given instead, where Hydra knows only that it was wrong."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"unknown {group} {name!r}: choose from {', '.join(error.options)}"
+    unknown = re.search(r"Could not override '([^']+)'", str(error))
+    if isinstance(error, ConfigCompositionException) and unknown:
+        return f"unknown key {unknown[1]!r}: choose from {', '.join(_keys(config, unknown[1]))}"
+    if isinstance(error, OverrideParseException):
+        return f"cannot read {error.override}: write key=value, special characters in quotes: key='\"a, b\"'"
+    return str(error) or type(error).__name__
+
+
+def _keys(path: Path, unknown: str) -> list[str]:
+    """The keys beside `unknown` in the default configuration, as far down as its path exists; at the top, groups too."""
+    with hydra.initialize_config_dir(str(path.parent), version_base="1.3"):
+        config = hydra.compose(path.name, return_hydra_config=True)
+    parent = unknown.rpartition(".")[0]
+    node = OmegaConf.select(config, parent) if parent else None
+    if isinstance(node, DictConfig):
+        return sorted(f"{parent}.{key}" for key in node if not str(key).startswith("_"))
+    groups = [name.partition("@")[0] for name in config.hydra.runtime.choices if "/" not in name]
+    return sorted({*config, *groups} - {"hydra"})

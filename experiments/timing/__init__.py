@@ -1,0 +1,1 @@
+"""What `experiments.speed` times, and against what."""

