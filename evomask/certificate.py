@@ -9,6 +9,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp  # noqa: F401 (for the doctest)
 import numpy as np
 
 from evomask import presets, validate, verify

@@ -16,6 +16,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
+import jax  # noqa: F401 (for the doctest)
 import jax.numpy as jnp
 import numpy as np
 import safetensors

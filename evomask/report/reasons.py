@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np  # noqa: F401 (for the doctest)
+
 from evomask import fills
 from evomask.types import Explanation
 
