@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from evomask import data
+from evomask.data import sets
 
 
 @pytest.fixture(autouse=True)
@@ -140,10 +141,10 @@ def test_official_archive_is_checked(tmp_path, monkeypatch):
     path = pack(tmp_path / "cifar-10-batches-py", tmp_path / data.CIFAR10_ARCHIVE)
     with pytest.raises(data.DataError, match="bytes instead of 170,498,071"):
         data.load(path)
-    monkeypatch.setattr(data, "CIFAR10_BYTES", path.stat().st_size)
+    monkeypatch.setattr(sets, "CIFAR10_BYTES", path.stat().st_size)
     with pytest.raises(data.DataError, match="instead of c58f30108f718f92721af3b95e74349a"):
         data.load(path)
-    monkeypatch.setattr(data, "CIFAR10_MD5", hashlib.md5(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(sets, "CIFAR10_MD5", hashlib.md5(path.read_bytes()).hexdigest())
     assert len(data.load(path)[0]) == 20
 
 
@@ -184,7 +185,7 @@ def test_samples(monkeypatch):
     assert photographs.images.shape == (20, 224, 224, 3) and photographs.names[photographs.labels[0]] == "bull mastiff"
     with pytest.raises(data.DataError, match="no samples named 'svhn': choose one of cifar10"):
         data.samples("svhn")
-    monkeypatch.setattr(data.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sets.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(data.DataError, match="pip install foolbox"):
         data.samples("foolbox_cifar10")
 
@@ -192,7 +193,7 @@ def test_samples(monkeypatch):
 def test_planted_evidence_is_where_the_truth_says():
     images, labels, truth = jax.jit(data.planted_evidence, static_argnums=1)(jax.random.key(3), 64)
     assert images.min() >= 0 and images.max() <= 1 and set(labels.tolist()) == {0, 1, 2, 3}
-    patterns = np.asarray(data._patterns()).astype(bool)
+    patterns = np.asarray(sets._patterns()).astype(bool)
     np.testing.assert_array_equal(patterns.sum((1, 2)), 18)  # brightness says nothing
     for image, label, mask in zip(np.asarray(images), labels, np.asarray(truth)):
         rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))

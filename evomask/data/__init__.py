@@ -5,6 +5,7 @@ explaining.
 """
 
 from evomask.data.sets import (
+    CIFAR10_ARCHIVE,
     CIFAR10_LABELS,
     IMAGENET_WNIDS,
     PLANTED_LABELS,
@@ -21,6 +22,7 @@ from evomask.data.sets import (
 )
 
 __all__ = [
+    "CIFAR10_ARCHIVE",
     "CIFAR10_LABELS",
     "IMAGENET_WNIDS",
     "TEST_FOLDERS",
