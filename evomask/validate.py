@@ -12,7 +12,10 @@ from evomask.search import genome
 from evomask.search.config import Config
 from evomask.search.refine import check_stages
 from evomask.search.surrogate import check_screening
-from evomask.types import Classifier, InputError
+from evomask.types import Classifier, InputError, Key
+
+THREEFRY = "threefry2x32"  # so that a seed gives the same bits whatever generator is JAX's default in this process
+SEEDS = 2**32 - 1  # the largest: JAX drops higher bits, or keeps them, depending on the process
 
 
 def inputs(
@@ -78,6 +81,32 @@ def different(labels: np.ndarray, contrast: np.ndarray | None) -> None:
         raise InputError(
             f"image {image} is to explain class {labels[image]} against itself: give another contrast or label"
         )
+
+
+def as_key(key: Any) -> Key:
+    """One key of the new style, of a seed, an old-style key or such a key.
+
+    Args:
+      key: a whole number from 0 to 4294967295, which stands for `jax.random.key(key)`; one key of `jax.random.key`; or
+        one of the old style, uint32[2] of `jax.random.PRNGKey`, which is the same key.
+
+    Raises:
+      InputError: it is none of these: an array of keys, a truth value, a number out of range or with a fraction.
+
+    >>> bool(as_key(3) == jax.random.key(3)), bool(as_key(jax.random.PRNGKey(3)) == jax.random.key(3))
+    (True, True)
+    """
+    if jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
+        if not key.ndim:
+            return key
+        raise InputError(f"key is an array of {key.size} keys: give one of them, such as key[0]")
+    given = np.asarray(key) if isinstance(key, (int, np.integer, np.ndarray, jax.Array)) else np.asarray(None)
+    if given.shape == () and given.dtype.kind in "iu" and 0 <= given <= SEEDS:
+        return jax.random.key(int(given), impl=THREEFRY)
+    if given.shape == (2,) and given.dtype == np.uint32:
+        return jax.random.wrap_key_data(given, impl=THREEFRY)
+    what = f"{given.dtype}{list(given.shape)}" if given.ndim else repr(key)
+    raise InputError(f"key is {what}: give a whole number from 0 to {SEEDS}, or one key of jax.random.key(seed)")
 
 
 def check_key(key: Any) -> None:
