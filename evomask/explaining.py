@@ -75,8 +75,8 @@ def explain(
     images, labels, contrast = validate.inputs(classifier, images, labels, contrast, key, config)
     chunks = into_chunks(len(images), chunk, step(classifier, config, mesh))
     questions, whole = ask(classifier, images, labels, contrast, key, config)
-    with reporting(progress, config.evaluations * sum(map(len, chunks))):
-        refined, scores = search(classifier, key, config, questions, whole, chunks, progress is not None, mesh=mesh)
+    with reporting(progress, config.evaluations * sum(map(len, chunks))) as listener:
+        refined, scores = search(classifier, key, config, questions, whole, chunks, listener, mesh=mesh)
     return verify.explanation(classifier, questions, whole, refined, scores, key, config)
 
 
@@ -102,7 +102,7 @@ def search(
     questions: Sequence[Question],
     whole: Sequence[Seen],
     chunks: Sequence[np.ndarray],
-    report: bool,
+    listener: np.ndarray | None = None,
     niche: Niche | None = None,
     mesh: Mesh | None = None,
 ) -> tuple[Refined, np.ndarray]:
@@ -116,11 +116,11 @@ def search(
         np.stack([q.blanks for q in questions]),
         niche,
     )
-    found, parameters = [], (*sharding.replicate((classifier, key), mesh), config)
+    found, parameters = [], (*sharding.replicate((classifier, key, listener), mesh), config)
     with own_errors():
         for rows in chunks:
             part = sharding.split(jax.tree.map(lambda x, rows=rows: x[rows], batch), mesh)
-            found.append(jax.device_get(_search(*parameters, part, report, mesh)))
+            found.append(jax.device_get(_search(*parameters, part, mesh)))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(questions)], *found)
 
 
@@ -175,8 +175,9 @@ def lower(
     labels, blank = np.zeros(len(rows), np.int32), np.asarray(fills.blanks(config.fills, key, images[0]))
     confidences, blanks = np.ones(len(rows), np.float32), np.stack([blank] * len(rows))
     batch = (images[rows], labels, labels if contrast else None, confidences, blanks, None)
-    parameters = (*sharding.replicate((classifier, key), mesh), config)
-    return _search.lower(*parameters, sharding.split(batch, mesh), progress, mesh)
+    listener = np.int32(0) if progress else None
+    parameters = (*sharding.replicate((classifier, key, listener), mesh), config)
+    return _search.lower(*parameters, sharding.split(batch, mesh), mesh)
 
 
 @record
@@ -193,17 +194,20 @@ class Niche:
         return dataclasses.replace(evaluation, area=evaluation.area + self.weight * shared)
 
 
-@functools.partial(jax.jit, static_argnames=("report", "mesh"))
+@functools.partial(jax.jit, static_argnames="mesh")
 def _search(
-    classifier: Classifier, key: Key, config: Config, rows: tuple, report: bool, mesh: Mesh | None
+    classifier: Classifier, key: Key, listener: Array | None, config: Config, rows: tuple, mesh: Mesh | None
 ) -> tuple[Refined, Array]:
-    """The compiled program: the whole evolution for a chunk of images, on every device of the mesh for its own rows."""
-    search_rows = functools.partial(_search_rows, report, sharding.population_axis(mesh))
-    return sharding.over_images(search_rows, mesh)(classifier, key, config, rows)
+    """The compiled program: the whole evolution for a chunk of images, on every device of the mesh for its own rows.
+
+    `listener`, int32[], is told of the progress (see `progress.tick`); None: nobody is.
+    """
+    search_rows = functools.partial(_search_rows, sharding.population_axis(mesh))
+    return sharding.over_images(search_rows, mesh)(classifier, key, listener, config, rows)
 
 
 def _search_rows(
-    report: bool, axis: str | None, classifier: Classifier, key: Key, config: Config, rows: tuple
+    axis: str | None, classifier: Classifier, key: Key, listener: Array | None, config: Config, rows: tuple
 ) -> tuple[Refined, Array]:
     """The evolution for images, labels, contrasts, confidences, blanks and niches with leading axis B, so many at a
     time.
@@ -218,11 +222,11 @@ def _search_rows(
         target = Target(image, label, confidence, features, contrast)
 
         def evaluate_masks(masks: Array, hopeful: Hopeful | None):
-            if report:  # where devices share a population, the first one speaks for all
+            if listener is not None:  # where devices share a population, the first one speaks for all
                 inverses = 0 if not needs["inverse"] else len(masks) if hopeful is None else hopeful.num
                 speaks = True if axis is None else jax.lax.axis_index(axis) == 0
                 num = config.together * cost(len(masks), inverses, len(blanks))
-                jax.debug.callback(functools.partial(tick, num), speaks)
+                jax.debug.callback(functools.partial(tick, num), listener, speaks)
             priced = lambda seen: seen if niche is None else niche.price(seen, masks)
             hopeful = hopeful and hopeful._replace(rank=lambda seen, rank=hopeful.rank: rank(priced(seen)))
             return priced(evaluate_fills(classifier, target, blanks, masks, **needs, hopeful=hopeful, axis=axis))
