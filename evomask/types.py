@@ -83,8 +83,10 @@ def record(cls: type) -> type:
         return None if has_arrays else (*values, structure)
 
     def equal(node, other):
-        if node is other or type(node) is not type(other):
-            return node is other or NotImplemented
+        if node is other:
+            return True
+        if type(node) is not type(other):
+            return NotImplemented
         mine = contents(node)
         return mine is not None and mine == contents(other)
 

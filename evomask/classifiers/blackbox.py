@@ -46,6 +46,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.buffer_callback import Buffer, buffer_callback
 
+from evomask import settings
 from evomask.types import Array, InputError, record, static, whole
 
 LONGEST_PAUSE = 60.0  # seconds between two attempts, however many went before
@@ -215,7 +216,7 @@ class _Same:
         return answer
 
     def _on_cpu(self, images: np.ndarray):
-        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        with settings.users(), jax.default_device(jax.local_devices(backend="cpu")[0]):
             return self.function(images)
 
 
@@ -315,8 +316,8 @@ def _unlike_probabilities(scores: np.ndarray) -> str:
     if low >= -SUM_TOLERANCE and high <= 1 + SUM_TOLERANCE:
         # As logits they would go through a softmax, which makes 0.35 of the 0.99 of a sigmoid.
         return (
-            f"values from 0 to 1 whose rows sum to {sums.min():.4g} to {sums.max():.4g}, not to one, where probabilities "
-            "were promised: one class may be right for each image; the sigmoids of several labels at a time "
+            f"values from 0 to 1 whose rows sum to {sums.min():.4g} to {sums.max():.4g}, not to one, where "
+            "probabilities were promised: one class may be right for each image; the sigmoids of several labels at a time "
             "(outputs='sigmoid') are not built yet"
         )
     return (

@@ -238,7 +238,7 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
 
 
 def _results(classifier: Classifier, images: jax.ShapeDtypeStruct):
-    """What the classifier returns for such images: shapes and dtypes. Of a function it is noted what it computes now."""
+    """What the classifier returns for such images: shapes and dtypes. Of a function, notes what it computes now."""
     if not isinstance(classifier, FunctionClassifier):
         return jax.eval_shape(_call, classifier, images)
     found = Trace(_call, classifier, images)
@@ -265,8 +265,8 @@ def check_logits(logits: Array) -> None:
     bad = (np.isnan(logits) | (logits == np.inf)).any(axis=-1)
     if bad.any():
         raise InputError(
-            f"the classifier returned NaN or infinity for {int(bad.sum())} of {bad.size} images: check its weights and its "
-            "normalisation (images are in [0, 1])"
+            f"the classifier returned NaN or infinity for {int(bad.sum())} of {bad.size} images: check its weights and "
+            "its normalisation (images are in [0, 1])"
         )
 
 
