@@ -20,10 +20,12 @@ from evomask.search.config import Config
 from evomask.search.evaluate import Hopeful, cost, evaluate_fills, feature_maps
 from evomask.search.progress import Progress, reporting, tick
 from evomask.search.refine import Refined
+from evomask.settings import pinned
 from evomask.types import Array, Classifier, Evaluation, Explanation, InputError, Key, Mask, Target, record
 from evomask.verify import Question, Seen
 
 
+@pinned
 def explain(
     classifier: Classifier,
     images: Any,
@@ -134,6 +136,7 @@ def pose(
     return [Question(*asked) for asked in zip(images, blanks, labels, others, strict=True)]
 
 
+@pinned
 def precompile(
     classifier: Classifier,
     images: Any,
@@ -159,6 +162,7 @@ def precompile(
     return time.perf_counter() - start
 
 
+@pinned
 def lower(
     classifier: Classifier,
     images: np.ndarray,

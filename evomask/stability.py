@@ -10,6 +10,7 @@ import numpy as np
 
 from evomask.explaining import explain
 from evomask.measures import metrics
+from evomask.settings import pinned
 from evomask.types import Classifier, Explanation, InputError, Key, record
 
 
@@ -59,6 +60,7 @@ def stability(explanations: Sequence[Explanation]) -> Stability:
     )
 
 
+@pinned
 def across_seeds(
     classifier: Classifier, images: Any, num: int, *, key: Key, **options: Any
 ) -> tuple[Stability, tuple[Explanation, ...]]:

@@ -78,7 +78,7 @@ def check_images(images: Any, name: str = "images") -> np.ndarray:
         )
     if is_bytes and given.max() == 1:
         raise InputError(f"{name} are bytes of 0 and 1, where 255 is white: give them as floats, or times 255")
-    rounding = max(float(jax.numpy.finfo(given.dtype).eps), SINGLE) if kind == "f" else 0.0
+    rounding = max(float(jax.numpy.finfo(given.dtype).eps), 8 * SINGLE) if kind == "f" else 0.0
     pixels = given.astype(np.float32) / np.float32(255) if is_bytes else given.astype(np.float32)
     low, high = pixels.min(), pixels.max()
     if not (low >= -rounding and high <= 1 + rounding):
@@ -112,17 +112,30 @@ def check_labels(labels: Any, num: int, classes: int, name: str = "label") -> np
     return labels.astype(np.int32)
 
 
-def check_maps(maps: Any, images: np.ndarray, name: str) -> np.ndarray:
-    """Heat maps or masks, one for each of the images: [B, H, W].
+def measured(
+    classifier: Classifier, images: Any, labels: Any, blanks: Any, **maps: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Checks what a metric is given: images and blanks f32[B, H, W, C], labels int32[B], and one map for each image.
 
-    Raises:
-      InputError: their shape is another one.
+    Args:
+      **maps: by its name, which is "masks" for bool[B, H, W], and anything else for heat maps f32[B, H, W].
+
+    Returns:
+      Images, labels, maps and blanks.
     """
-    maps = as_array(maps, name)
-    if maps.shape != images.shape[:3] or maps.dtype.kind not in "fbiu":
-        wanted = f"numbers {list(images.shape[:3])}, one map per image"
-        raise InputError(f"{name} are {maps.dtype}{list(maps.shape)}: give {wanted}")
-    return maps
+    images, labels = labelled(classifier, images, labels)
+    blanks = as_array(blanks, "blanks")
+    if blanks.shape != images.shape:
+        raise InputError(
+            f"blanks are {list(blanks.shape)}, the images {list(images.shape)}: give one for each, as large"
+        )
+    [(name, values)] = maps.items()
+    values = as_array(values, name)
+    kinds, kind = ("b", bool) if name == "masks" else ("fbiu", np.float32)
+    if values.shape != images.shape[:3] or values.dtype.kind not in kinds:
+        wanted = f"{'booleans' if kind is bool else 'numbers'} {list(images.shape[:3])}, one map per image"
+        raise InputError(f"{name} are {values.dtype}{list(values.shape)}: give {wanted}")
+    return images, labels, values.astype(kind), blanks.astype(np.float32)
 
 
 def check_blanks(logits: np.ndarray, fill: Any, image: int = 0) -> None:

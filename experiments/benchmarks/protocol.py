@@ -15,7 +15,6 @@ import numpy as np
 
 import evomask
 from evomask import verify
-from evomask.baselines import RandomPatches
 from evomask.measures import metrics, thresholding
 from evomask.measures.budget import Counted, Spent, check_spent
 from evomask.measures.thresholding import Reason
@@ -75,11 +74,11 @@ def evolve(
 def attribute(
     method: Any, classifier: Classifier, images: np.ndarray, labels: np.ndarray, key: Key, budget: int
 ) -> Found:
-    """A baseline, with its evaluations counted."""
-    counted = Counted(classifier, budget)
-    score = np.asarray(method(counted, images, labels, key=key, budget=budget))
-    mask = np.asarray(thresholding.own_mask(jnp.asarray(score)).mask) if isinstance(method, RandomPatches) else None
-    return Found(score, mask, counted.spent)
+    """A baseline, with its evaluations counted; booleans are a mask of its own, and so is the second of a pair."""
+    counted = Counted(classifier, budget, len(images))
+    found = method(counted, images, labels, key=key, budget=budget)
+    score, mask = map(np.asarray, found if isinstance(found, tuple) else (found, found))
+    return Found(score.astype(np.float32), mask if mask.dtype == bool else None, counted.bill())
 
 
 def measure(
