@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np  # noqa: F401 (for the doctest)
 
-from evomask import fills
 from evomask.types import Explanation
 
 
@@ -34,10 +33,10 @@ def reasons(explanation: Explanation, labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def fills_held(explanation: Explanation) -> tuple[str, ...]:
-    """The names of the shipped fills under which the mask of one image is complete.
+    """The names of the fills under which the mask of one image is complete.
 
     >>> from types import SimpleNamespace
-    >>> fills_held(SimpleNamespace(complete_under=np.array([True, False, False, False, True, False])))
+    >>> fills_held(SimpleNamespace(fills=("black", "grey", "blur"), complete_under=np.array([True, False, True])))
     ('black', 'blur')
     """
-    return tuple(name for name, holds in zip(fills.SHIPPED, explanation.complete_under, strict=True) if holds)
+    return tuple(name for name, holds in zip(explanation.fills, explanation.complete_under, strict=True) if holds)

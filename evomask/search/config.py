@@ -12,7 +12,7 @@ from evomask.search.evolve import Operators
 from evomask.search.fitness import Fitness
 from evomask.search.front import Collect
 from evomask.search.refine import Stage
-from evomask.types import Array, Classifier, record, static
+from evomask.types import RATIO, Array, Classifier, record, static
 
 
 @record
@@ -27,7 +27,7 @@ class Config:
     fitness: Fitness
     fill: Fill | tuple[Fill, ...] = fills.Constant()  # several: a mask must hold under each of them
     scoring: Callable[..., Array] = scoring.BestOfGeneration()
-    confidence_ratio: float = 0.9  # of the whole image's confidence, that a sufficient mask keeps
+    confidence_ratio: float = RATIO  # of the whole image's confidence, that a sufficient mask keeps
     front: Collect | None = None  # collects the area-confidence front; None: no
     score_inside_only: bool = static(False)  # see `scoring.normalize`
     batch_size: int | None = static(None)  # images in one call of the classifier; None: what the classifier prefers
