@@ -102,8 +102,8 @@ def explain_questions(
 ) -> Explanation:
     """`explain` of questions that were posed before, with the same key and configuration, by `questions.ask`."""
     chunks = into_chunks(len(questions), chunk, step(classifier, config, mesh))
-    with reporting(progress, config.evaluations * sum(map(len, chunks))):
-        refined, scores = search(classifier, key, config, questions, chunks, progress is not None, mesh=mesh)
+    with reporting(progress, config.evaluations * sum(map(len, chunks))) as listener:
+        refined, scores = search(classifier, key, config, questions, chunks, listener, mesh=mesh)
     return verify.explanation(classifier, questions, refined, scores, key, config)
 
 
@@ -113,7 +113,7 @@ def search(
     config: Config,
     questions: Sequence[Question],
     chunks: Sequence[np.ndarray],
-    report: bool,
+    listener: np.ndarray | None = None,
     niche: Niche | None = None,
     mesh: Mesh | None = None,
 ) -> tuple[Refined, np.ndarray]:
@@ -127,11 +127,11 @@ def search(
         confidence=np.array([q.whole.confidence for q in questions], np.float32),
         niche=niche,
     )
-    found, parameters = [], (*sharding.replicate((classifier, key), mesh), config)
+    found, parameters = [], (*sharding.replicate((classifier, key, listener), mesh), config)
     with own_errors():
         for rows in chunks:
             part = sharding.split(jax.tree.map(lambda x, rows=rows: x[rows], batch), mesh)
-            found.append(jax.device_get(_search(*parameters, part, report, mesh)))
+            found.append(jax.device_get(_search(*parameters, part, mesh)))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(questions)], *found)
 
 
@@ -181,8 +181,9 @@ def lower(
         contrast=labels if contrast else None,
         confidence=np.ones(len(rows), np.float32),
     )
-    parameters = (*sharding.replicate((classifier, key), mesh), config)
-    return _search.lower(*parameters, sharding.split(batch, mesh), progress, mesh)
+    listener = np.int32(0) if progress else None
+    parameters = (*sharding.replicate((classifier, key, listener), mesh), config)
+    return _search.lower(*parameters, sharding.split(batch, mesh), mesh)
 
 
 def priced(evaluation: Evaluation, masks: Mask, niche: Niche | None) -> Evaluation:
@@ -193,17 +194,20 @@ def priced(evaluation: Evaluation, masks: Mask, niche: Niche | None) -> Evaluati
     return dataclasses.replace(evaluation, area=evaluation.area + niche.weight * shared)
 
 
-@functools.partial(jax.jit, static_argnames=("report", "mesh"))
+@functools.partial(jax.jit, static_argnames="mesh")
 def _search(
-    classifier: Classifier, key: Key, config: Config, rows: Rows, report: bool, mesh: Mesh | None
+    classifier: Classifier, key: Key, listener: Array | None, config: Config, rows: Rows, mesh: Mesh | None
 ) -> tuple[Refined, Array]:
-    """The compiled program: the whole evolution for a chunk of images, on every device of the mesh for its own rows."""
-    search_rows = functools.partial(_search_rows, report, sharding.population_axis(mesh))
-    return sharding.over_images(search_rows, mesh)(classifier, key, config, rows)
+    """The compiled program: the whole evolution for a chunk of images, on every device of the mesh for its own rows.
+
+    `listener`, int32[], is told of the progress (see `progress.tick`); None: nobody is.
+    """
+    search_rows = functools.partial(_search_rows, sharding.population_axis(mesh))
+    return sharding.over_images(search_rows, mesh)(classifier, key, listener, config, rows)
 
 
 def _search_rows(
-    report: bool, axis: str | None, classifier: Classifier, key: Key, config: Config, rows: Rows
+    axis: str | None, classifier: Classifier, key: Key, listener: Array | None, config: Config, rows: Rows
 ) -> tuple[Refined, Array]:
     """The evolution for B rows, so many at a time.
 
@@ -217,11 +221,11 @@ def _search_rows(
         niche = row.niche
 
         def evaluate_masks(masks: Array, hopeful: Hopeful | None):
-            if report:  # where devices share a population, the first one speaks for all
+            if listener is not None:  # where devices share a population, the first one speaks for all
                 inverses = 0 if not needs["inverse"] else len(masks) if hopeful is None else hopeful.num
                 speaks = True if axis is None else jax.lax.axis_index(axis) == 0
                 num = config.together * cost(len(masks), inverses, len(row.blanks))
-                jax.debug.callback(functools.partial(tick, num), speaks)
+                jax.debug.callback(functools.partial(tick, num), listener, speaks)
             price = lambda seen: priced(seen, masks, niche)
             hopeful = hopeful and hopeful._replace(rank=lambda seen, rank=hopeful.rank: rank(price(seen)))
             return price(evaluate_fills(classifier, target, row.blanks, masks, **needs, hopeful=hopeful, axis=axis))

@@ -95,15 +95,13 @@ def several(
     first = config if demand == "complete" else _sufficient(config, 0.0)
     later = _sufficient(first, wish) if disjoint else first
     taken, found = np.zeros(images.shape[:3], bool), []
-    with reporting(progress, (first.evaluations + (num - 1) * later.evaluations) * sum(map(len, chunks))):
+    with reporting(progress, (first.evaluations + (num - 1) * later.evaluations) * sum(map(len, chunks))) as listener:
         for index in range(num):
             region = np.where(disjoint, ~taken, True)
             niche = Niche(region, taken, np.full(len(images), 0 if disjoint else weight, np.float32)) if index else None
             key_search = jax.random.fold_in(key, index) if index else key
             asked = later if index else first
-            refined, scores = search(
-                classifier, key_search, asked, questions, chunks, progress is not None, niche, mesh
-            )
+            refined, scores = search(classifier, key_search, asked, questions, chunks, listener, niche, mesh)
             # Where nothing is left, the search takes the whole image for its region.
             refined = dataclasses.replace(refined, masks=refined.masks & region[:, None])
             found.append(verify.explanation(classifier, questions, refined, scores, key, asked))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterator
+import operator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, dataclass_transform, runtime_checkable
 
@@ -32,6 +33,29 @@ class InputError(ValueError):
     """Bad input. The message is one line that names the input, the problem and the remedy."""
 
 
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """A whole number of `least` or more as an int, be it Python's, NumPy's or JAX's; InputError for anything else.
+
+    >>> whole("budget", np.int64(500))
+    500
+    """
+    is_truth = isinstance(value, (bool, np.bool_)) or getattr(value, "dtype", None) == bool
+    try:
+        number = None if is_truth else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least:
+        raise InputError(f"{name} is {value!r}: give a whole number of {least} or more")
+    return number
+
+
+def set_tuples(node: Any, names: Sequence[str]) -> None:
+    """For `__post_init__` of a record: lists in the named fields become tuples, which have a hash."""
+    for name in names:
+        if isinstance(getattr(node, name), list):
+            object.__setattr__(node, name, tuple(getattr(node, name)))
+
+
 def static(default: Any = dataclasses.MISSING) -> Any:
     """A field that belongs to the shape of the program: a change of it compiles again."""
     return dataclasses.field(default=default, metadata={"static": True})
@@ -41,6 +65,9 @@ def static(default: Any = dataclasses.MISSING) -> Any:
 def record(cls: type) -> type:
     """A frozen dataclass that is also a JAX pytree; mark static fields with `static()`.
 
+    Two records are equal where their class and all that they hold are. One that holds arrays equals only itself, since
+    arrays have no truth value of being equal and no hash; so `jax.jit` of a network works.
+
     >>> @record
     ... class Rate:
     ...     rate: float
@@ -48,7 +75,7 @@ def record(cls: type) -> type:
     >>> jax.tree.leaves(Rate(0.5))
     [0.5]
     """
-    cls = dataclasses.dataclass(frozen=True)(cls)
+    cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
     fixed = tuple(field.name for field in dataclasses.fields(cls) if field.metadata.get("static"))
     leaves = tuple(field.name for field in dataclasses.fields(cls) if field.name not in fixed)
 
@@ -62,6 +89,25 @@ def record(cls: type) -> type:
     def unflatten(aux, children):
         return cls(**dict(zip(leaves + fixed, (*children, *aux), strict=True)))
 
+    def contents(node):
+        """Leaves and structure; None where an array is among the leaves."""
+        values, structure = jax.tree.flatten(node)
+        has_arrays = any(isinstance(value, (jax.Array, np.ndarray)) for value in values)
+        return None if has_arrays else (*values, structure)
+
+    def equal(node, other):
+        if node is other:
+            return True
+        if type(node) is not type(other):
+            return NotImplemented
+        mine = contents(node)
+        return mine is not None and mine == contents(other)
+
+    def hashed(node):
+        mine = contents(node)
+        return object.__hash__(node) if mine is None else hash(mine)
+
+    cls.__eq__, cls.__hash__ = equal, hashed
     # Not `register_dataclass`: its tree definitions compare equal for two classes with the same fields (jax 0.10 and
     # 0.12), so that a call of a jitted function with one operator could run the program that was compiled for another.
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
