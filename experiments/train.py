@@ -25,7 +25,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from evomask import training
 from evomask.data import Dataset, pictures
 from evomask.report import records
-from evomask.types import Classifier
+from evomask.types import Classifier, InputError
 from experiments.shared import cli, memory
 
 
@@ -34,7 +34,10 @@ class Stopwatch:
 
     def __init__(self, path: Path):
         self.path = path
-        self.before = json.loads(path.read_text()) if path.exists() else {"wall": 0.0, "processor": 0.0}
+        try:
+            self.before = json.loads(path.read_text()) if path.exists() else {"wall": 0.0, "processor": 0.0}
+        except ValueError as error:
+            raise InputError(f"'{path}' is damaged ({error}): delete it, the seconds are counted anew") from error
         self.began = time.perf_counter(), time.process_time()
 
     def save(self) -> dict[str, float]:
@@ -128,8 +131,10 @@ def prepare(config: DictConfig) -> Job:
     if config.start is not None:
         trainable = training.start_from(pictures.located(config.start) / "checkpoints", trainable, train)
     training.check_sets(train, test, recipe)
+    if str(config.name) != Path(str(config.name)).name:
+        raise InputError(f"name is {config.name!r}: give a name for files, and the folder as out=...")
     source = config.data.get("path") or config.data["_target_"]
-    return Job(config.name, records.prepare_folder(config.out), recipe, train, test, trainable, source)
+    return Job(str(config.name), records.prepare_folder(config.out), recipe, train, test, trainable, source)
 
 
 def learn(job: Job) -> Trained:

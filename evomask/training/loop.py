@@ -210,7 +210,8 @@ def _fit(trainable, train, test, recipe, manager, on_step, stop) -> TrainState:
     per_epoch = len(train) // recipe.batch_size
     if manager is not None and manager.latest_step() is not None:
         state = manager.restore(manager.latest_step(), args=ocp.args.StandardRestore(state))
-    step = {frozen: make_step(trainable, recipe, per_epoch, frozen) for frozen in (True, False)}
+    seedless = dataclasses.replace(recipe, seed=0)  # the step takes its key: another seed compiles nothing
+    step = {frozen: make_step(trainable, seedless, per_epoch, frozen) for frozen in (True, False)}
     _, order_key, step_key = jax.random.split(jax.random.key(recipe.seed), 3)
     images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
     order, ordered_epoch = None, -1
