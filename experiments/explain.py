@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import sys
 import time
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from evomask import certificate as certificates
 from evomask import fills, validate
 from evomask.certificate import Certificate
 from evomask.classifiers.wrappers import check_classifier
-from evomask.data import photographs
+from evomask.data import class_index, photographs
 from evomask.data.photographs import ImageError, Photo
 from evomask.report import plots, records
 from evomask.report.reasons import fills_held, reasons
@@ -175,39 +174,6 @@ def load_all(paths: Sequence[Path], shape: tuple[int, int, int], crop: float) ->
         photos[path] = photo
     names = photographs.unique_names(list(photos))
     return [dataclasses.replace(photo, name=name) for photo, name in zip(photos.values(), names)]
-
-
-def class_index(label: Any, names: Sequence[str], key: str = "label") -> int | None:
-    """The class meant by an index, a name, or a part of a name that no other class has; capitals do not count.
-
-    >>> class_index("TABBY", ["tabby", "Egyptian cat"]), class_index("egypt", ["tabby", "Egyptian cat"])
-    (0, 1)
-    >>> class_index("tiger", ["tiger cat", "tiger shark"])
-    Traceback (most recent call last):
-    evomask.types.InputError: label 'tiger' fits several classes: choose from 0 tiger cat, 1 tiger shark
-    >>> class_index("taby", ["tabby", "Egyptian cat"])
-    Traceback (most recent call last):
-    evomask.types.InputError: no class is called 'taby'; near: 0 tabby; or give an index from 0 to 1
-    """
-    if label is None:
-        return None
-    text, last = str(label).strip().lower(), len(names) - 1
-    if text.lstrip("+-").isdigit():
-        if not 0 <= int(text) <= last:
-            raise InputError(f"{key} {label} is out of range: give an index from 0 to {last}, or a name")
-        return int(text)
-    lower = [name.lower() for name in names]
-    hits = [i for i, name in enumerate(lower) if name == text] or [i for i, name in enumerate(lower) if text in name]
-    if len(hits) == 1:
-        return hits[0]
-    listed = ", ".join(f"{i} {names[i]}" for i in hits[:10])
-    if hits and text:
-        raise InputError(f"{key} {label!r} fits several classes: choose from {listed}{', ...' if hits[10:] else ''}")
-    near = ", ".join(
-        f"{lower.index(name)} {names[lower.index(name)]}" for name in difflib.get_close_matches(text, lower)
-    )
-    near = f"near: {near}; or " if near else ""
-    raise InputError(f"no class is called {label!r}; {near}give an index from 0 to {last}")
 
 
 def _seed(seed: Any) -> int:
