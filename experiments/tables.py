@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
-import pandas as pd
 from omegaconf import DictConfig, ListConfig
 
-from evomask.measures import statistics
-from evomask.measures.statistics import Interval
 from evomask.report import records
 from evomask.types import InputError
-from experiments.benchmarks import runs
-from experiments.results.cells import TITLES, Cell, Sweep, cell_name, gather, short
+from experiments.results.cells import gather
+from experiments.results.columns import COLUMNS, DISSERTATION
+from experiments.results.rendering import RENDERERS, markdown
+from experiments.results.summaries import single_images, summary
 from experiments.shared import cli
 
-SEED = 0  # of the bootstrap
-FORMATS = ("md", "tex", "csv", "html")
-DASH = "–"
+FORMATS = tuple(RENDERERS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,18 +35,17 @@ def tables(config: DictConfig) -> int:
         if config.columns is not None
         else None
     )
-    sweep = gather(config.runs, config.experiment, config.where, config.mark)
-    out = records.prepare_folder(config.out)
+    sweep = gather(config.runs, config.experiment, config.where, config.mark, config.reference)
     dissertation = config.experiment.startswith("dissertation_")
     columns = wanted or (DISSERTATION if dissertation else COLUMNS)
     made = {config.experiment: summary(sweep, columns)}
     if dissertation if config.per_image is None else config.per_image:
         made[f"{config.experiment}_images"] = single_images(sweep, config.images)
-    for name, table in made.items():
-        for kind in formats:
-            path = out / f"{name}.{kind}"
-            records.write_atomically(path, lambda file, text=WRITERS[kind](table): file.write(text.encode()))
-            print(path, file=sys.stderr)
+    texts = {f"{name}.{kind}": RENDERERS[kind](table) for name, table in made.items() for kind in formats}
+    out = records.prepare_folder(config.out)  # not before there is something for each file
+    for name, text in texts.items():
+        records.write_atomically(out / name, lambda file, text=text: file.write(text.encode()))
+        print(out / name, file=sys.stderr)
     print(markdown(made[config.experiment]), end="")
     return 0
 

@@ -270,7 +270,7 @@ def begin(folder: Path, record: dict[str, Any], config: str, again: bool) -> dic
     """
     old = _old_record(folder)
     damaged = [path for *_, path in _chunk_files(folder, record) if not damage.intact(path)]
-    whole = not damaged and all(damage.intactdamage.table(folder / f"{name}.parquet") for name in ("rows", "cuts"))
+    whole = not damaged and all(damage.intact_table(folder / f"{name}.parquet") for name in ("rows", "cuts"))
     if old and old["status"] == "finished" and whole and not again:
         if old["code"].get("own"):  # which may be back in a state of long ago
             write_record(folder, old | {"asked": record["asked"]})

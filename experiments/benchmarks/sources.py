@@ -116,7 +116,7 @@ def reached(names: Iterable[str]) -> dict[str, Path]:
     return found
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def meaning(path: Path, changed: int) -> str:
     """Digest of a source file, comments, docstrings and layout left out; of its bytes, where it is not Python's."""
     del changed  # a key of the cache
@@ -138,7 +138,7 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
     return tree
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _imports(name: str, path: Path, changed: int) -> tuple[str, ...]:
     """The modules whose names a module takes, wherever in it the import stands."""
     del changed

@@ -25,7 +25,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from evomask.report import records
-from evomask.types import InputError
 from experiments.shared import cli
 
 FILE = "sweep.json"

@@ -108,7 +108,9 @@ def gather(
     found = [one for one in _read(runs, experiment) if all(one.value(key) in wanted[key] for key in wanted)]
     keys = _keys(declared, wanted, found)
     cells = [_cell(one, {key: one.value(key) for key in keys}) for one in found]
-    asked = sweeps.product({key: wanted.get(key) or declared.values[key] for key in keys if key in {*wanted, *declared.values}})
+    asked = sweeps.product(
+        {key: wanted.get(key) or declared.values[key] for key in keys if key in {*wanted, *declared.values}}
+    )
     cells = _in_order(cells, asked if declared.values else [], keys)
     cells = comparable.mixed(comparable.twice(cells), keys)
     _refuse(experiment, cells, mark)
@@ -174,14 +176,18 @@ def _refuse(experiment: str, cells: Sequence[Cell], mark: bool) -> None:
 
 def _titled(cells: Sequence[Cell]) -> list[Cell]:
     """Cells are called by the keys in which they differ."""
-    differ = [key for key in cells[0].values if len({cell.values[key] for cell in cells}) > 1] if cells else []
+    keys = list(cells[0].values) if cells else []
+    keys = [key for key in keys if len({cell.values[key] for cell in cells}) > 1] or keys
+    return [cell._replace(title=titled(cell, keys) or (cell.folder.name if cell.folder else "?")) for cell in cells]
 
-    def title(cell: Cell) -> str:
-        keys = differ or list(cell.values)
-        name = lambda key: TITLES.get(cell.values[key], cell.values[key]) if key == "method" else cell.values[key]
-        return ", ".join(name(key) if key == "method" or len(keys) == 1 else f"{short(key)} {name(key)}" for key in keys)
 
-    return [cell._replace(title=title(cell) or (cell.folder.name if cell.folder else "?")) for cell in cells]
+def titled(cell: Cell, keys: Sequence[str]) -> str:
+    """The values of these keys in words; a method, and a single value, says enough without its key."""
+    names = {
+        key: TITLES.get(cell.values[key], cell.values[key]) if key == "method" else cell.values[key] for key in keys
+    }
+    alone = len(keys) == 1
+    return ", ".join(name if alone or key == "method" else f"{short(key)} {name}" for key, name in names.items())
 
 
 def _reference(text: str | None, cells: Sequence[Cell]) -> dict[str, str]:

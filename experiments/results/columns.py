@@ -32,7 +32,6 @@ def of_blank_class(run: runs.Run) -> np.ndarray:
     return (rows["blank_label"] == rows["label"]).groupby(rows["index"]).any().to_numpy()
 
 
-
 class Column(NamedTuple):
     """One quantity in a table: `of` finds it, `text` is what readers see."""
 

@@ -12,7 +12,19 @@ from evomask.measures import statistics
 from evomask.measures.statistics import Interval
 from experiments.benchmarks import runs
 from experiments.results.cells import TITLES, Cell, Sweep, cell_name, short
-from experiments.results.columns import SEED, TESTS, Column, Test, hundredths, of_blank_class, percent, plain, quantities, spread
+from experiments.results.columns import (
+    COLUMNS,
+    SEED,
+    TESTS,
+    Column,
+    Test,
+    hundredths,
+    of_blank_class,
+    percent,
+    plain,
+    quantities,
+    spread,
+)
 
 DASH = "–"
 
@@ -43,11 +55,28 @@ def tests(sweep: Sweep, test: Test, figures: Sequence[dict[str, Any]]) -> dict[i
     return found
 
 
+def no_test(sweep: Sweep, test: Test, figures: Sequence[dict[str, Any]]) -> str:
+    """Why no row has a p-value."""
+    if not any(each and each[test.of] is not None for each in figures):
+        return f"there are no numbers for “{test.of}”"
+    if all(sweep.ours(group) is None for group in sweep.groups()):
+        if not sweep.usual:
+            return "nothing says which row the others are compared with; reference=... names it"
+        usual = " ".join(f"{key}={value}" for key, value in sweep.usual.items())
+        return f"no row has {usual}, with which the others would be compared; reference=... names another"
+    if all(len(group) < 2 for group in sweep.groups()):
+        return "there is no second row to compare with"
+    return "no two rows are of the same number of images"
+
+
 def summary(sweep: Sweep, columns: Sequence[Column]) -> Table:
     """One row for each cell."""
     values = [quantities(cell.run) if cell.run else {} for cell in sweep.cells]
+    untested = []
     for name in [column.name for column in columns if column.name in TESTS]:
         found = tests(sweep, TESTS[name], values)
+        if not found and (name == "p" or columns is not COLUMNS):
+            untested.append(f"No {name}: {no_test(sweep, TESTS[name], values)}.")
         values = [figures and {**figures, name: found.get(i)} for i, figures in enumerate(values)]
     columns = [column for column in columns if any(each.get(column.name) is not None for each in values)]
     heads = pd.DataFrame([head(sweep, cell, i) for i, cell in enumerate(sweep.cells)])
@@ -60,7 +89,7 @@ def summary(sweep: Sweep, columns: Sequence[Column]) -> Table:
     intervals = any(column.text is spread for column in columns)
     best = pd.DataFrame({c.name: champions(sweep, c, [each.get(c.name) for each in values]) for c in columns})
     return Table(
-        caption(sweep, intervals, "without blank" in text, [name for name in TESTS if name in text]),
+        " ".join([caption(sweep, intervals, "without blank" in text, [n for n in TESTS if n in text]), *untested]),
         notes(sweep),
         pd.concat([raw, numbers], axis=1),
         pd.concat([heads, text], axis=1),
@@ -173,7 +202,7 @@ def single_images(sweep: Sweep, most: int) -> Table:
     text = numbers.assign(
         confidence=numbers["confidence"].map(plain),
         pixels=numbers["pixels"].map(percent),
-        CP=[shown(Column("CP", 1, hundredths), float(value)) for value in numbers["CP"]],
+        CP=[shown(Column("CP", 1, hundredths, None), float(value)) for value in numbers["CP"]],
         complete=numbers["complete"].map({True: "yes", False: "no", None: ""}),
     )
     numbers["image"] = numbers["image"].replace("", None).ffill()
