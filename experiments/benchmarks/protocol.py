@@ -6,10 +6,8 @@ every mask is then seen by the classifier once more, one image at a time, as `ev
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,12 +15,14 @@ from evomask import verify
 from evomask.baselines import RandomPatches
 from evomask.explaining import explain_questions
 from evomask.measures import metrics, thresholding
-from evomask.measures.budget import Counted, Spent, check_spent
+from evomask.measures.budget import Spent, check_spent
 from evomask.measures.thresholding import Reason
 from evomask.questions import look, worst
 from evomask.search.config import Config
 from evomask.types import Answer, Classifier, Key, Question, Status
+from experiments.benchmarks.answers import Calls, answer
 from experiments.benchmarks.imagesets import ImageSet
+from experiments.benchmarks.measured import Asked, heat_map
 from experiments.benchmarks.runs import CUTS, ROWS, Chunk
 
 # Where a mask comes from; area_5 is the best 5 % of the pixels. The headline is `own` where there is one, else
@@ -34,9 +34,6 @@ RULES = {
     "best_cp": "of the prefixes that keep the label, that with the greatest confidence / area",
     "area_<percent>": "the prefix of that area",
 }
-
-
-GRID = 8  # cells along each side, for muFidelity
 
 
 class Protocol(NamedTuple):
@@ -70,13 +67,19 @@ def evolve(config: Config, classifier: Classifier, questions: list[Question], ke
     return Found(found.score, found.mask, [spent] * len(questions), found.status, arrays)
 
 
-def attribute(method: Any, classifier: Classifier, questions: list[Question], key: Key, budget: int) -> Found:
-    """A baseline, with its evaluations counted."""
+def attribute(
+    method: Any, name: str, classifier: Classifier, questions: list[Question], key: Key, budget: int
+) -> Found:
+    """A baseline: any callable that returns scores, masks of its own (bool), or an object with `score` and `mask`.
+
+    Its evaluations are those that it charges, as `evomask.baselines` do, or else the calls that it makes.
+    """
     images, labels = columns(questions)
-    counted = Counted(classifier, budget)
-    score = np.asarray(method(counted, images, labels, key=key, budget=budget))
-    mask = np.asarray(thresholding.own_mask(jnp.asarray(score)).mask) if isinstance(method, RandomPatches) else None
-    return Found(score, mask, counted.spent)
+    counted = Calls(classifier, budget)
+    score, mask = answer(name, method(counted, images, labels, key=key, budget=budget), images.shape[:3])
+    if mask is None and isinstance(method, RandomPatches):
+        mask = np.asarray(thresholding.own_mask(jnp.asarray(score)).mask)
+    return Found(score, mask, counted.bill(len(images)))
 
 
 def columns(questions: list[Question]) -> tuple[np.ndarray, np.ndarray]:
@@ -109,6 +112,7 @@ def measure(
             "cut_evaluations": np.full(len(images), costs[rule]),
         }
     headline = next(iter(masks))
+    known = None if truth is None else jnp.asarray(truth)
     rows = {
         "label": labels,
         "predicted": _labels(whole),
@@ -119,7 +123,7 @@ def measure(
         "forward": np.array([spent.forward for spent in found.spent]),
         "backward": np.array([spent.backward for spent in found.spent]),
         **figures[headline],
-        **heat_map(found.score, classifier, images, blanks, labels, truth, protocol),
+        **heat_map(Asked(jnp.asarray(found.score), classifier, images, blanks, labels, known, protocol)),
     }
     cuts = {
         name: np.stack([values[name] for values in figures.values()], axis=1).reshape(-1) for name in figures[headline]
@@ -187,43 +191,6 @@ def judge(
         "complete_area": np.where(sufficient & necessary, area, np.float32(np.nan)),
         **overlap,
     }
-
-
-def heat_map(
-    score: np.ndarray,
-    classifier: Classifier,
-    images: np.ndarray,
-    blanks: np.ndarray,
-    labels: np.ndarray,
-    truth: np.ndarray | None,
-    protocol: Protocol,
-) -> dict[str, np.ndarray]:
-    """The metrics of heat maps; insertion, deletion and muFidelity blank pixels as the masks do."""
-    scores, steps = jnp.asarray(score), protocol.auc_steps
-    subsets = fidelity_subsets(protocol.fidelity_subsets, score.shape[1:])
-    values = {
-        "insertion_auc": metrics.insertion_auc(classifier, images, labels, scores, blanks, steps=steps),
-        "deletion_auc": metrics.deletion_auc(classifier, images, labels, scores, blanks, steps=steps),
-        "mu_fidelity": metrics.mu_fidelity(classifier, images, labels, scores, blanks, subsets),
-        "gini": metrics.gini(scores),
-    }
-    nothing = np.full(len(score), np.nan, np.float32)
-    values |= {"pointing_game": nothing, "energy": nothing}
-    if truth is not None:
-        values["pointing_game"] = metrics.pointing_game(scores, jnp.asarray(truth))
-        values["energy"] = metrics.energy_in_object(scores, jnp.asarray(truth))
-    return {name: np.asarray(value) for name, value in values.items()}
-
-
-@functools.lru_cache(maxsize=1)  # all images of a run ask for the same
-def fidelity_subsets(num: int, shape: tuple[int, int]) -> np.ndarray:
-    """bool[num, H, W]: each is a fifth of the cells of an 8 x 8 grid; the same ones for all methods and images.
-
-    Single pixels, as in the paper, would be noise that hides no feature of a large image.
-    """
-    cells = np.asarray(metrics.random_subsets(jax.random.key(0), num, (GRID, GRID), GRID**2 // 5))
-    rows, columns = (np.arange(side) * GRID // side for side in shape)
-    return cells[:, rows[:, None], columns]
 
 
 def identified(chunk: Chunk, images: ImageSet, index: int, seed: int, method: str) -> Chunk:
