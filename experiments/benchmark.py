@@ -58,6 +58,7 @@ def benchmark(config: DictConfig) -> int:
     """One job: finds out which run it is, and does what that has still to do. 0 done, 1 failed, 2 bad input."""
     check(config)
     job = prepare(config)
+    partly = 2 if job.images.damaged else 0  # some images could not be read and are left out
     try:
         with runs.locked(job.folder, config.wait):
             record = runs.begin(
@@ -65,8 +66,8 @@ def benchmark(config: DictConfig) -> int:
             )
             if record is None:
                 cli.report(f"{job.title}: finished before, in {job.folder}")
-                return 0
-            return _kept(config, job, record)
+                return partly
+            return max(partly, _kept(config, job, record))
     except runs.Busy:
         cli.report(
             f"{job.title}: another process is at it, in {job.folder}: left to that one (wait=true: waits for its end)"

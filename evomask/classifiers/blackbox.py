@@ -44,6 +44,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.buffer_callback import Buffer, buffer_callback
 
+from evomask.data.classes import as_names
 from evomask.types import Array, InputError, record, static
 
 LONGEST_PAUSE = 60.0  # seconds between two attempts, however many went before
@@ -104,9 +105,9 @@ class BlackBox:
         if not isinstance(self.function, _Same):
             _check_settings(self)
             object.__setattr__(self, "function", _Same(self.function))
-        for name in ("image_shape", "labels"):  # lists would not be hashable
+        for name, form in (("image_shape", tuple), ("labels", as_names)):  # lists would not be hashable
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, tuple(getattr(self, name)))
+                object.__setattr__(self, name, form(getattr(self, name)))
 
     def __call__(self, images: Array) -> Array:
         # In place costs next to nothing, but NumPy sees no accelerator's memory.
