@@ -138,29 +138,6 @@ def measured(
     return images, labels, values.astype(kind), blanks.astype(np.float32)
 
 
-def check_blanks(logits: np.ndarray, fill: Any, image: int = 0) -> None:
-    """Refuses a classifier that says nothing of a blank image, as soon as it is known.
-
-    Args:
-      logits: of the blank image, f32[K].
-      fill: what blanked it.
-      image: which of the images it belongs to.
-
-    Raises:
-      InputError: a logit is NaN or positive infinity.
-
-    >>> check_blanks(np.array([0.0, np.nan]), "black", 3)
-    Traceback (most recent call last):
-    ...
-    evomask.types.InputError: the classifier returned NaN or infinity for the blank image (image 3, fill black): ...
-    """
-    if np.isnan(logits).any() or (logits == np.inf).any():
-        raise InputError(
-            f"the classifier returned NaN or infinity for the blank image (image {image}, fill {fill}): an image of one "
-            "colour has no deviation to divide by; add a small number there, or give another fill"
-        )
-
-
 def different(labels: np.ndarray, contrast: np.ndarray | None) -> None:
     """Refuses to explain a class against itself."""
     if contrast is not None and (labels == contrast).any():
@@ -194,9 +171,3 @@ def as_key(key: Any) -> Key:
         return jax.random.wrap_key_data(given, impl=THREEFRY)
     what = f"{given.dtype}{list(given.shape)}" if given.ndim else repr(key)
     raise InputError(f"key is {what}: give a whole number from 0 to {SEEDS}, or one key of jax.random.key(seed)")
-
-
-def check_key(key: Any) -> None:
-    """Refuses anything but one key of the new style."""
-    if not jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key) or key.ndim:
-        raise InputError("key must be one key of jax.random.key(seed), not an integer, a raw key or an array of keys")

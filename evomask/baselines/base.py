@@ -27,11 +27,13 @@ def compiled(method, classifier: Classifier | Counted, images: Array, labels: Ar
       classifier: a `Classifier`, or `Counted` to have the cost of every image recorded.
       images: f32[B, H, W, C] in [0, 1].
       labels: int[B], the class to explain in each image.
-      key: one key or a whole number, the same for every image, so that an image gets the same score alone or among others.
+      key: one key or a whole number, the same for every image, so that an image gets the same score alone or among
+        others.
       budget: evaluations allowed per image.
 
     Returns:
-      f32[B, H, W], or bool[B, H, W] of a method whose score is a mask. A classifier that returns NaN gives a NaN score, never a made-up one.
+      f32[B, H, W], or bool[B, H, W] of a method whose score is a mask. A classifier that returns NaN gives
+      a NaN score, never a made-up one.
 
     Raises:
       InputError: bad input. BudgetExceeded: the method needs more than `budget`.
@@ -79,7 +81,7 @@ def _on_host(method, classifier, images: np.ndarray, labels: np.ndarray, key: Ke
 
 
 def check_inputs(classifier, images, labels, key, budget) -> tuple[np.ndarray, np.ndarray, Key, int]:
-    """Images f32[B, H, W, C], labels int32[B], one key and the budget, or an error that names the input and the remedy."""
+    """Images f32[B, H, W, C], labels int32[B], one key and the budget, or an InputError."""
     budget, key = check_budget(budget), validate.as_key(key)
     return *validate.labelled(bare(classifier), images, labels), key, budget
 

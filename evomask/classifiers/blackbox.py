@@ -47,6 +47,7 @@ import numpy as np
 from jax.experimental.buffer_callback import Buffer, buffer_callback
 
 from evomask import settings
+from evomask.data.classes import as_names
 from evomask.types import Array, InputError, record, static, whole
 
 LONGEST_PAUSE = 60.0  # seconds between two attempts, however many went before
@@ -109,9 +110,9 @@ class BlackBox:
         if not isinstance(self.function, _Same):
             for name, value in _settings(self).items():
                 object.__setattr__(self, name, value)
-        for name in ("image_shape", "labels"):  # lists would not be hashable
+        for name, form in (("image_shape", tuple), ("labels", as_names)):  # lists would not be hashable
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, tuple(getattr(self, name)))
+                object.__setattr__(self, name, form(getattr(self, name)))
 
     def __call__(self, images: Array) -> Array:
         # In place costs next to nothing, but NumPy sees no accelerator's memory.

@@ -22,6 +22,7 @@ import numpy as np
 from flax import linen as nn
 from flax import nnx
 
+from evomask.data.classes import as_names
 from evomask.types import Array, Classifier, InputError, record, static
 
 Normalize = tuple[Sequence[float] | float, Sequence[float] | float]  # (mean, std) per channel, of images in [0, 1]
@@ -156,7 +157,7 @@ def as_classifier(
     """
     common = dict(
         normalize=_mean_and_std(normalize),
-        labels=None if labels is None else tuple(labels),
+        labels=None if labels is None else as_names(labels),
         image_shape=None if image_shape is None else tuple(image_shape),
         batch_size=batch_size,
     )
@@ -234,6 +235,9 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
         raise InputError(
             f"classifier {name} has {logits.shape[1]} classes and {len(labels)} labels: give one per class"
         )
+    for label, text in zip(labels or (), as_names(labels or ())):
+        if label != text:
+            raise InputError(f"classifier {name} has the label {label!r}, which is no printable text: call it {text!r}")
     return logits.shape[1]
 
 

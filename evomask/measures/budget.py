@@ -59,32 +59,10 @@ class Counted:
     [Spent(forward=0, backward=0), Spent(forward=0, backward=0), Spent(forward=0, backward=0)]
     """
 
-    def __init__(self, classifier: Classifier, budget: int, images: int = 1):
+    def __init__(self, classifier: Classifier, budget: int):
         self.classifier = settings.single(classifier)
         self.budget = check_budget(budget)
-        self.images = images  # explained, which share what is called without being entered
-        self.called = 0  # images sent through it by `__call__`
         self.spent: list[Spent] = []
-
-    def __call__(self, images: Array) -> Array:
-        """Logits f32[N, K] of images f32[N, H, W, C], each of which counts; for methods that do not declare their cost.
-
-        Raises:
-          BudgetExceeded: before the classifier is called, where the images explained cannot pay for the call.
-          ValueError: it is called inside of a compiled program, which runs more often than Python sees.
-        """
-        if isinstance(images, jax.core.Tracer):
-            raise ValueError(
-                "a counted classifier cannot count inside of jax.jit: declare the cost with "
-                "evomask.measures.budget.charge and use bare(classifier), or give the method `compiled` (see baselines.base)"
-            )
-        self.called += len(images)
-        check_spent(Spent(-(-self.called // self.images)), self.budget, "this method")
-        return run(_call, self.classifier, np.asarray(images, np.float32))
-
-    def bill(self) -> list[Spent]:
-        """What each of the images has cost: as it was entered, or else its share of the calls, rounded up."""
-        return self.spent or [Spent(-(-self.called // self.images))] * self.images
 
     def charge(self, spent: Spent) -> None:
         """Enter the cost of one more image; BudgetExceeded where it is more than was declared."""
@@ -194,11 +172,6 @@ def common_budget(bills: Iterable[Bill]) -> int:
         if worst > bill.budget:
             raise UnequalBudgets(f"{bill.method} spent {worst} evaluations on an image, its budget is {bill.budget}")
     return bills[0].budget
-
-
-@jax.jit
-def _call(classifier: Classifier, images: Array) -> Array:
-    return classifier(images)
 
 
 @jax.jit

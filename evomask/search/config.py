@@ -15,7 +15,7 @@ from evomask.search.evolve import Operators
 from evomask.search.fitness import Fitness
 from evomask.search.front import Collect
 from evomask.search.refine import Stage, check_stages
-from evomask.types import Array, Classifier, InputError, record, set_tuples, static, whole
+from evomask.types import RATIO, Array, Classifier, InputError, record, set_tuples, static, whole
 
 
 @record
@@ -30,7 +30,7 @@ class Config:
     fitness: Fitness
     fill: Fill | tuple[Fill, ...] = fills.Constant()  # several: a mask must hold under each of them
     scoring: Callable[..., Array] = scoring.BestOfGeneration()
-    confidence_ratio: float = 0.9  # of the whole image's confidence, that a sufficient mask keeps
+    confidence_ratio: float = RATIO  # of the whole image's confidence, that a sufficient mask keeps
     front: Collect | None = None  # collects the area-confidence front; None: no
     score_inside_only: bool = static(False)  # see `scoring.normalize`
     batch_size: int | None = static(None)  # images in one call of the classifier; None: what the classifier prefers
@@ -57,7 +57,8 @@ class Config:
           InputError: there is no part of that name, or the budget is too small.
 
         >>> from evomask import fills, presets
-        >>> three = presets.evomask().replace(fill=(fills.Constant(0.0), fills.Mean(), fills.Blur()), genes=8, budget=2000)
+        >>> several = fills.Constant(0.0), fills.Mean(), fills.Blur()
+        >>> three = presets.evomask().replace(fill=several, genes=8, budget=2000)
         >>> three.evaluations <= 2000, {stage.genes for stage in three.stages}
         (True, {8})
         """

@@ -86,12 +86,10 @@ class KeepsClass(_MaskedOnly):
 
 @record
 class KeepsConfidence(_MaskedOnly):
-    """The masked image keeps `ratio` of the whole image's confidence; what is missing is measured in nats."""
-
-    ratio: float = 0.9
+    """The masked image keeps the target's ratio of the whole image's confidence; what is missing is in nats."""
 
     def __call__(self, evaluation: Evaluation, target: Target) -> Array:
-        wanted = jnp.log(self.ratio * target.confidence) + SLACK
+        wanted = jnp.log(target.ratio * target.confidence) + SLACK
         # A ratio of one asks for what the whole image has, and no more.
         wanted = jnp.minimum(wanted, jnp.log(target.confidence))
         return jnp.maximum(wanted - jnp.log(evaluation.confidence), 0.0)
@@ -186,9 +184,9 @@ def penalized(objective: Array, violation: Array, penalty: Array | float) -> Arr
     return ranks(objective - penalty * violation, jnp.zeros_like(violation))
 
 
-def smallest_complete(ratio: float = 0.9) -> Fitness:
+def smallest_complete() -> Fitness:
     """The smallest mask that keeps class and confidence and whose inverse loses the class: the default of evomask."""
-    return Fitness((Area(),), (1.0,), (KeepsClass(), KeepsConfidence(ratio), LosesClass()))
+    return Fitness((Area(),), (1.0,), (KeepsClass(), KeepsConfidence(), LosesClass()))
 
 
 def sufficient_first(fitness: Fitness, weight: float) -> Fitness:
