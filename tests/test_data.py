@@ -317,9 +317,7 @@ def test_file_names_of_any_bytes(tmp_path):
     train, _ = data.load(tmp_path)
     assert train.names == ("caf%E9",) and len(train) == 5
     source = imagesets.tree((8, 8, 3), 1.0, str(tmp_path))
-    assert sorted(source.names) == sorted(
-        f"caf%E9/{n}" for n in ("m%E9", "two%0Alines", "caf\u00e9", "-n", " a ")
-    )
+    assert sorted(source.names) == sorted(f"caf%E9/{n}" for n in ("m%E9", "two%0Alines", "caf\u00e9", "-n", " a "))
     for name in (*source.names, *train.names):
         name.encode()
     files = photographs.expand(tmp_path / "test" / os.fsdecode(b"caf\xe9"))
