@@ -150,7 +150,7 @@ def _imports(name: str, path: Path, changed: int) -> tuple[str, ...]:
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     found: list[str] = []
     packages: dict[str, str] = {}  # `import evomask`: what is used of it, stands further down
-    for node in ast.walk(tree):
+    for node in _executed(tree):
         if isinstance(node, ast.Import):
             for each in node.names:
                 if each.asname is None and "." in each.name:
@@ -169,6 +169,16 @@ def _imports(name: str, path: Path, changed: int) -> tuple[str, ...]:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in packages:
             found += _homes(packages[node.value.id], node.attr)
     return tuple(dict.fromkeys(found))
+
+
+def _executed(tree: ast.Module) -> Iterator[ast.AST]:
+    """Every node but those for type checkers only."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop(0)
+        if not (isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")):
+            yield node
+            waiting += ast.iter_child_nodes(node)
 
 
 def _homes(base: str, name: str) -> tuple[str, ...]:
@@ -218,14 +228,22 @@ def _source(name: str) -> Path | None:
     """The file of a module of the house or of the user's own; None for what is installed, built in, or no module."""
     if _shows(name):
         return None
-    module = sys.modules.get(name)
-    spec = module.__spec__ if module is not None else _spec(name)
-    file = getattr(module, "__file__", None) or (spec.origin if spec is not None and spec.has_location else None)
-    if file is None or not Path(file).is_file():
+    if not _is_house(name) and _is_installed(name.partition(".")[0]):  # looked up without importing it
         return None
-    path = Path(file).resolve()
-    installed = any(path.is_relative_to(Path(folder).resolve()) for folder in INSTALLED)
-    return path if _is_house(name) or not installed else None
+    spec = getattr(sys.modules.get(name), "__spec__", None) or _spec(name)
+    if spec is None or not spec.has_location or not Path(spec.origin).is_file():
+        return None
+    return Path(spec.origin).resolve()
+
+
+@functools.cache
+def _is_installed(top: str) -> bool:
+    """Whether a package comes with Python or from an index, and is not the user's own."""
+    spec = getattr(sys.modules.get(top), "__spec__", None) or _spec(top)
+    file = spec.origin if spec is not None and spec.has_location else None
+    if spec is None or file is None:
+        return spec is not None and spec.submodule_search_locations is None  # built in
+    return any(Path(file).resolve().is_relative_to(Path(folder).resolve()) for folder in INSTALLED)
 
 
 def _shows(name: str) -> bool:
@@ -240,7 +258,7 @@ def _is_package(name: str) -> bool:
 def _spec(name: str) -> ModuleSpec | None:
     try:
         return importlib.util.find_spec(name)
-    except (ImportError, AttributeError, ValueError):  # of no package
+    except (ImportError, AttributeError, ValueError):  # of what is no package
         return None
 
 

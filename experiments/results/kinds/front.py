@@ -10,7 +10,18 @@ from experiments.benchmarks import runs
 from experiments.results.cells import Sweep
 from experiments.results.columns import per_image
 from experiments.results.comparable import Cell
-from experiments.results.drawing import TOGETHER, Look, beside, by_image, curve, legend, look, panels, wrapped
+from experiments.results.drawing import (
+    TOGETHER,
+    Look,
+    beside,
+    by_image,
+    curve,
+    legend,
+    look,
+    panels,
+    rows_below,
+    wrapped,
+)
 
 POINTS = 200  # at which curves of different images are averaged
 LARGE = "large: the masks\nthemselves, mean"
@@ -24,7 +35,9 @@ def draw(sweep: Sweep, most: int) -> Figure | None:
     cells, at = sweep.sound, np.linspace(0, 1, POINTS + 1)
     if len(cells) > TOGETHER:
         groups = {id(sweep.cells[i]): sweep.ours(group) for group in sweep.groups() for i in group}
-        figure, axes = panels([cell.title for cell in cells])
+        named = "; ".join(dict.fromkeys(sweep.cells[i].title for i in groups.values() if i is not None))
+        labels = [f"for comparison: {named}", "the one named above", LARGE.replace("\n", " ")]
+        figure, axes = panels([cell.title for cell in cells], labels)
         for panel, cell in zip(axes, cells):
             ours = groups[id(cell)]
             if ours is not None and sweep.cells[ours] is not cell:
@@ -33,16 +46,19 @@ def draw(sweep: Sweep, most: int) -> Figure | None:
                     at,
                     sweep.cells[ours],
                     look(0),
-                    f"for comparison: {sweep.cells[ours].title}",
+                    labels[0],
                     0,
                 )
-            _front(panel, at, cell, look(2), "the one named above", POINTS // 12)
+            _front(panel, at, cell, look(2), labels[1], POINTS // 12)
             panel.set_xticks([0, 0.5, 1])
-        figure.supxlabel("area kept (fraction of the pixels)", fontsize=9, y=0.28 / figure.get_figheight())
+        figure.supxlabel(
+            "area kept (fraction of the pixels)",
+            fontsize=9,
+            y=(0.1 + 0.2 * rows_below(labels)) / figure.get_figheight(),
+        )
         figure.supylabel("confidence in the explained class", fontsize=9)
         fullest = max(axes, key=lambda panel: len(panel.lines))
-        label = LARGE.replace("\n", " ")
-        fullest.plot([], [], "o", color="0.4", markersize=10, markeredgecolor="white", label=label)
+        fullest.plot([], [], "o", color="0.4", markersize=10, markeredgecolor="white", label=labels[2])
         legend(figure, fullest, below=True)
         return figure
     labels = [wrapped(cell.title, 26) for cell in cells]
