@@ -19,7 +19,8 @@ from evomask.types import InputError
 from experiments import figures, report, status, tables
 from experiments.benchmarks import measured, runs, sweeps
 from experiments.results import cells, columns, drawing, rendering, summaries
-from experiments.results.kinds import bars, budget, convergence, front, grid
+from experiments.results.kinds import bars, convergence, front, grid
+from experiments.results.kinds import budget as budgets
 from experiments.shared import cli
 
 SIDE, NUM = 8, 5
@@ -354,7 +355,7 @@ def test_budgets_are_compared_within_each(tmp_path):
         "*",
         "*",
     ]
-    figure = budget.draw(found, 1)
+    figure = budgets.draw(found, 1)
     first, second = figure.axes[0].lines
     assert first.get_xdata().tolist() == [250, 500] and first.get_ydata() == pytest.approx([0.2, 0.1])
     assert second.get_ydata() == pytest.approx([0.3, 0.2]) and second.get_label() == "RISE"

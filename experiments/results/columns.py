@@ -15,7 +15,7 @@ SEED = 0  # of the bootstrap
 
 
 def per_image(run: runs.Run, name: str, failure: float | None = None) -> np.ndarray:
-    """One value f64[N] for each image: the mean over its seeds, for these are not independent. NaN becomes `failure`."""
+    """f64[N]: for each image the mean over its seeds, for these are not independent. NaN becomes `failure`."""
     values = run.rows[name].astype("float64")
     values = values if failure is None else values.fillna(failure)
     return values.groupby(run.rows["index"]).mean().to_numpy()
