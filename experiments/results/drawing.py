@@ -26,7 +26,7 @@ TOGETHER = 6  # cells whose curves are drawn in one panel
 LETTER, LINE = 0.075, 0.155  # inches that a letter of a label takes at most, and a line
 
 
-class Look(NamedTuple):
+class Style(NamedTuple):
     """How a cell is drawn wherever it appears: told apart by colour, marker, dashes and hatch."""
 
     colour: str
@@ -35,9 +35,9 @@ class Look(NamedTuple):
     hatch: str
 
 
-def look(number: int) -> Look:
-    """The look of the n-th thing in a figure."""
-    return Look(*(choices[number % len(choices)] for choices in (COLOURS, MARKERS, DASHES, HATCHES)))
+def style_of(number: int) -> Style:
+    """The style of the n-th thing in a figure."""
+    return Style(*(choices[number % len(choices)] for choices in (COLOURS, MARKERS, DASHES, HATCHES)))
 
 
 def wrapped(text: str, width: int) -> str:
@@ -136,7 +136,7 @@ def curve(
     axes: Axes,
     x: np.ndarray,
     values: np.ndarray,
-    style: Look,
+    style: Style,
     label: str,
     every: int,
     first: int = 0,

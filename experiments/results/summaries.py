@@ -71,7 +71,7 @@ def no_test(sweep: Sweep, test: Test, figures: Sequence[dict[str, Any]]) -> str:
 
 def summary(sweep: Sweep, columns: Sequence[Column]) -> Table:
     """One row for each cell."""
-    values = [quantities(cell.run) if cell.run else {} for cell in sweep.cells]
+    values = [quantities(cell.run, columns) if cell.run else {} for cell in sweep.cells]
     untested = []
     for name in [column.name for column in columns if column.name in TESTS]:
         found = tests(sweep, TESTS[name], values)

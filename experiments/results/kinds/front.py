@@ -12,14 +12,14 @@ from experiments.results.columns import per_image
 from experiments.results.comparable import Cell
 from experiments.results.drawing import (
     TOGETHER,
-    Look,
+    Style,
     beside,
     by_image,
     curve,
     legend,
-    look,
     panels,
     rows_below,
+    style_of,
     wrapped,
 )
 
@@ -45,11 +45,11 @@ def draw(sweep: Sweep, most: int) -> Figure | None:
                     panel,
                     at,
                     sweep.cells[ours],
-                    look(0),
+                    style_of(0),
                     labels[0],
                     0,
                 )
-            _front(panel, at, cell, look(2), labels[1], POINTS // 12)
+            _front(panel, at, cell, style_of(2), labels[1], POINTS // 12)
             panel.set_xticks([0, 0.5, 1])
         figure.supxlabel(
             "area kept (fraction of the pixels)",
@@ -64,14 +64,14 @@ def draw(sweep: Sweep, most: int) -> Figure | None:
     labels = [wrapped(cell.title, 26) for cell in cells]
     figure, (axes,) = beside([*labels, LARGE], 4.0)
     for number, cell in enumerate(cells):
-        _front(axes, at, cell, look(number), labels[number], 3 * number, len(cells) <= 3 or sweep.is_ours(cell))
+        _front(axes, at, cell, style_of(number), labels[number], 3 * number, len(cells) <= 3 or sweep.is_ours(cell))
     axes.set(xlabel="area kept (fraction of the pixels)", ylabel="confidence in the explained class")
     axes.plot([], [], "o", color="0.4", markersize=10, markeredgecolor="white", label=LARGE)
     legend(figure, axes)
     return figure
 
 
-def _front(axes: Axes, at: np.ndarray, cell: Cell, style: Look, label: str, first: int, banded: bool = True) -> None:
+def _front(axes: Axes, at: np.ndarray, cell: Cell, style: Style, label: str, first: int, banded: bool = True) -> None:
     """One cell; more than a few bands would hide each other."""
     found = runs.arrays(cell.folder, "prefix_area", "prefix_confidence")
     pairs = zip(found["prefix_area"], found["prefix_confidence"])
