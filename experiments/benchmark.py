@@ -43,6 +43,7 @@ def benchmark(config: DictConfig) -> int:
     """One job: finds out which run it is, and does what that has still to do. 0 done, 1 failed, 2 bad input."""
     check(config)
     job = prepare(config)
+    partly = 2 if job.images.damaged else 0  # some images could not be read and are left out
     try:
         with runs.locked(job.folder, config.wait):
             declare(job)
@@ -51,8 +52,8 @@ def benchmark(config: DictConfig) -> int:
             )
             if record is None:
                 cli.report(f"{job.title}: finished before, in {job.folder}")
-                return 0
-            return _kept(config, job, record)
+                return partly
+            return max(partly, _kept(config, job, record))
     except runs.Busy:
         cli.report(
             f"{job.title}: another process is working on this run, in {job.folder}, and finishes it "

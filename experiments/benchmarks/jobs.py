@@ -14,8 +14,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from evomask import fills
+from evomask.questions import ask
 from evomask.types import Classifier, InputError
-from evomask.verify import Question
 from experiments.benchmarks import protocol, runs, sources
 from experiments.shared import cli
 
@@ -103,16 +103,16 @@ def build(config: DictConfig, job: Job) -> Callable[[int, int], runs.Chunk]:
 
     def explain(seed: int, index: int) -> runs.Chunk:
         key, one = jax.random.key(seed), slice(index, index + 1)
-        found = method(job.classifier, pixels[one], labels[one], key, config.budget)
-        asked = Question(pixels[index], np.asarray(fills.blanks(fill, key, pixels[index])), labels[index], None)
-        chunk = protocol.measure(found, job.classifier, [asked], None if truth is None else truth[one], rules)
+        questions = ask(job.classifier, pixels[one], labels[one], None, key, fill)
+        found = method(job.classifier, questions, key, config.budget)
+        chunk = protocol.measure(found, job.classifier, questions, None if truth is None else truth[one], rules)
         return protocol.identified(chunk, job.images, index, seed, job.method)
 
     return explain
 
 
 def build_method(config: DictConfig, name: str, fill: tuple[fills.Fill, ...]) -> Callable[..., protocol.Found]:
-    """The function (classifier, images, labels, key, budget) -> found."""
+    """The function (classifier, questions, key, budget) -> found."""
     if config.method["_target_"] == OURS:
         return functools.partial(protocol.evolve, cli.instantiate(OmegaConf.create(preset(config))))
     baseline = cli.instantiate(config.method)
