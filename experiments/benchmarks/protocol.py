@@ -6,7 +6,7 @@ every mask is then seen by the classifier once more, one image at a time, as `ev
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,9 +20,11 @@ from evomask.questions import look, worst
 from evomask.search.config import Config
 from evomask.types import Answer, Classifier, Key, Question, Status
 from experiments.benchmarks.answers import Calls, answer
-from experiments.benchmarks.imagesets import ImageSet
 from experiments.benchmarks.measured import Asked, heat_map
 from experiments.benchmarks.runs import CUTS, ROWS, Chunk
+
+if TYPE_CHECKING:  # which images there are, their own digest says
+    from experiments.benchmarks.imagesets import ImageSet
 
 # Where a mask comes from; area_5 is the best 5 % of the pixels. The headline is `own` where there is one, else
 # `complete`.
