@@ -22,7 +22,7 @@ from evomask.types import InputError
 
 CONF = Path(__file__).parents[2] / "conf"
 NAMES = ("image", "label", "contrast")  # keys whose value is what somebody called something: no ${...} is looked up
-LITERAL = (*NAMES, "out", "where")  # keys whose value is text, whatever commas, blanks and brackets are in it
+LITERAL = (*NAMES, "out", "where", "reference")  # keys whose value is text, whatever commas, blanks and brackets are in it
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "evomask"
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"  # the user wants tracebacks
 BAD_INPUT = (InputError, OSError, HydraException, OmegaConfBaseException)
