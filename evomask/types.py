@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, dataclass_transform, runtime_checkable
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ Array = jax.Array
 Key = jax.Array  # one key of `jax.random.key`
 Image = jax.Array  # f32[H, W, C] in [0, 1]
 Mask = jax.Array  # bool[..., H, W], True where the pixel is kept
+T = TypeVar("T")
 Genome = jax.Array  # int32[..., G, 3]: (row, col, radius); a negative radius switches the patch off
 
 
@@ -24,7 +25,9 @@ class InputError(ValueError):
     """Bad input. The message is one line that names the input, the problem and the remedy."""
 
 
-def record(cls: type) -> type:
+# `static` is no field specifier: a type checker would want its default by keyword.
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def record(cls: type[T]) -> type[T]:
     """A frozen dataclass that is also a JAX pytree; mark static fields with `static()`.
 
     >>> @record
@@ -54,7 +57,7 @@ def record(cls: type) -> type:
     return cls
 
 
-def static(default=dataclasses.MISSING):
+def static(default: Any = dataclasses.MISSING) -> Any:
     """A field that belongs to the shape of the program: a change of it compiles again."""
     return dataclasses.field(default=default, metadata={"static": True})
 

@@ -11,6 +11,7 @@ from typing import Any
 from unittest import mock
 
 import hydra
+import threadpoolctl
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -41,7 +42,8 @@ def run(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | None
     codes: list[int] = []
 
     def job(config: DictConfig) -> None:  # one of several in a sweep; its failure does not stop the others
-        codes.append(_guard(lambda: task(config), folder / name))
+        with one_blas_thread():
+            codes.append(_guard(lambda: task(config), folder / name))
 
     def main() -> int:
         _refuse_dashes(argv, folder / name)
@@ -52,6 +54,17 @@ def run(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | None
         return max(codes, default=0)
 
     return _guard(main, folder / name)
+
+
+def one_blas_thread() -> threadpoolctl.threadpool_limits:
+    """While open, OpenBLAS has one thread.
+
+    The screening factorizes small matrices between forward passes. OpenBLAS's threads wait for the next one by
+    spinning, on the very cores that the forward pass needs.
+    """
+    import scipy.linalg  # noqa: F401 (the OpenBLAS that JAX calls comes with it, and must be there to be limited)
+
+    return threadpoolctl.threadpool_limits(1, user_api="blas")
 
 
 def _guard(function: Callable[[], int], config: Path) -> int:
