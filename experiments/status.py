@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def status(config: DictConfig) -> int:
     """Prints a table for each experiment."""
     folder = Path(config.runs).expanduser()
-    experiments = sorted({path.parent.parent.name for path in folder.glob("*/*/record.json")})
+    experiments = runs.experiments(folder)
     if config.experiment is not None and config.experiment not in experiments:
         raise InputError(
             f"no runs of experiment {config.experiment!r} in {folder}: there are {', '.join(experiments) or 'none'}"
@@ -63,14 +63,17 @@ def status(config: DictConfig) -> int:
 
 
 def state(folder: Path) -> State:
-    """How the run in a folder stands; a record that cannot be read says so."""
+    """How the run in a folder stands; what cannot be read is said, and ends nothing."""
     try:
         record = runs.read_record(folder)
-        done, total = runs.done(folder)
+        status, (done, total) = runs.status(folder), runs.done(folder)
         error = f"{record['error']['type']}: {record['error']['message']}" if record["error"] else ""
-        return State(describe(record), runs.status(folder), done, total, runs.pace(folder), error)
-    except (InputError, ValueError) as problem:
+    except (InputError, ValueError, KeyError, TypeError) as problem:
         return State(folder.name, "unreadable", 0, 0, None, str(problem))
+    try:
+        return State(describe(record), status, done, total, runs.pace(folder), error)
+    except InputError as problem:
+        return State(describe(record), "damaged", done, total, None, str(problem))
 
 
 def overview(experiment: str, states: Sequence[State]) -> Table:

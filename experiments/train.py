@@ -5,6 +5,7 @@ rest).
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shlex
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import hydra
 import jax
@@ -21,6 +23,9 @@ from omegaconf import DictConfig
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from evomask import training
+from evomask.data import Dataset, pictures
+from evomask.report import records
+from evomask.types import Classifier, InputError
 from experiments.shared import cli, memory
 
 
@@ -29,7 +34,10 @@ class Stopwatch:
 
     def __init__(self, path: Path):
         self.path = path
-        self.before = json.loads(path.read_text()) if path.exists() else {"wall": 0.0, "processor": 0.0}
+        try:
+            self.before = json.loads(path.read_text()) if path.exists() else {"wall": 0.0, "processor": 0.0}
+        except ValueError as error:
+            raise InputError(f"'{path}' is damaged ({error}): delete it, the seconds are counted anew") from error
         self.began = time.perf_counter(), time.process_time()
 
     def save(self) -> dict[str, float]:
@@ -91,15 +99,80 @@ def stop_on_interrupt():
     return lambda: bool(pressed)
 
 
-def write_curves(path: Path, state: training.TrainState, per_epoch: int) -> None:
-    """One row a step: loss, accuracy on the batch and, at the end of an epoch, on the test set."""
-    tests = np.asarray(state.test_accuracy)
-    with open(path.with_name(path.name + ".tmp"), "w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["step", "loss", "accuracy", "test_accuracy"])
-        for i, (loss, accuracy) in enumerate(zip(np.asarray(state.loss), np.asarray(state.accuracy)), 1):
-            rows.writerow([i, loss, accuracy, "" if i % per_epoch else tests[i // per_epoch - 1]])
-    os.replace(path.with_name(path.name + ".tmp"), path)
+class Job(NamedTuple):
+    """What is trained on what, and where it goes."""
+
+    name: str
+    out: Path
+    recipe: training.Recipe
+    train: Dataset
+    test: Dataset
+    trainable: training.Trainable
+    source: str  # of the images
+
+    @property
+    def per_epoch(self) -> int:
+        return len(self.train) // self.recipe.batch_size
+
+
+class Trained(NamedTuple):
+    """What came out of it."""
+
+    state: training.TrainState
+    classifier: Classifier
+    measured: dict[str, float | int | str]
+
+
+def prepare(config: DictConfig) -> Job:
+    """Everything that can be wrong with the options is found here, before the training."""
+    recipe = cli.instantiate(config.recipe)
+    train, test = cli.instantiate(config.data)
+    trainable = hydra.utils.instantiate(config.model, num_classes=len(train.names), _convert_="all")
+    if config.start is not None:
+        trainable = training.start_from(pictures.located(config.start) / "checkpoints", trainable, train)
+    training.check_sets(train, test, recipe)
+    if str(config.name) != Path(str(config.name)).name:
+        raise InputError(f"name is {config.name!r}: give a name for files, and the folder as out=...")
+    source = config.data.get("path") or config.data["_target_"]
+    return Job(str(config.name), records.prepare_folder(config.out), recipe, train, test, trainable, source)
+
+
+def learn(job: Job) -> Trained:
+    """Trains, under a progress bar, from the newest checkpoint where there is one; then measures."""
+    bar, on_step = progress_bar(job.recipe.epochs * job.per_epoch, job.per_epoch, job.recipe.batch_size)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        stop = stop_on_interrupt()
+        with bar:
+            folder = job.out / "checkpoints"
+            state = training.fit(job.trainable, job.train, job.test, job.recipe, folder, on_step, stop)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    classifier = training.finished(job.trainable, state, job.train, job.recipe)
+    return Trained(state, classifier, training.measure(classifier, job.test))
+
+
+def curves(state: training.TrainState, per_epoch: int) -> str:
+    """CSV, one row a step: loss, accuracy on the batch and, at the end of an epoch, on the test set."""
+    text = io.StringIO()
+    rows, tests = csv.writer(text, lineterminator="\n"), np.asarray(state.test_accuracy)
+    rows.writerow(["step", "loss", "accuracy", "test_accuracy"])
+    for i, (loss, accuracy) in enumerate(zip(np.asarray(state.loss), np.asarray(state.accuracy)), 1):
+        rows.writerow([i, loss, accuracy, "" if i % per_epoch else tests[i // per_epoch - 1]])
+    return text.getvalue()
+
+
+def card(job: Job, trained: Trained, seconds: dict[str, float]) -> str:
+    """The Markdown card of what was trained by this command line."""
+    command = shlex.join(["python", "-m", "experiments.train", *sys.argv[1:]])
+    return training.card(job.name, command, job.recipe, job.source, job.train, trained.measured, seconds, machine())
+
+
+def write_all(job: Job, trained: Trained, seconds: dict[str, float]) -> None:
+    """Weights, card and curves, each whole or not at all."""
+    write(job.out / "curves.csv", curves(trained.state, job.per_epoch))
+    job.trainable.save(trained.classifier, job.out / f"{job.name}.safetensors")
+    write(job.out / f"{job.name}.md", card(job, trained, seconds))
 
 
 def machine() -> str:
@@ -109,34 +182,20 @@ def machine() -> str:
 
 
 def train(config: DictConfig) -> None:
-    recipe = cli.instantiate(config.recipe)
-    train, test = cli.instantiate(config.data)
-    trainable = hydra.utils.instantiate(config.model, num_classes=len(train.names), _convert_="all")
-    if config.start is not None:
-        trainable = training.start_from(Path(config.start) / "checkpoints", trainable, train)
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    per_epoch = len(train) // recipe.batch_size
-    bar, on_step = progress_bar(recipe.epochs * per_epoch, per_epoch, recipe.batch_size)
-    watch = Stopwatch(out / "seconds.json")
+    """Trains, writes, and says what came out."""
+    job = prepare(config)
+    watch = Stopwatch(job.out / "seconds.json")
     try:
-        with bar:
-            state = training.fit(trainable, train, test, recipe, out / "checkpoints", on_step, stop_on_interrupt())
+        trained = learn(job)
     finally:
         seconds = watch.save()
-    write_curves(out / "curves.csv", state, per_epoch)
-    classifier = training.finished(trainable, state, train)
-    trainable.save(classifier, out / f"{config.name}.safetensors")
-    found = training.measure(classifier, test)
-    command = shlex.join(["python", "-m", "experiments.train", *sys.argv[1:]])
-    source = config.data.get("path") or config.data["_target_"]
-    text = training.card(config.name, command, recipe, source, train, found, seconds, machine())
-    write(out / f"{config.name}.md", text)
+    write_all(job, trained, seconds)
+    found = trained.measured
     print(
-        f"{config.name}: test accuracy {found['test accuracy']:.4f}, calibration error {found['calibration error']:.4f}; "
+        f"{job.name}: test accuracy {found['test accuracy']:.4f}, calibration error {found['calibration error']:.4f}; "
         f"the blank image is {found['blank label']} ({found['blank confidence']:.3f})"
     )
-    print(f"weights {out / config.name}.safetensors, card {out / config.name}.md")
+    print(f"weights {job.out / job.name}.safetensors, card {job.out / job.name}.md")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,7 +22,7 @@ from evomask.measures import metrics, thresholding
 from evomask.measures.budget import UnequalBudgets
 from evomask.types import Status, record, static
 from experiments import benchmark
-from experiments.benchmarks import imagesets, protocol, runs
+from experiments.benchmarks import imagesets, jobs, measured, protocol, runs, sources, sweeps
 from experiments.shared import cli
 
 SIDE = 16
@@ -64,7 +64,7 @@ def composed(*overrides, **options):
         return compose("benchmark", list(overrides), **options)
 
 
-def jobs(experiment):
+def jobs_of(experiment):
     """The overrides of every job of an experiment's own sweep."""
     params = composed(f"+experiment={experiment}", return_hydra_config=True).hydra.sweeper.params
     given = OverridesParser.create().parse_overrides([f"{key}={values}" for key, values in params.items()])
@@ -77,10 +77,10 @@ def jobs(experiment):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_job_of_an_experiment_can_be_built(name):
     found = []
-    for overrides in jobs(name):
+    for overrides in jobs_of(name):
         config = composed(f"+experiment={name}", *overrides)
-        if config.method["_target_"] == benchmark.OURS:
-            built = cli.instantiate(OmegaConf.create(benchmark.preset(config)))
+        if config.method["_target_"] == jobs.OURS:
+            built = cli.instantiate(OmegaConf.create(jobs.preset(config)))
             assert 0.9 * config.budget <= built.evaluations <= config.budget, overrides
             found.append(f"{config.model} {jax.tree.structure(built)} {jax.tree.leaves(built)}")
         else:
@@ -167,7 +167,7 @@ def test_all_methods_on_one_footing(tmp_path):
         assert headline.equals(rows[list(cuts)])
         arrays = runs.arrays(one.folder)
         assert arrays["mask"].mean((1, 2)) == pytest.approx(rows["area"])
-        assert ("stage_masks" in arrays) == (one.config["method"]["_target_"] == benchmark.OURS)
+        assert ("stage_masks" in arrays) == (one.config["method"]["_target_"] == jobs.OURS)
 
 
 # -------------------------------------------------------------------------------------------------- what is measured
@@ -178,7 +178,7 @@ def explained(seed=0):
     config = composed(*SEARCH)
     source = imagesets.samples((SIDE, SIDE, 3), 1.0)
     found = imagesets.select(source, tiny(), 2, False, "predicted")
-    settings = cli.instantiate(OmegaConf.create(benchmark.preset(config)))
+    settings = cli.instantiate(OmegaConf.create(jobs.preset(config)))
     return found, evomask.explain(tiny(), found.pixels, key=jax.random.key(seed), labels=found.labels, config=settings)
 
 
@@ -239,7 +239,7 @@ def test_a_baseline_is_cut_and_measured_as_the_library_does(tmp_path):
     auc = metrics.insertion_auc(tiny(), images, labels, score, blanks, steps=8)
     np.testing.assert_allclose(one.rows["insertion_auc"], auc, rtol=1e-6)
     fidelity = metrics.mu_fidelity(
-        tiny(), images, labels, score, blanks, protocol.fidelity_subsets(8, images.shape[1:3])
+        tiny(), images, labels, score, blanks, measured.fidelity_subsets(8, images.shape[1:3])
     )
     np.testing.assert_allclose(one.rows["mu_fidelity"], fidelity, rtol=1e-5)
     assert one.rows["evaluations"].tolist() == [40, 40] and one.rows["backward"].tolist() == [0, 0]
@@ -261,7 +261,7 @@ def test_a_heat_map_that_is_not_finite_is_a_failure():
 
 @pytest.mark.parametrize("shape", [(8, 8), (32, 20), (5, 9)])
 def test_fidelity_blanks_a_fifth_of_the_cells(shape):
-    subsets = protocol.fidelity_subsets(50, shape)
+    subsets = measured.fidelity_subsets(50, shape)
     assert subsets.shape == (50, *shape) and subsets.dtype == bool
     assert abs(subsets.mean() - 12 / 64) < 0.03 and len(np.unique(subsets, axis=0)) == 50
     if shape == (32, 20):

@@ -17,8 +17,9 @@ from PIL import Image
 from evomask.measures import statistics
 from evomask.types import InputError
 from experiments import figures, report, status, tables
-from experiments.benchmarks import runs
-from experiments.results import cells
+from experiments.benchmarks import runs, sweeps
+from experiments.results import cells, columns, drawing, summaries
+from experiments.results.kinds import bars, budget, convergence, front, grid
 from experiments.shared import cli
 
 SIDE, NUM = 8, 5
@@ -85,6 +86,8 @@ def make(
     error=None,
     done=None,
     choices=(),
+    own=(),
+    asked="2026",
     name=None,
     **overrides,
 ):
@@ -108,10 +111,10 @@ def make(
     file = runs.write_images(runs.records.prepare_folder(folder), known)
     record = {
         "schema": runs.SCHEMA, "status": "running", "error": None, "experiment": experiment, "method": method, "overrides": overrides,
-        "hash": name or runs.digest([overrides, code, salt]), "budget": budget, "seeds": list(seeds), "weights": "w", "device": "cpu",
+        "hash": name or runs.digest([overrides, code, salt, dict(own)]), "budget": budget, "seeds": list(seeds), "weights": "w", "device": "cpu",
         "choices": {"method": method, "data": "samples", "model": "cifar10", "fill": "black", **dict(choices)},
         "images": {"file": file, "num": num, "left_out": 0}, "versions": {"python": "3.11", "jax": "0.10"},
-        "code": {"commit": code * 40, "dirty": False, "digest": code},
+        "code": {"commit": code * 40, "dirty": False, "modules": {"evomask.verify": code}, "own": dict(own)}, "asked": asked,
     }  # fmt: skip
     run = folder / record["hash"]
     with runs.locked(run, wait=False):
@@ -156,7 +159,7 @@ def cell(frame, method, name):
 
 def test_the_numbers_of_a_table(tmp_path):
     found = cells.gather(sweep(tmp_path), "dissertation_cifar10")
-    table = tables.summary(found, tables.COLUMNS)
+    table = summaries.summary(found, columns.COLUMNS)
     numbers, text = table.numbers, table.text
     assert numbers["method"].tolist() == list(METHODS) and numbers["images"].tolist() == [NUM] * 5
     assert numbers["complete"].tolist() == pytest.approx([1.0, 0.6, 1.0, 1.0, 1.0])
@@ -198,7 +201,7 @@ def test_where_the_truth_is_known_iou_is_tested_too(tmp_path):
     overlap["lime"][2] = np.nan  # no mask: counts as none of the object
     for one in found.cells:
         one.run.rows["iou"] = overlap[one.values["method"]]
-    table = tables.summary(found, tables.COLUMNS)
+    table = summaries.summary(found, columns.COLUMNS)
     rivals = {name: np.nan_to_num(overlap[name]) for name in METHODS[1:]}
     for expected in statistics.compare(overlap["evomask"], rivals, seed=0, smaller_is_better=False):
         assert cell(table.numbers, expected.rival, "p of IoU") == expected.p_holm and expected.wins == NUM
@@ -214,7 +217,7 @@ def test_heat_maps_are_tested_by_insertion_less_deletion(tmp_path):
         one.run.rows["insertion_auc"] = np.linspace(0.6, 0.8, NUM)
         one.run.rows["deletion_auc"] = np.linspace(0.2, 0.1, NUM) + 0.01 * number * np.arange(NUM)
     found.cells[2].run.rows.loc[1, "insertion_auc"] = np.nan  # no score: counts as the worst of curves
-    table = tables.summary(found, tables.COLUMNS)
+    table = summaries.summary(found, columns.COLUMNS)
     gain = np.linspace(0.4, 0.7, NUM)
     rivals = {name: gain - 0.01 * number * np.arange(NUM) for number, name in enumerate(METHODS) if number}
     rivals[METHODS[2]][1] -= 0.65  # the insertion that is missing
@@ -226,11 +229,11 @@ def test_heat_maps_are_tested_by_insertion_less_deletion(tmp_path):
 def test_seeds_of_an_image_are_one_observation(tmp_path):
     areas = {0: (0.1, 0.1, 0.1, 0.1, 0.1), 7: (0.3, np.nan, 0.3, 0.3, 0.3)}
     run = runs.load(make(tmp_path, "mine", seeds=(0, 7), areas=areas))
-    assert tables.per_image(run, "complete_area", 1.0) == pytest.approx([0.2, 0.55, 0.2, 0.2, 0.2])
-    made = tables.quantities(run)
+    assert columns.per_image(run, "complete_area", 1.0) == pytest.approx([0.2, 0.55, 0.2, 0.2, 0.2])
+    made = columns.quantities(run)
     assert made["images"] == NUM and made["complete"] == pytest.approx(0.9)
     assert made["complete area"].value == pytest.approx((4 * 0.2 + 0.1) / 5)
-    assert made["failures as 1"] == statistics.bootstrap(tables.per_image(run, "complete_area", 1.0), seed=0)
+    assert made["failures as 1"] == statistics.bootstrap(columns.per_image(run, "complete_area", 1.0), seed=0)
 
 
 def test_files_and_layout_of_the_dissertation(tmp_path, capsys):
@@ -288,7 +291,7 @@ def test_the_same_runs_give_the_same_bytes(tmp_path):
             r"method=lime unfinished, interrupted \(2 of 5 explanations\) in",
         ),
         ({"lime": {"state": "running", "done": 4}}, r"method=lime unfinished, killed \(4 of 5 explanations\) in"),
-        ({"lime": {"code": "b"}}, "method=lime has other code version than the others .b, not a."),
+        ({"lime": {"code": "b"}}, "method=lime has other code than the others .evomask.verify b, not a."),
         ({"lime": {"budget": 200}}, "method=lime has other budget than the others .200, not 100."),
         ({"lime": {"seeds": (1,)}}, "method=lime has other seeds than the others"),
         ({"lime": {"salt": 1}}, "method=lime has other images than the others"),
@@ -300,7 +303,7 @@ def test_cells_that_cannot_be_compared_are_refused_by_name_or_marked(changed, me
     with pytest.raises(InputError, match=f"dissertation_cifar10 is not one whole: {message}"):
         cells.gather(tmp_path, "dissertation_cifar10")
     found = cells.gather(tmp_path, "dissertation_cifar10", mark=True)
-    table = tables.summary(found, tables.COLUMNS)
+    table = summaries.summary(found, columns.COLUMNS)
     assert [each.sound for each in found.cells] == [True, True, True, False, True]
     assert table.text["method"][3] == "LIME (1)" and len(table.notes) == 1 and re.search(message, table.notes[0])
     assert not table.best.iloc[3].any() and table.text["p"][3] == "–"
@@ -335,7 +338,7 @@ def test_ablations_have_a_row_for_each_value_and_are_tested_against_the_default(
         make(tmp_path, "radii", preset__stages__gross__radii=value)
     found = cells.gather(tmp_path, "radii")
     assert [each.title for each in found.cells] == list(radii)
-    table = tables.summary(found, tables.COLUMNS)
+    table = summaries.summary(found, columns.COLUMNS)
     assert table.text["p"].tolist() == ["1.000"] * 4 + ["*", "1.000", "1.000"] and list(table.text)[0] == "gross radii"
 
 
@@ -345,13 +348,13 @@ def test_budgets_are_compared_within_each(tmp_path):
             areas = np.full(NUM, 50 / budget + 0.1 * (method == "rise"))
             make(tmp_path, "budget", method=method, budget=budget, areas=areas)
     found = cells.gather(tmp_path, "budget", where="budget=250,500 method=evomask,rise")
-    table = tables.summary(found, tables.COLUMNS)
+    table = summaries.summary(found, columns.COLUMNS)
     assert table.numbers["budget"].tolist() == ["250", "250", "500", "500"]
     assert table.best["failures as 1"].tolist() == [True, False, True, False] and table.text["p"].tolist()[::2] == [
         "*",
         "*",
     ]
-    figure = figures.budget(found, 1)
+    figure = budget.draw(found, 1)
     first, second = figure.axes[0].lines
     assert first.get_xdata().tolist() == [250, 500] and first.get_ydata() == pytest.approx([0.2, 0.1])
     assert second.get_ydata() == pytest.approx([0.3, 0.2]) and second.get_label() == "RISE"
@@ -410,7 +413,7 @@ def test_every_figure_is_written_with_text_as_text(tmp_path):
 
 
 def test_the_grid_shows_what_the_network_saw(tmp_path):
-    figure = figures.grid(cells.gather(sweep(tmp_path), "dissertation_cifar10"), 2)
+    figure = grid.draw(cells.gather(sweep(tmp_path), "dissertation_cifar10"), 2)
     assert len(figure.axes) == 2 * (1 + 2 * len(METHODS))
     image = images()["images"][0].astype(np.float32) / 255
     original, ours = (axes.images[0].get_array() for axes in figure.axes[:2])
@@ -423,7 +426,7 @@ def test_the_grid_shows_what_the_network_saw(tmp_path):
 
 def test_bars_and_bands():
     values = np.random.default_rng(0).random((7, 3))
-    mean, low, high = figures.band(values)
+    mean, low, high = drawing.band(values)
     np.testing.assert_allclose(mean, values.mean(0))
     expected = [statistics.bootstrap(column, seed=0, method="percentile") for column in values.T]
     np.testing.assert_allclose(low, [one.low for one in expected], atol=0.02)
@@ -431,7 +434,7 @@ def test_bars_and_bands():
 
 
 def test_bars_are_the_numbers_of_the_table(tmp_path):
-    figure = figures.bars(cells.gather(sweep(tmp_path), "dissertation_cifar10"), 1)
+    figure = bars.draw(cells.gather(sweep(tmp_path), "dissertation_cifar10"), 1)
     widths = [[bar.get_width() for bar in axes.patches] for axes in figure.axes]
     assert widths[0] == pytest.approx([0.15, 0.7, 0.5, 0.4, 1.0]) and widths[1] == pytest.approx(
         [1.0, 0.6, 1.0, 1.0, 1.0]
@@ -440,9 +443,9 @@ def test_bars_are_the_numbers_of_the_table(tmp_path):
 
 
 def test_many_cells_get_a_panel_each(tmp_path):
-    for method in cells.expected("complete_area_cifar10"):
+    for method in sweeps.of_conf("complete_area_cifar10").cells:
         make(tmp_path, "complete_area_cifar10", **method)
-    figure = figures.front(cells.gather(tmp_path, "complete_area_cifar10"), 1)
+    figure = front.draw(cells.gather(tmp_path, "complete_area_cifar10"), 1)
     shown = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title() for axes in shown[:4]] == ["evomask", "dissertation", "random search", "Grad-CAM"] and len(
         shown
@@ -454,15 +457,15 @@ def test_many_cells_get_a_panel_each(tmp_path):
     )
     at_the_end = rise["prefix_confidence"][:, -1].astype(float).mean()
     assert curves[8][1].get_ydata()[-1] == pytest.approx(at_the_end) and shown[8].get_title() == "RISE"
-    for each in cells.expected("radii"):
+    for each in sweeps.of_conf("radii").cells:
         make(tmp_path, "radii", **{key.replace(".", "__"): value for key, value in each.items()})
-    figure = figures.convergence(cells.gather(tmp_path, "radii"), 1)
+    figure = convergence.draw(cells.gather(tmp_path, "radii"), 1)
     assert [len(axes.lines) for axes in figure.axes if axes.get_visible()] == 7 * [3]
 
 
 def test_every_method_has_a_look_of_its_own_without_colour():
-    assert len({(look.marker, look.dashes) for look in map(figures.look, range(12))}) == 12
-    assert len({figures.look(number) for number in range(24)}) == 24
+    assert len({(look.marker, look.dashes) for look in map(drawing.look, range(12))}) == 12
+    assert len({drawing.look(number) for number in range(24)}) == 24
 
 
 # ------------------------------------------------------------------------------------------------------------ report

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -13,12 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 import scipy.stats
+import small_networks
+from omegaconf import OmegaConf
+from PIL import Image
 
-from evomask import data, training
-from evomask.classifiers import check_classifier, cnn
+import evomask
+from evomask import data, training, verify
+from evomask.classifiers import check_classifier, cnn, efficientnet, trained
+from evomask.data import photographs
 from evomask.types import InputError
 from experiments import train as command
+from experiments.shared import cli
 
 CONF = pathlib.Path(__file__).parent.parent / "conf" / "train"
 KEY = jax.random.key(2)
@@ -94,10 +102,7 @@ def test_a_run_begins_with_the_averaged_weights_of_another(sets, tiny, uninterru
     training.fit(tiny, *sets, RECIPE, tmp_path)
     warm = training.start_from(tmp_path, tiny, sets[0])
     same(training.start(warm, dataclasses.replace(RECIPE, epochs=1), sets[0]).average, uninterrupted.average)
-    after = training.fit(
-        warm, *sets, dataclasses.replace(RECIPE, epochs=1, learning_rate=0.0, kernel_rate=0.0, average=1.0)
-    )
-    same(after.params, uninterrupted.average[0])
+    same(training.start(warm, dataclasses.replace(RECIPE, epochs=1), sets[0]).params, uninterrupted.average[0])
 
 
 def test_a_run_cannot_begin_with_nothing(sets, tiny, tmp_path):
@@ -112,35 +117,58 @@ def test_a_run_cannot_begin_with_nothing(sets, tiny, tmp_path):
         training.start_from(tmp_path, wider, sets[0])
 
 
-def test_the_frozen_trunk_stays(sets, tiny):
-    headed = dataclasses.replace(tiny, is_head=lambda path: path[0].key == "head")
-    recipe = dataclasses.replace(RECIPE, frozen_epochs=1)
-    before = training.start(headed, recipe, sets[0])
+def test_the_frozen_trunk_stays(sets):
+    def init(key, images):
+        return {"trunk": jnp.eye(3), "head": jnp.zeros((3, 2))}, {}
+
+    def apply(params, stats, images, train):
+        return images.mean((1, 2)) @ params["trunk"] @ params["head"], stats
+
+    headed = training.Trainable(init, apply, None, None, lambda path: path[0].key == "head")
+    recipe = training.Recipe(epochs=2, batch_size=8, learning_rate=0.5, pad=0, flip=False, frozen_epochs=1)
     states = []
     training.fit(headed, *sets, recipe, on_step=lambda s, done: states.append(jax.tree.map(np.asarray, s.params)))
-    trunk = lambda params: {name: value for name, value in params.items() if name != "head"}
-    same(trunk(states[3]), trunk(before.params))
-    assert np.abs(states[3]["head"]["kernel"]).max() > 0  # it began with zeros
-    assert np.abs(states[7]["ConvNorm_0"]["kernel"] - before.params["ConvNorm_0"]["kernel"]).max() > 0
+    np.testing.assert_array_equal(states[3]["trunk"], np.eye(3))
+    assert np.abs(states[3]["head"]).max() > 0  # it began with zeros
+    assert np.abs(states[7]["trunk"] - np.eye(3)).max() > 0
 
 
-def test_digits():
-    sets = data.digits()
-    trainable = training.residual_cnn(10, widths=(16, 32), depth=1)
-    recipe = training.Recipe(epochs=6, batch_size=64, learning_rate=0.1, average=0.9, pad=1, flip=False)
-    state = training.fit(trainable, *sets, recipe)
-    classifier = training.finished(trainable, state, sets[0])
-    found = training.measure(classifier, sets[1])
-    assert found["test accuracy"] > 0.95 and found["test images"] == 360
-    assert found["test accuracy"] == pytest.approx(float(state.test_accuracy[-1]), abs=0.01)
-    assert found["parameters"] == 19_308
-    assert check_classifier(classifier, (16, 16, 1)) == 10 and classifier.labels[7] == "7"
+@pytest.mark.parametrize("rate", [1e30, 3e38])
+def test_what_diverges_stops_and_keeps_the_last_good_checkpoint(sets, tmp_path, rate):
+    """The loss falls in the first epoch, by 4 steps at a rate of zero; then the weights leave the numbers."""
+
+    def apply(params, stats, images, train):
+        return images.mean((1, 2))[:, :2] * params["w"], stats
+
+    trainable = training.Trainable(lambda key, images: ({"w": jnp.ones(())}, {}), apply, None, None)
+    recipe = training.Recipe(epochs=3, batch_size=8, learning_rate=rate, warmup=0.0, pad=0, flip=False)
+    schedule = lambda peak, epochs: dataclasses.replace(recipe, learning_rate=peak, epochs=epochs)
+    message = (
+        rf"training diverged in epoch 1 of 3: .*; lower recipe.learning_rate \(now {re.escape(str(rate))}\) or raise"
+    )
+    with pytest.raises(training.Diverged, match=message + r" recipe.warmup .*\(no checkpoint is kept\)"):
+        training.fit(trainable, *sets, schedule(rate, 3), tmp_path / "a")
+    spoilt = []
+
+    def spoil(state, done):  # the weights of a good run, from its fifth step
+        spoilt.append(done)
+
+    good = schedule(0.01, 3)
+    with pytest.raises(training.Interrupted):
+        training.fit(trainable, *sets, good, tmp_path / "b", lambda s, done: spoil(s, done), lambda: len(spoilt) == 4)
+    before = sorted(path.name for path in (tmp_path / "b").iterdir())
+    broken = dataclasses.replace(trainable, apply=lambda p, s, x, train: (apply(p, s, x, train)[0] * jnp.nan, s))
+    with pytest.raises(
+        training.Diverged, match="epoch 2 of 3: the loss of step 5 is nan; .* keeps the checkpoint of step 4"
+    ):
+        training.fit(broken, *sets, good, tmp_path / "b")
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == before and "4" in before
 
 
 def test_planted_evidence_is_learned():
-    sets = data.planted(2048, size=24)
+    sets = data.planted(2048, size=16)
     trainable = training.residual_cnn(4, widths=(12, 24), depth=1, directions=6)
-    recipe = training.Recipe(epochs=6, batch_size=64, learning_rate=0.1, average=0.95, pad=0, flip=False)
+    recipe = training.Recipe(epochs=5, batch_size=64, learning_rate=0.1, average=0.95, pad=0, flip=False)
     assert training.fit(trainable, *sets, recipe).test_accuracy[-1] >= 0.99
 
 
@@ -221,9 +249,9 @@ def test_rates_rise_and_fall():
     recipe = training.Recipe(learning_rate=0.3, warmup=0.25, momentum=0.0, weight_decay=0.1)
     optimizer = training.make_optimizer(recipe, 100)
     params = {"matrix": jnp.ones((2, 2)), "bias": jnp.ones(2)}
-    state, sizes = optimizer.init(params), []
+    state, sizes, update = optimizer.init(params), [], jax.jit(optimizer.update)
     for _ in range(100):
-        updates, state = optimizer.update(jax.tree.map(jnp.ones_like, params), state, params)
+        updates, state = update(jax.tree.map(jnp.ones_like, params), state, params)
         sizes.append(-float(updates["bias"][0]))
         np.testing.assert_allclose(updates["matrix"], 1.1 * updates["bias"][0], rtol=1e-5)  # decays matrices only
     assert int(np.argmax(sizes)) == 25 and max(sizes) == pytest.approx(0.3)
@@ -237,7 +265,7 @@ def test_biases_of_normalisations_learn_faster(name):
         "ConvNorm_0": {"BatchNorm_0": {"bias": jnp.ones(2)}, "weights": jnp.zeros((2, 2))},
         "head": {"bias": jnp.ones(2)},
     }
-    updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, params), optimizer.init(params), params)
+    updates, _ = jax.jit(optimizer.update)(jax.tree.map(jnp.ones_like, params), optimizer.init(params), params)
     np.testing.assert_allclose(updates["ConvNorm_0"]["BatchNorm_0"]["bias"], 64.0 * updates["head"]["bias"], rtol=1e-6)
     np.testing.assert_allclose(updates["ConvNorm_0"]["weights"][0], updates["head"]["bias"], rtol=1e-6)
 
@@ -249,7 +277,7 @@ def test_muon_moves_kernels_by_orthogonal_matrices():
     optimizer = training.make_optimizer(recipe, 10)
     params = {"ConvNorm_0": {"kernel": jnp.ones((3, 3, 2, 4))}, "head": {"bias": jnp.ones(2)}}
     gradients = {"ConvNorm_0": {"kernel": jax.random.normal(KEY, (3, 3, 2, 4))}, "head": {"bias": jnp.ones(2)}}
-    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    updates, _ = jax.jit(optimizer.update)(gradients, optimizer.init(params), params)
     matrix = np.asarray(updates["ConvNorm_0"]["kernel"] / -0.1 - 0.5).reshape(18, 4)  # without rate and decay
     given = np.asarray(gradients["ConvNorm_0"]["kernel"]).reshape(18, 4)
     _, sizes, right = np.linalg.svd(matrix)
@@ -279,31 +307,75 @@ def test_half_precision_stays_close():
     assert np.abs(logits[0] - logits[1]).max() > 0
 
 
-def test_finetuning_starts_from_the_pretrained_trunk(tmp_path):
+def test_finetuning_starts_from_the_pretrained_trunk(tmp_path, monkeypatch):
+    small_networks.shrink_lite0(monkeypatch, tmp_path)
     trainable = training.efficientnet_lite0(3)
     params, stats = trainable.init(jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
     logits, _ = jax.eval_shape(lambda p, x: trainable.apply(p, stats, x, True), params, jnp.zeros((2, 224, 224, 3)))
     assert logits.shape == (2, 3)
     heads = jax.tree.map_with_path(lambda path, _: trainable.is_head(path), params)
     assert heads["logits"] == {"kernel": True, "bias": True} and sum(jax.tree.leaves(heads)) == 2
+    pretrained = efficientnet.efficientnet_lite0().params
+    same({**params, "logits": 0}, {**pretrained, "logits": 0})
     classifier = trainable.classifier(params, stats, ("a", "b", "c"), (224, 224, 3))
     trainable.save(classifier, tmp_path / "net.safetensors")
-    loaded = training.load_lite0(tmp_path / "net.safetensors")
-    assert check_classifier(loaded, (224, 224, 3)) == 3 and loaded.labels == ("a", "b", "c")
+    loaded = trained.load(tmp_path / "net.safetensors")
+    assert check_classifier(loaded, (224, 224, 3)) == 3 and loaded.labels == ("a", "b", "c") and loaded.crop == 1.0
     same(loaded.params, classifier.params)  # the shipped weights are half precision already
     with pytest.raises(InputError, match=r"images are \(32, 32, 3\), the network takes \(224, 224, 3\): set data.size"):
         trainable.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-    with pytest.raises(InputError, match="no weights at"):
-        training.load_lite0(tmp_path / "nothing")
+    with pytest.raises(InputError, match="holds no network written by evomask.classifiers.cnn.save"):
+        cnn.load(tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize("load", [trained.load, training.load_lite0])
+def test_files_without_a_network_are_refused(tmp_path, load):
+    with pytest.raises(InputError, match="no weights at .*: train them with python -m experiments.train"):
+        load(tmp_path / "nothing")
     (tmp_path / "text").write_text("text")
-    with pytest.raises(InputError, match="holds no network"):
-        training.load_lite0(tmp_path / "text")
+    with pytest.raises(InputError, match="text' .*holds no network"):
+        load(tmp_path / "text")
+    safetensors.numpy.save_file({"a": np.zeros(2)}, tmp_path / "other")
+    with pytest.raises(InputError, match="other' holds no network"):
+        load(tmp_path / "other")
+
+
+def test_a_folder_is_not_its_weights(tmp_path):
+    with pytest.raises(InputError, match="is a folder: give the .safetensors file in it"):
+        trained.load(tmp_path)
+
+
+def test_from_the_recipe_to_an_explanation(tmp_path, monkeypatch):
+    """`recipe=imagenette_finetune`, then `model=trained` with what it wrote."""
+    small_networks.shrink_lite0(monkeypatch, tmp_path)
+    for split in ("train", "val"):
+        for name, shade in (("n01440764", 40), ("n03888257", 220)):
+            (tmp_path / "set" / split / name).mkdir(parents=True)
+            for number in range(2):
+                Image.new("RGB", (20, 16), (shade, shade, 90 * number)).save(
+                    tmp_path / "set" / split / name / f"{number}.png"
+                )
+    overrides = ["recipe.epochs=1", "recipe.frozen_epochs=1", "recipe.batch_size=2", "recipe.pad=0"]
+    out = tmp_path / "out"
+    assert command.main(["recipe=imagenette_finetune", f"data.path={tmp_path}/set", *overrides, f"out={out}"]) == 0
+    node = OmegaConf.load(CONF.parent / "model" / "trained.yaml")
+    node.path = str(out / "imagenette_finetune.safetensors")
+    network = cli.instantiate(node)
+    assert network.labels == ("tench", "parachute")
+    photo = photographs.load(tmp_path / "set" / "val" / "n03888257" / "0.png", network.image_shape, network.crop)
+    np.testing.assert_array_equal(255 * photo.image, data.load(tmp_path / "set", 224)[1].images[2])  # seen as trained
+    found = evomask.explain(network, photo.image[None], key=KEY, config=evomask.presets.evomask(144))
+    logits = verify.logits(network, photo.image)
+    assert found.label[0] == logits.argmax() and found.mask.shape == (1, 224, 224)
+    assert found.confidence[0] == pytest.approx(jax.nn.softmax(logits)[found.label[0]], abs=1e-5)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (dict(warmup=1.5), "recipe.warmup is 1.5: give a number from 0 to 1"),
+        (dict(learning_rate=float("nan")), "recipe.learning_rate is nan: give a number of 0 or more"),
+        (dict(pad=-1), "recipe.pad is -1"),
         (dict(epochs=0), "0 epochs and batches of 8: both must be at least 1"),
         (dict(mixup=-0.1), "recipe.mixup is -0.1: give 0"),
         (dict(optimizer="lamb"), "recipe.optimizer is 'lamb': choose sgd, adamw or muon"),
@@ -325,6 +397,8 @@ def test_wrong_sets(sets, tiny):
     renamed = data.Dataset(test.images, test.labels, ("bright", "dark"))
     with pytest.raises(InputError, match="training classes .* differ from test classes"):
         training.fit(tiny, train, renamed, RECIPE)
+    with pytest.raises(InputError, match="recipe.pad is 8 for images of 8 x 8 pixels"):
+        training.fit(tiny, train, test, dataclasses.replace(RECIPE, pad=8))
     with pytest.raises(InputError, match="precision is 'int8': choose auto"):
         training.compute_dtype("int8")
 
@@ -340,32 +414,58 @@ def test_every_recipe_composes(name):
     assert config.start == ("out/train/cifar10" if name == "cifar10_erased" else None)
 
 
-def test_command_line(tmp_path, capsys):
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra.compose(
-            "train",
-            [
-                "recipe=planted",
-                "data.num=64",
-                "recipe.epochs=1",
-                "recipe.batch_size=16",
-                "model.widths=[4]",
-                f"out={tmp_path}",
-            ],
-        )
+def test_digits_by_the_command_line(tmp_path, capsys):
+    """A real network in seconds: it learns, and the card says of it what is measured of the file."""
+    overrides = ["recipe=digits", "recipe.epochs=6", "model.widths=[12,24]", f"out={tmp_path}"]
     before = signal.getsignal(signal.SIGINT)
-    try:
-        command.train(config)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    network = cnn.load(tmp_path / "planted.safetensors")
-    assert network.labels == data.PLANTED_LABELS
-    accuracy = training.measure(network, data.planted(64)[1])["test accuracy"]
-    card = (tmp_path / "planted.md").read_text()
-    assert f"| test accuracy | {100 * accuracy:.2f} % of 16 images |" in card and "| `epochs` | 1 |" in card
+    assert command.main(overrides) == 0 and signal.getsignal(signal.SIGINT) is before
+    network, test = trained.load(tmp_path / "digits.safetensors"), data.digits()[1]
+    assert check_classifier(network, (16, 16, 1)) == 10 and network.labels[7] == "7"
+    found = training.measure(network, test)
+    accuracy = found["test accuracy"]
+    assert accuracy > 0.93 and found["test images"] == 360
+    assert found["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(network))
+    assert found["blank confidence"] == pytest.approx(
+        float(jax.nn.softmax(network(jnp.zeros((1, 16, 16, 1))))[0].max())
+    )
+    card = (tmp_path / "digits.md").read_text()
+    assert f"| test accuracy | {100 * accuracy:.2f} % of 360 images |" in card and "| `epochs` | 6 |" in card
     rows = (tmp_path / "curves.csv").read_text().splitlines()
-    assert rows[0] == "step,loss,accuracy,test_accuracy" and len(rows) == 5
+    assert rows[0] == "step,loss,accuracy,test_accuracy" and len(rows) == 1 + 6 * 22
+    assert float(rows[-1].split(",")[3]) == pytest.approx(accuracy, abs=0.01)
     assert f"test accuracy {accuracy:.4f}" in capsys.readouterr().out
+
+
+def test_a_training_that_diverges_ends_with_an_error(tmp_path, capsys):
+    """Its last weights are numbers, but too large for half precision; nothing of it is written as a result."""
+    write_pictures(tmp_path / "set")
+    overrides = ["recipe.epochs=1", "recipe.batch_size=4", "recipe.learning_rate=1e9", "recipe.optimizer=sgd"]
+    network = ["data=folder", f"data.path={tmp_path}/set", "model.widths=[4]", "recipe.mixup=0", "recipe.pad=1"]
+    assert command.main(["recipe=cifar10", "name=x", *network, *overrides, f"out={tmp_path}/out"]) == 2
+    captured = capsys.readouterr()
+    assert "training diverged" in captured.err and "lower recipe.learning_rate (now 1000000000.0)" in captured.err
+    assert not list((tmp_path / "out").glob("x.*")) and "accuracy" not in captured.out.splitlines()[-1:]
+
+
+def write_pictures(folder):
+    """<folder>/<split>/<class>/<picture>: two of noise for each."""
+    draw = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(2):
+                pixels = draw.integers(0, 256, (8, 8, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / split / name / f"{number}.png")
+
+
+def test_names_of_results_stay_in_their_folder(tmp_path, capsys):
+    assert command.main(["recipe=digits", "name=../stray", f"out={tmp_path}/out"]) == 2
+    assert "name is '../stray': give a name for files" in capsys.readouterr().err
+
+
+def test_no_public_name_is_a_module():
+    modules = {path.stem for path in pathlib.Path(training.__file__).parent.glob("*.py")}
+    assert not modules & set(training.__all__)
 
 
 def test_interrupts_are_noticed_once():

@@ -12,7 +12,7 @@ from evomask.fills import Constant
 from evomask.measures.budget import Spent
 from evomask.search.batching import batch_size
 from evomask.search.evaluate import evaluate
-from evomask.types import Array, Classifier, Key, Target, record
+from evomask.types import RATIO, Array, Classifier, Key, Target, decide, record
 
 
 @record
@@ -26,7 +26,7 @@ class RandomPatches:
     score is itself a mask (`score > 0`).
     """
 
-    ratio: float = 0.9
+    ratio: float = RATIO
     fill: Callable = Constant()
 
     __call__ = compiled
@@ -43,8 +43,8 @@ class RandomPatches:
         found = evaluate(
             classifier, target, blank, masks, inverse=True, features=False, batch_size=batch_size(classifier)
         )
-        sufficient = (found.margin > 0) & (found.confidence >= self.ratio * found.confidence[0])
-        complete = sufficient & (found.inverse_margin <= 0)
+        enough = self.ratio * found.confidence[0]
+        complete = decide(found.margin, found.confidence, found.inverse_margin, enough).complete
         smallest = jnp.argmin(jnp.where(complete, found.area, jnp.inf))
         nearest = jnp.argmax(jnp.minimum(found.margin, -found.inverse_margin))
         return masks[jnp.where(complete.any(), smallest, nearest)].astype(jnp.float32)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from evomask.measures.budget import Counted, Spent, bare
 from evomask.search.batching import batch_size
 from evomask.search.evaluate import evaluate
-from evomask.types import Array, Classifier, Mask, Target, record
+from evomask.types import RATIO, Array, Classifier, Mask, Target, Verdict, decide, record
 
 
 class Reason(enum.IntEnum):
@@ -100,19 +100,24 @@ def _sweep(classifier, images, labels, scores, blanks, steps: int) -> Sweep:
     return Sweep(scores, pixels, pixels.astype(jnp.float32) / scores[0].size, *seen)
 
 
+def verdict(sweep: Sweep, ratio: float = 0.0) -> Verdict:
+    """Of every prefix, bool[B, T], whether it is sufficient, with `ratio` of the whole image's probability, and necessary."""
+    return decide(sweep.margin, sweep.confidence, sweep.inverse_margin, ratio * sweep.whole[:, None])
+
+
 def smallest_sufficient(sweep: Sweep, ratio: float = 0.0) -> Cut:
     """The smallest prefix that keeps the label, with at least `ratio` of the whole image's probability."""
-    return _first(sweep, _sufficient(sweep, ratio))
+    return _first(sweep, verdict(sweep, ratio).sufficient)
 
 
-def smallest_complete(sweep: Sweep, ratio: float = 0.9) -> Cut:
+def smallest_complete(sweep: Sweep, ratio: float = RATIO) -> Cut:
     """The smallest prefix that is sufficient (see above) and whose inverse loses the label."""
-    return _first(sweep, _sufficient(sweep, ratio) & (sweep.inverse_margin <= 0))
+    return _first(sweep, verdict(sweep, ratio).complete)
 
 
 def best_cp(sweep: Sweep) -> Cut:
     """Of the prefixes that keep the label, the one with the greatest probability / area (CP)."""
-    keeps = sweep.margin > 0
+    keeps = verdict(sweep).keeps_class
     cp = jnp.where(keeps, sweep.confidence / sweep.area[None], -jnp.inf)
     return _cut(sweep.score, sweep.pixels[jnp.argmax(cp, axis=-1)], keeps.any(-1))
 
@@ -159,10 +164,6 @@ def ranks(score: Array) -> Array:
     """
     order = jnp.argsort(-score.reshape(-1), stable=True)
     return jnp.zeros(score.size, jnp.int32).at[order].set(jnp.arange(score.size)).reshape(score.shape)
-
-
-def _sufficient(sweep: Sweep, ratio: float) -> Array:
-    return (sweep.margin > 0) & (sweep.confidence >= ratio * sweep.whole[:, None])
 
 
 def _first(sweep: Sweep, holds: Array) -> Cut:

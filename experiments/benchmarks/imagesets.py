@@ -15,10 +15,10 @@ import jax
 import numpy as np
 from omegaconf import OmegaConf
 
-from evomask import data, training, verify
+from evomask import data, questions, training
 from evomask.classifiers import cnn
 from evomask.classifiers.wrappers import check_classifier
-from evomask.data import DataError, Dataset, photographs
+from evomask.data import DataError, Dataset, ImageError, photographs, pictures
 from evomask.types import Classifier, InputError
 from experiments.shared import cli
 
@@ -45,6 +45,7 @@ class ImageSet(NamedTuple):
     classes: tuple[str, ...]  # of the classifier
     truth: np.ndarray | None  # bool[N, H, W]
     left_out: int  # images that were looked at and not taken, because the classifier errs on them
+    damaged: tuple[str, ...] = ()  # names of images that cannot be read
 
     @property
     def pixels(self) -> np.ndarray:
@@ -85,7 +86,7 @@ def test_set(shape: Shape, crop: float, path: str) -> Source:
     """The test images of anything that `evomask.data.load` reads: CIFAR-10's archive or its folder, or train/ and
     test/.
     """
-    path = Path(path).expanduser()
+    path = pictures.located(path)
     if path.is_dir() and not (path / "data_batch_1").exists():
         return tree(shape, crop, str(path))
     return from_dataset(data.load(path)[1], shape)
@@ -97,23 +98,19 @@ def tree(shape: Shape, crop: float, path: str, skip: Sequence[str] = ()) -> Sour
     Raises:
       DataError: there is no such folder, or no class in it.
     """
-    root = Path(path).expanduser()
+    root = pictures.located(path)
     if not root.is_dir():
         raise DataError(
             f"no folder of images at '{root}': unpack the image set there, or give its place as data.path=..."
         )
     root = next((root / name for name in data.TEST_FOLDERS if (root / name).is_dir()), root)
-    found = {folder.name: photographs.expand(folder) for folder in sorted(root.iterdir()) if folder.is_dir()}
-    found = {name: [f for f in files if f.is_file()] for name, files in found.items() if name not in skip}
-    found = {name: files for name, files in found.items() if files}
+    found = {name: files for name, files in pictures.by_folder(root).items() if name not in skip}
     if not found:
         raise DataError(f"'{root}' holds no <class>/<image>: give the folder above the classes as data.path=...")
-    files = [file for name in found for file in found[name]]
+    names = [f"{pictures.printable(name)}/{stem}" for name in found for stem in pictures.unique_names(found[name])]
     labels = np.repeat(np.arange(len(found), dtype=np.int32), [len(files) for files in found.values()])
-    classes = data.class_names(list(found))
-    return from_files(files, shape, crop)._replace(
-        names=[f"{file.parent.name}/{file.stem}" for file in files], labels=labels, classes=classes
-    )
+    files = [file for name in found for file in found[name]]
+    return from_files(files, shape, crop)._replace(names=names, labels=labels, classes=data.class_names(list(found)))
 
 
 def listed(shape: Shape, crop: float, path: str | Sequence[str]) -> Source:
@@ -134,8 +131,8 @@ def planted(shape: Shape, crop: float, candidates: int, seed: int) -> Source:
 
 def from_files(files: Sequence[Path], shape: Shape, crop: float) -> Source:
     """Cropped and resized as by `experiments.explain`."""
-    read = lambda index: np.asarray(np.round(255 * photographs.load(files[index], shape, crop).image), np.uint8)
-    return Source(photographs.unique_names(files), read)
+    read = lambda index: pictures.read(files[index], str(files[index]), tuple(shape), crop)[0]
+    return Source(pictures.unique_names(files), read)
 
 
 def from_dataset(found: Dataset, shape: Shape) -> Source:
@@ -159,6 +156,7 @@ def select(source: Source, classifier: Classifier, num: int | None, only_correct
     golden ratio), for classes that follow each other are alike: the first sixty of ImageNet are fish, birds and snakes.
 
     Args:
+      source: images that cannot be read are named on stderr and left out.
       only_correct: images whose class the classifier does not predict are passed over and counted. Images without
         labels are all taken.
       target: which class is explained, the image's "label" or the one "predicted". Images without labels: the
@@ -172,23 +170,31 @@ def select(source: Source, classifier: Classifier, num: int | None, only_correct
     if num is not None and (isinstance(num, bool) or not isinstance(num, int) or num < 1):
         raise InputError(f"data.num is {num!r}: give a whole number of 1 or more, or null for all images")
     names = getattr(classifier, "labels", None)
+    shape = getattr(classifier, "image_shape", None) or source.read(0).shape
     labels = None
     if source.labels is not None and target == "label":
-        labels = class_indices(source.classes, names, classifier, source.read(0).shape)[source.labels]
+        labels = class_indices(source.classes, names, classifier, shape)[source.labels]
     queues = _by_class(source)
     if num is not None and num < len(queues):
         queues = [queues[index] for index in np.argsort(np.arange(len(queues)) * GOLDEN_RATIO % 1)]
-    taken, left_out = [], 0
+    taken, left_out, damaged = [], 0, []
     while queues and (num is None or len(taken) < num):
         queue = queues.pop(0)
         for index in queue:
-            image = source.read(index)
-            predicted = int(np.argmax(verify.logits(classifier, image.astype(np.float32) / np.float32(255))))
+            try:
+                image = source.read(index)
+            except ImageError as error:  # the others are explained
+                cli.report(f"left out: {error}")
+                damaged.append(source.names[index])
+                continue
+            predicted = int(np.argmax(questions.logits(classifier, image.astype(np.float32) / np.float32(255))))
             if labels is None or not only_correct or predicted == labels[index]:
                 taken.append((index, image, predicted if labels is None else labels[index]))
                 queues.append(queue)  # its next image is due when the other classes have had their turn
                 break
             left_out += 1
+    if not taken and damaged:
+        raise InputError(f"no image is left: {len(damaged)} cannot be read, the classifier errs on {left_out}")
     if not taken:
         raise InputError(
             f"the classifier errs on all of the {left_out} images: set data.only_correct=false or another model"
@@ -203,6 +209,7 @@ def select(source: Source, classifier: Classifier, num: int | None, only_correct
         tuple(classes),
         truth,
         left_out,
+        tuple(damaged),
     )
 
 
@@ -216,21 +223,15 @@ def _by_class(source: Source) -> list:
 def class_indices(
     classes: Sequence[str], names: Sequence[str] | None, classifier: Classifier, shape: Shape
 ) -> np.ndarray:
-    """int32[K]: the classifier's index of each class, by name; by number where the classifier has no names."""
-    if names is None:
-        num = check_classifier(classifier, shape)
-        if num != len(classes):
-            raise InputError(f"the images have {len(classes)} classes and the classifier {num}: set target=predicted")
-        return np.arange(num, dtype=np.int32)
-    plain = lambda name: name.casefold().replace("_", " ")
-    places = {plain(name): index for index, name in reversed(list(enumerate(names)))}
-    unknown = [name for name in classes if plain(name) not in places]
-    if unknown:
-        raise InputError(
-            f"the classifier knows no class {unknown[0]!r} ({len(unknown)} of {len(classes)} classes): "
-            "set target=predicted to explain what it predicts, or choose another model=... or data=..."
-        )
-    return np.array([places[plain(name)] for name in classes], np.int32)
+    """int32[K]: the classifier's index of each class, by name; by number where the classifier has no names. `shape` is
+    that of the images.
+    """
+    if names is not None:
+        return data.class_indices(classes, names)
+    num = check_classifier(classifier, shape)
+    if num != len(classes):
+        raise InputError(f"the images have {len(classes)} classes and the classifier {num}: set target=predicted")
+    return np.arange(num, dtype=np.int32)
 
 
 # -------------------------------------------------------------------------------------------- the network of `planted`

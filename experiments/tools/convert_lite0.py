@@ -29,9 +29,9 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 import safetensors.numpy
-from PIL import Image
 
 from evomask.classifiers import efficientnet
+from evomask.data import photographs
 
 NAME = "efficientnet-lite0-57934424.pth"
 BN_EPSILON = 1e-3
@@ -105,16 +105,6 @@ def check(source: Mapping, weights: Mapping[str, np.ndarray]) -> None:
     print(f"logits span {expected.min():.3f} .. {expected.max():.3f}, classes {expected.argmax(1).tolist()}")
 
 
-def centre_crop(path: str) -> np.ndarray:
-    """The usual evaluation crop, f32[224, 224, 3] in [0, 1]: short side to 256 (bicubic, antialiased), middle 224."""
-    with Image.open(path) as picture:
-        scale = 256 / min(picture.size)
-        size = [round(side * scale) for side in picture.size]
-        picture = picture.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-    left, top = (picture.width - 224) // 2, (picture.height - 224) // 2
-    return np.asarray(picture.crop((left, top, left + 224, top + 224)), np.float32) / 255
-
-
 def accuracy(pattern: str) -> None:
     """Print which of the images that match `pattern` the shipped network gets wrong, and its top-1 accuracy."""
     paths = sorted(glob.glob(pattern, recursive=True))
@@ -124,7 +114,8 @@ def accuracy(pattern: str) -> None:
     right = 0
     for path in paths:
         label = int(re.match(r"(?:imagenet_\d+_)?(\d+)", os.path.basename(path))[1])
-        predicted = int(predict(classifier, centre_crop(path)[None])[0])
+        image = photographs.load(path, classifier.image_shape, classifier.crop).image  # as it is explained
+        predicted = int(predict(classifier, image[None])[0])
         right += predicted == label
         if predicted != label:
             print(f"{path}: {classifier.labels[label]} taken for {classifier.labels[predicted]}")

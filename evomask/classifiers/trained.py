@@ -1,0 +1,76 @@
+"""Networks in files that `experiments.train` wrote.
+
+A file says itself which network it holds, by the names of its tensors; so `load` takes what any recipe makes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import traverse_util
+
+from evomask.classifiers import cnn, efficientnet
+from evomask.types import Classifier, InputError
+
+
+def load(path: str | Path) -> Classifier:
+    """The network in a file that `experiments.train` wrote, whichever it is, for computation in single precision.
+
+    Raises:
+      InputError: the file is missing, damaged, or holds a network of another kind.
+
+    >>> type(load(cnn.FOLDER / "cifar10.safetensors")).__name__
+    'CNN'
+    """
+    path = Path(os.path.expanduser(path))
+    if path.is_dir():
+        raise InputError(f"'{path}' is a folder: give the .safetensors file in it")
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            names = set(file.keys())
+    except FileNotFoundError as error:
+        raise InputError(f"no weights at '{path}': train them with python -m experiments.train") from error
+    except safetensors.SafetensorError as error:
+        raise InputError(f"'{path}' is damaged or holds no network ({error}): get it again") from error
+    if "stem" in names:
+        return cnn.load(path)
+    if "stem.kernel" in names:
+        return load_lite0(path)
+    raise InputError(
+        f"'{path}' holds no network that python -m experiments.train writes: for one of your own see model=custom"
+    )
+
+
+def save_lite0(classifier: efficientnet.EfficientNetLite0Classifier, path: str | Path) -> None:
+    """Writes a fine-tuned EfficientNet-Lite0 in half precision, with its labels and its crop in the header."""
+    tensors = traverse_util.flatten_dict(classifier.params, sep=".")
+    tensors = {name: np.asarray(value, np.float16) for name, value in tensors.items()}
+    header = {"labels": json.dumps(classifier.labels), "crop": json.dumps(classifier.crop)}
+    safetensors.numpy.save_file(tensors, f"{path}.tmp", header)
+    os.replace(f"{path}.tmp", path)
+
+
+def load_lite0(path: str | Path) -> efficientnet.EfficientNetLite0Classifier:
+    """The network in a file that `save_lite0` wrote, for computation in single precision.
+
+    Raises:
+      InputError: the file is missing, damaged, or holds something else.
+    """
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            header = file.metadata() or {}
+            labels, crop = tuple(json.loads(header["labels"])), float(json.loads(header.get("crop", "1.0")))
+            tensors = {name: jnp.asarray(file.get_tensor(name), jnp.float32) for name in file.keys()}
+    except FileNotFoundError as error:
+        raise InputError(f"no weights at '{path}': train them with python -m experiments.train") from error
+    except (KeyError, ValueError, safetensors.SafetensorError) as error:
+        raise InputError(f"'{path}' holds no network written by evomask.training.save_lite0 ({error})") from error
+    params = traverse_util.unflatten_dict(tensors, sep=".")
+    return dataclasses.replace(efficientnet.efficientnet_lite0(), params=params, labels=labels, crop=crop)
