@@ -5,6 +5,8 @@ Warnings become errors in pyproject.toml (`filterwarnings`), and Hypothesis draw
 
 import os
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the programs, see `cli.one_blas_thread`; read by NumPy
+
 import hypothesis
 import jax
 import pytest
