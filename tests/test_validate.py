@@ -35,7 +35,7 @@ def test_keys_of_every_kind(key):
         jax.random.split(jax.random.key(0)),
         object(),
     ],
-    ids=str,
+    ids=lambda key: type(key).__name__,
 )
 def test_keys_that_are_none(key):
     with pytest.raises(InputError, match="^key is .*: give "):
