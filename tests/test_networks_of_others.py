@@ -1,4 +1,4 @@
-"""What people do with a network of their own: jit it, change its weights, let it fail, or give scores of several labels."""
+"""A network of one's own: under jit, with changed weights, failing, with scores of several labels."""
 
 import jax
 import jax.numpy as jnp
