@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from evomask import settings
 from evomask.classifiers.wrappers import check_classifier
 from evomask.search import checks, genome
 from evomask.search.config import Config
@@ -147,6 +148,7 @@ def different(labels: np.ndarray, contrast: np.ndarray | None) -> None:
         )
 
 
+@settings.own()
 def as_key(key: Any) -> Key:
     """One key of the new style, of a seed, an old-style key or such a key.
 

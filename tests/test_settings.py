@@ -72,12 +72,12 @@ def test_a_black_box_computes_in_the_precision_of_its_user():
     seen = set()
 
     def predict(images):
-        seen.add(jnp.ones(1).dtype.name)
+        seen.add(jax.config.jax_enable_x64)
         return np.stack([0 * images.mean((1, 2, 3)), 20 * images[:, 2:6, 4:8].mean((1, 2, 3)) - 10], axis=-1)
 
     with jax.enable_x64(True):
         evomask.explain(evomask.BlackBox(predict, 2), IMAGE, key=0, config=CONFIG)
-    assert "float64" in seen
+    assert seen == {True}
 
 
 def test_the_settings_come_back():

@@ -1,0 +1,74 @@
+"""A network of one's own: under jit, with changed weights, failing, with scores of several labels."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from evomask import classifiers
+from evomask.classifiers import BlackBox, as_classifier, blackbox, check_classifier
+from evomask.types import InputError, record
+
+IMAGE = np.full((1, 4, 4, 3), 0.75, np.float32)
+
+
+def columns(images):
+    return images[:, :2, 0].mean(-1)
+
+
+class Model:
+    sign = 1.0
+
+    def predict(self, images):
+        return self.sign * columns(images)
+
+    __call__ = predict
+
+
+@pytest.mark.parametrize("get", [lambda model: model.predict, lambda model: model], ids=["method", "object"])
+def test_changed_weights_are_another_program_and_the_same_weights_the_same(get):
+    model, call = Model(), jax.jit(lambda classifier, images: classifier(images))
+    first = as_classifier(get(model))
+    for sign in (1.0, -1.0, 1.0):
+        model.sign = sign
+        check_classifier(first, IMAGE.shape[1:])  # as every public function does
+        np.testing.assert_array_equal(call(first, IMAGE), sign * 0.75 * np.ones((1, 2), np.float32))
+    assert call._cache_size() == 2
+
+
+def test_a_shipped_network_goes_through_jit_and_equals_only_itself():
+    network = classifiers.load("cifar10")
+    assert jax.jit(network)(jnp.zeros((1, 32, 32, 3))).shape == (1, 10)
+    assert network == network != classifiers.load("cifar10")
+
+
+def test_records_without_arrays_are_equal_by_what_they_hold():
+    @record
+    class Rate:
+        rate: float = 0.5
+
+    assert Rate() == Rate(0.5) != Rate(0.6) and hash(Rate()) == hash(Rate(0.5))
+
+
+def test_a_repetition_sees_the_images_as_they_were():
+    seen = []
+
+    def once_broken(images):
+        seen.append(float(images.mean()))
+        images -= 0.5
+        if len(seen) == 1:
+            raise ConnectionError("503")
+        return np.ones((1, 2))
+
+    BlackBox(once_broken, 2, retries=1, backoff=0.0)(jnp.asarray(IMAGE))
+    assert seen == [0.75, 0.75]
+
+
+def test_sigmoids_are_not_sent_through_a_softmax():
+    box = BlackBox(lambda images: np.array([[0.99, 0.9]]), 2, outputs="probabilities")
+    with pytest.raises(blackbox._Failed) as caught:
+        box._answer(IMAGE)
+    said = str(caught.value.__cause__)
+    assert "outputs='sigmoid') are not built yet" in said and "logits" not in said
+    with pytest.raises(InputError, match="not built yet"):
+        BlackBox(columns, 2, outputs="sigmoid")
