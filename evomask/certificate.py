@@ -14,12 +14,12 @@ import numpy as np
 
 from evomask import presets, validate, verify
 from evomask.classifiers.blackbox import run
-from evomask.explaining import pose
 from evomask.search import prune
 from evomask.search.config import Config
 from evomask.search.evaluate import cost, evaluate_fills
 from evomask.search.prune import Broken, Pruned
-from evomask.types import Array, Classifier, Explanation, InputError, Key, Target, record
+from evomask.settings import pinned
+from evomask.types import Array, Classifier, Explanation, InputError, Key, Rows, Target, record
 
 
 @record
@@ -34,6 +34,7 @@ class Certificate:
     steps: np.ndarray  # int32[B], neighbours that took the mask's place, see `make_minimal`
 
 
+@pinned
 def certify(
     classifier: Classifier, images: Any, found: Explanation, *, key: Key, config: Config | None = None
 ) -> Certificate:
@@ -52,9 +53,10 @@ def certify(
     (True, True)
     """
     config = presets.evomask() if config is None else config
-    return _certificate(_prune_all(classifier, images, found, key, config, None)[0], config)
+    return _certificate(_prune_all(classifier, images, found, key, config, None), config)
 
 
+@pinned
 def make_minimal(
     classifier: Classifier,
     images: Any,
@@ -81,57 +83,61 @@ def make_minimal(
     if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
         raise InputError(f"budget is {budget!r}: give a whole number of evaluations from 1, such as 1000")
     config = presets.evomask() if config is None else config
-    pruned, questions, whole = _prune_all(classifier, images, found, key, config, budget)
+    pruned = _prune_all(classifier, images, found, key, config, budget)
     masks = np.concatenate([found.stage_masks[:, :-1], pruned.mask[:, None]], axis=1)
-    fields = verify.verdicts(classifier, questions, whole, masks, found.complete, key, config)
+    questions = [one.question() for one in found]
+    fields = verify.verdicts(classifier, questions, masks, found.complete, validate.as_key(key), config)
     return dataclasses.replace(found, genome=pruned.genome, **fields), _certificate(pruned, config)
 
 
 def _prune_all(
     classifier: Classifier, images: Any, found: Explanation, key: Key, config: Config, budget: int | None
-) -> tuple[Pruned, list[verify.Question], list[verify.Seen]]:
+) -> Pruned:
     """Image by image, so that one program serves any number of them; without a budget, the masks stay as they are."""
     contrast = found.contrast if (found.contrast >= 0).any() else None
-    images, labels, contrast = validate.inputs(classifier, images, found.label, contrast, key, config)
-    if found.mask.shape != images.shape[:3]:
+    images, _, _ = validate.inputs(classifier, images, found.label, contrast, validate.as_key(key), config)
+    if not np.array_equal(images, found.image):
         raise InputError(
-            f"masks are {list(found.mask.shape)}, images {list(images.shape)}: give the images that were explained"
+            f"images {list(images.shape)} are not those of the explanation, {list(found.image.shape)}: give the images "
+            "that were explained"
         )
-    questions = pose(images, labels, contrast, key, config)
-    whole = [verify.read(verify.logits(classifier, q.image), q.label, q.contrast) for q in questions]
+    if found.blanks.shape[1] != len(config.fills):
+        raise InputError(
+            f"the configuration has {len(config.fills)} fills, the explanation {found.blanks.shape[1]}: give the "
+            "configuration that it was found with"
+        )
     descend = budget is not None
-    masks = budget // _price(config) if descend else np.iinfo(np.int32).max
-    rows = []
-    for question, seen, genome, mask, complete in zip(questions, whole, found.genome, found.mask, found.complete):
-        label, other = (None if x is None else np.int32(x) for x in (question.label, question.contrast))
-        asked = (question.image, label, other, np.float32(seen.confidence), question.blanks)
-        rows.append(
-            jax.device_get(run(_prune, classifier, config, *asked, genome, mask, complete, np.int32(masks), descend))
-        )
-    return jax.tree.map(lambda *parts: np.stack(parts), *rows), questions, whole
+    masks = np.int32(budget // _price(config) if descend else np.iinfo(np.int32).max)
+    rows = [
+        jax.device_get(run(_prune, classifier, config, _row(one), one.genome, one.mask, one.complete, masks, descend))
+        for one in found
+    ]
+    return jax.tree.map(lambda *parts: np.stack(parts), *rows)
+
+
+def _row(found: Explanation) -> Rows:
+    """The question of one image as the compiled program takes it, without leading axis."""
+    contrast = None if found.contrast < 0 else np.int32(found.contrast)
+    return Rows(found.image, found.blanks, np.int32(found.label), contrast, np.float32(found.confidence))
 
 
 @functools.partial(jax.jit, static_argnames="descend")
 def _prune(
     classifier: Classifier,
     config: Config,
-    image: Array,
-    label: Array,
-    contrast: Array | None,
-    confidence: Array,
-    blanks: Array,
+    row: Rows,
     genome: Array,
     mask: Array,
     complete: Array,
     budget: Array,
     descend: bool,
 ) -> Pruned:
-    target = Target(image, label, confidence, (), contrast)
+    target = Target(row.image, row.label, row.confidence, (), row.contrast, config.confidence_ratio)
     most = config.batch_size_for(classifier)
 
     def look(masks: Array) -> Array:
-        seen = evaluate_fills(classifier, target, blanks, masks, inverse=True, features=False, batch_size=most)
-        return prune.broken(seen, target, config.confidence_ratio)
+        seen = evaluate_fills(classifier, target, row.blanks, masks, inverse=True, features=False, batch_size=most)
+        return prune.broken(seen, target)
 
     # Every neighbour has to be seen for a certificate, so the machine is filled; a descent looks at a few at a time.
     size = min(prune.MOST, max(most // 2, 1)) if descend else max(most // 2, 1)

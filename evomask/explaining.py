@@ -15,20 +15,34 @@ from jax.sharding import Mesh
 
 from evomask import fills, presets, validate, verify
 from evomask.classifiers.blackbox import own_errors
+from evomask.questions import ask
 from evomask.search import refine, scoring, sharding
 from evomask.search.config import Config
 from evomask.search.evaluate import Hopeful, cost, evaluate_fills, feature_maps
 from evomask.search.progress import Progress, reporting, tick
 from evomask.search.refine import Refined
-from evomask.types import Array, Classifier, Evaluation, Explanation, InputError, Key, Mask, Target, record
-from evomask.verify import Question, Seen
+from evomask.settings import pinned
+from evomask.types import (
+    Array,
+    Classifier,
+    Evaluation,
+    Explanation,
+    InputError,
+    Key,
+    Mask,
+    Niche,
+    Question,
+    Rows,
+    Target,
+)
 
 
+@pinned
 def explain(
     classifier: Classifier,
     images: Any,
     *,
-    key: Key,
+    key: Key | int,
     labels: Any = None,
     contrast: Any = None,
     config: Config | None = None,
@@ -39,14 +53,13 @@ def explain(
     """Explains one decision of a classifier for each image, by evolving a binary mask.
 
     Every image is searched with the same key, so it gets the same mask, bit for bit, alone or among others, on one
-    device or many. On a CPU images take turns, since a generation of masks fills the machine. An accelerator wants
-    larger
+    device or many. On a CPU images take turns, since a generation of masks fills the machine. An accelerator wants larger
     batches: `config.together` images are then searched side by side, which may change last bits, and with them masks.
 
     Args:
       classifier: logits f32[N, K] of images f32[N, H, W, C] in [0, 1]; see `evomask.types.Classifier`.
       images: f32[B, H, W, C] in [0, 1].
-      key: one key of `jax.random.key`.
+      key: one key of `jax.random.key`, or the whole number that it is made from.
       labels: int[B], the classes to explain; the predicted ones where None.
       contrast: int[B], the classes to explain them against ("why A and not B"): then only these two compete, a mask
         keeps A above B, its inverse puts B above A, and confidences are shares between the two. None: all classes.
@@ -72,27 +85,28 @@ def explain(
     (True, 0)
     """
     config = presets.evomask() if config is None else config
+    key = validate.as_key(key)
     images, labels, contrast = validate.inputs(classifier, images, labels, contrast, key, config)
-    chunks = into_chunks(len(images), chunk, step(classifier, config, mesh))
-    questions, whole = ask(classifier, images, labels, contrast, key, config)
-    with reporting(progress, config.evaluations * sum(map(len, chunks))):
-        refined, scores = search(classifier, key, config, questions, whole, chunks, progress is not None, mesh=mesh)
-    return verify.explanation(classifier, questions, whole, refined, scores, key, config)
+    step(classifier, config, mesh)
+    questions = ask(classifier, images, labels, contrast, key, config.fills)
+    return explain_questions(classifier, questions, key=key, config=config, chunk=chunk, mesh=mesh, progress=progress)
 
 
-def ask(
+def explain_questions(
     classifier: Classifier,
-    images: np.ndarray,
-    labels: np.ndarray | None,
-    contrast: np.ndarray | None,
+    questions: Sequence[Question],
+    *,
     key: Key,
     config: Config,
-) -> tuple[list[Question], list[Seen]]:
-    """What is asked about each of the (checked) images, and what the classifier says of it as a whole."""
-    whole = [verify.logits(classifier, image) for image in images]
-    labels = np.array([np.argmax(logits) for logits in whole] if labels is None else labels, np.int32)
-    questions = pose(images, labels, contrast, key, config)
-    return questions, [verify.read(logits, *question[2:]) for logits, question in zip(whole, questions)]
+    chunk: int = 16,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
+) -> Explanation:
+    """`explain` of questions that were posed before, with the same key and configuration, by `questions.ask`."""
+    chunks = into_chunks(len(questions), chunk, step(classifier, config, mesh))
+    with reporting(progress, config.evaluations * sum(map(len, chunks))) as listener:
+        refined, scores = search(classifier, key, config, questions, chunks, listener, mesh=mesh)
+    return verify.explanation(classifier, questions, refined, scores, key, config)
 
 
 def search(
@@ -100,40 +114,30 @@ def search(
     key: Key,
     config: Config,
     questions: Sequence[Question],
-    whole: Sequence[Seen],
     chunks: Sequence[np.ndarray],
-    report: bool,
+    listener: np.ndarray | None = None,
     niche: Niche | None = None,
     mesh: Mesh | None = None,
 ) -> tuple[Refined, np.ndarray]:
     """Runs the compiled program for every chunk of rows: what the stages found and the scores, leading axis B."""
     contrast = None if questions[0].contrast is None else np.array([q.contrast for q in questions], np.int32)
-    batch = (
-        np.stack([q.image for q in questions]),
-        np.array([q.label for q in questions], np.int32),
-        contrast,
-        np.array([seen.confidence for seen in whole], np.float32),
-        np.stack([q.blanks for q in questions]),
-        niche,
+    batch = Rows(
+        image=np.stack([q.image for q in questions]),
+        blanks=np.stack([q.blanks for q in questions]),
+        label=np.array([q.label for q in questions], np.int32),
+        contrast=contrast,
+        confidence=np.array([q.whole.confidence for q in questions], np.float32),
+        niche=niche,
     )
-    found, parameters = [], (*sharding.replicate((classifier, key), mesh), config)
+    found, parameters = [], (*sharding.replicate((classifier, key, listener), mesh), config)
     with own_errors():
         for rows in chunks:
             part = sharding.split(jax.tree.map(lambda x, rows=rows: x[rows], batch), mesh)
-            found.append(jax.device_get(_search(*parameters, part, report, mesh)))
+            found.append(jax.device_get(_search(*parameters, part, mesh)))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(questions)], *found)
 
 
-def pose(
-    images: np.ndarray, labels: np.ndarray, contrast: np.ndarray | None, key: Key, config: Config
-) -> list[Question]:
-    """What is asked about each image, with its blanks under the fills of the configuration."""
-    validate.different(labels, contrast)
-    others = [None] * len(images) if contrast is None else contrast
-    blanks = [np.asarray(fills.blanks(config.fills, key, image)) for image in images]
-    return [Question(*asked) for asked in zip(images, blanks, labels, others, strict=True)]
-
-
+@pinned
 def precompile(
     classifier: Classifier,
     images: Any,
@@ -153,12 +157,13 @@ def precompile(
     images, *_ = validate.inputs(classifier, images, None, None, key, config)
     start = time.perf_counter()
     lower(classifier, images, contrast=contrast, config=config, chunk=chunk, mesh=mesh, progress=progress).compile()
-    blank = np.asarray(fills.blanks(config.fills, key, images[0]))
-    verify.masked_logits(classifier, np.ones(images.shape[1:3], bool), images[0], blank[0])
-    fills.blanks(tuple(fills.SHIPPED.values()), key, images[0])
+    posed = ask(classifier, images[:1], None, None, key, config.fills)
+    nothing = np.zeros((1, len(config.stages), *images.shape[1:3]), bool)
+    verify.verdicts(classifier, posed, nothing, np.array([False]), key, config)
     return time.perf_counter() - start
 
 
+@pinned
 def lower(
     classifier: Classifier,
     images: np.ndarray,
@@ -172,60 +177,62 @@ def lower(
     """The search of the first chunk of checked images, not compiled yet: what it will need can be asked of it."""
     key = jax.random.key(0)
     rows = into_chunks(len(images), chunk, step(classifier, config, mesh))[0]
-    labels, blank = np.zeros(len(rows), np.int32), np.asarray(fills.blanks(config.fills, key, images[0]))
-    confidences, blanks = np.ones(len(rows), np.float32), np.stack([blank] * len(rows))
-    batch = (images[rows], labels, labels if contrast else None, confidences, blanks, None)
-    parameters = (*sharding.replicate((classifier, key), mesh), config)
-    return _search.lower(*parameters, sharding.split(batch, mesh), progress, mesh)
+    labels, blanks = np.zeros(len(rows), np.int32), np.asarray(fills.blanks(config.fills, key, images[0]))
+    batch = Rows(
+        image=images[rows],
+        blanks=np.stack([blanks] * len(rows)),
+        label=labels,
+        contrast=labels if contrast else None,
+        confidence=np.ones(len(rows), np.float32),
+    )
+    listener = np.int32(0) if progress else None
+    parameters = (*sharding.replicate((classifier, key, listener), mesh), config)
+    return _search.lower(*parameters, sharding.split(batch, mesh), mesh)
 
 
-@record
-class Niche:
-    """What the next of several masks of the same image may do with the pixels of the earlier ones."""
-
-    region: Mask  # bool[H, W], pixels that may be kept
-    taken: Mask  # bool[H, W], pixels of earlier masks
-    weight: Array  # f32[], how much more than another a taken pixel counts
-
-    def price(self, evaluation: Evaluation, masks: Mask) -> Evaluation:
-        """The evaluation of bool[P, H, W], whose area counts taken pixels 1 + weight times."""
-        shared = jnp.mean(masks & self.taken[None], axis=(1, 2), dtype=jnp.float32)
-        return dataclasses.replace(evaluation, area=evaluation.area + self.weight * shared)
+def priced(evaluation: Evaluation, masks: Mask, niche: Niche | None) -> Evaluation:
+    """The evaluation of bool[P, H, W], whose area counts pixels that are taken 1 + weight times."""
+    if niche is None:
+        return evaluation
+    shared = jnp.mean(masks & niche.taken[None], axis=(1, 2), dtype=jnp.float32)
+    return dataclasses.replace(evaluation, area=evaluation.area + niche.weight * shared)
 
 
-@functools.partial(jax.jit, static_argnames=("report", "mesh"))
+@functools.partial(jax.jit, static_argnames="mesh")
 def _search(
-    classifier: Classifier, key: Key, config: Config, rows: tuple, report: bool, mesh: Mesh | None
+    classifier: Classifier, key: Key, listener: Array | None, config: Config, rows: Rows, mesh: Mesh | None
 ) -> tuple[Refined, Array]:
-    """The compiled program: the whole evolution for a chunk of images, on every device of the mesh for its own rows."""
-    search_rows = functools.partial(_search_rows, report, sharding.population_axis(mesh))
-    return sharding.over_images(search_rows, mesh)(classifier, key, config, rows)
+    """The compiled program: the whole evolution for a chunk of images, on every device of the mesh for its own rows.
+
+    `listener`, int32[], is told of the progress (see `progress.tick`); None: nobody is.
+    """
+    search_rows = functools.partial(_search_rows, sharding.population_axis(mesh))
+    return sharding.over_images(search_rows, mesh)(classifier, key, listener, config, rows)
 
 
 def _search_rows(
-    report: bool, axis: str | None, classifier: Classifier, key: Key, config: Config, rows: tuple
+    axis: str | None, classifier: Classifier, key: Key, listener: Array | None, config: Config, rows: Rows
 ) -> tuple[Refined, Array]:
-    """The evolution for images, labels, contrasts, confidences, blanks and niches with leading axis B, so many at a
-    time.
+    """The evolution for B rows, so many at a time.
 
     B is a multiple of `config.together`, so every image is in a batch of that size, whatever its neighbours.
     """
     needs = config.needs(classifier)
 
-    def search_one(args: tuple[Array, ...]) -> tuple[Refined, Array]:
-        image, label, contrast, confidence, blanks, niche = args
-        features = feature_maps(classifier, image) if needs["features"] else ()
-        target = Target(image, label, confidence, features, contrast)
+    def search_one(row: Rows) -> tuple[Refined, Array]:
+        features = feature_maps(classifier, row.image) if needs["features"] else ()
+        target = Target(row.image, row.label, row.confidence, features, row.contrast, config.confidence_ratio)
+        niche = row.niche
 
         def evaluate_masks(masks: Array, hopeful: Hopeful | None):
-            if report:  # where devices share a population, the first one speaks for all
+            if listener is not None:  # where devices share a population, the first one speaks for all
                 inverses = 0 if not needs["inverse"] else len(masks) if hopeful is None else hopeful.num
                 speaks = True if axis is None else jax.lax.axis_index(axis) == 0
-                num = config.together * cost(len(masks), inverses, len(blanks))
-                jax.debug.callback(functools.partial(tick, num), speaks)
-            priced = lambda seen: seen if niche is None else niche.price(seen, masks)
-            hopeful = hopeful and hopeful._replace(rank=lambda seen, rank=hopeful.rank: rank(priced(seen)))
-            return priced(evaluate_fills(classifier, target, blanks, masks, **needs, hopeful=hopeful, axis=axis))
+                num = config.together * cost(len(masks), inverses, len(row.blanks))
+                jax.debug.callback(functools.partial(tick, num), listener, speaks)
+            price = lambda seen: priced(seen, masks, niche)
+            hopeful = hopeful and hopeful._replace(rank=lambda seen, rank=hopeful.rank: rank(price(seen)))
+            return price(evaluate_fills(classifier, target, row.blanks, masks, **needs, hopeful=hopeful, axis=axis))
 
         parts = (config.fitness, config.operators, evaluate_masks, config.scoring)
         region = None if niche is None else niche.region

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from evomask.types import Array, Image, Key, record
 
@@ -62,7 +64,33 @@ SHIPPED = {
     "mean": Mean(),
     "blur": Blur(),
     "noise": Noise(),
-}  # what every final mask is tried under
+}
+
+
+def tried(own: tuple[Fill, ...]) -> dict[str, Fill]:
+    """The fills under which a final mask is tried, by name: those of the search, in their order, then the other shipped.
+
+    One that is not shipped is called as its type is, with a number where several would be called the same.
+
+    >>> list(tried((Constant(1.0), Constant(0.25))))
+    ['white', 'constant', 'black', 'grey', 'mean', 'blur', 'noise']
+    """
+    named: dict[str, Fill] = {}
+    for fill in own:
+        shipped = [name for name, other in SHIPPED.items() if _same(fill, other)]
+        kind = getattr(fill, "__name__", type(fill).__name__).strip("<>").lower()
+        names = itertools.chain(shipped or [kind], (f"{kind} {number}" for number in itertools.count(2)))
+        named[next(name for name in names if name not in named and (shipped or name not in SHIPPED))] = fill
+    return named | {name: fill for name, fill in SHIPPED.items() if name not in named}
+
+
+def _same(fill: Fill, other: Fill) -> bool:
+    """Whether two fills are of one type and equal in every number."""
+    if type(fill) is not type(other):
+        return False
+    leaves, tree = jax.tree.flatten(fill)
+    others, same = jax.tree.flatten(other)
+    return tree == same and all(np.array_equal(a, b) for a, b in zip(leaves, others, strict=True))
 
 
 def _gaussian(size: int, sigma: Array) -> Array:

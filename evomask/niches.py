@@ -5,8 +5,7 @@ is to be complete like the first. Where it is forbidden, that may be too much to
 shows all of the first, which is sufficient by itself. Disjoint later masks are therefore to be sufficient, and being
 necessary is a wish with a weight; status and verdicts say which of them are necessary all the same.
 
-And where the first mask is necessary, what it leaves is no longer the class, so that for a classifier whose evidence
-adds
+And where the first mask is necessary, what it leaves is no longer the class, so that for a classifier whose evidence adds
 up no part of the rest is: a decision with several such reasons has no small necessary one. (Networks do not add up, and
 often have disjoint complete masks.) `demand="sufficient"` asks for reasons that suffice.
 """
@@ -21,12 +20,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from evomask import presets, validate, verify
-from evomask.explaining import Niche, ask, into_chunks, search, step
+from evomask.explaining import into_chunks, search, step
 from evomask.measures import metrics
+from evomask.questions import ask
 from evomask.search import fitness
 from evomask.search.config import Config
 from evomask.search.progress import Progress, reporting
-from evomask.types import Classifier, Explanation, InputError, Key, record, static
+from evomask.settings import pinned
+from evomask.types import Classifier, Explanation, InputError, Key, Niche, record, static
 
 
 @record
@@ -39,6 +40,7 @@ class Several:
     demanded: tuple[str, ...] = static()  # of each mask: "complete" or "sufficient"
 
 
+@pinned
 def several(
     classifier: Classifier,
     images: Any,
@@ -88,24 +90,23 @@ def several(
     if weight < 0 or wish < 0:
         raise InputError(f"weight is {weight} and wish is {wish}: give numbers from 0")
     config = presets.evomask() if config is None else config
+    key = validate.as_key(key)
     images, labels, contrast = validate.inputs(classifier, images, labels, contrast, key, config)
     chunks = into_chunks(len(images), chunk, step(classifier, config, mesh))
-    questions, whole = ask(classifier, images, labels, contrast, key, config)
+    questions = ask(classifier, images, labels, contrast, key, config.fills)
     first = config if demand == "complete" else _sufficient(config, 0.0)
     later = _sufficient(first, wish) if disjoint else first
     taken, found = np.zeros(images.shape[:3], bool), []
-    with reporting(progress, (first.evaluations + (num - 1) * later.evaluations) * sum(map(len, chunks))):
+    with reporting(progress, (first.evaluations + (num - 1) * later.evaluations) * sum(map(len, chunks))) as listener:
         for index in range(num):
             region = np.where(disjoint, ~taken, True)
             niche = Niche(region, taken, np.full(len(images), 0 if disjoint else weight, np.float32)) if index else None
             key_search = jax.random.fold_in(key, index) if index else key
             asked = later if index else first
-            refined, scores = search(
-                classifier, key_search, asked, questions, whole, chunks, progress is not None, niche, mesh
-            )
+            refined, scores = search(classifier, key_search, asked, questions, chunks, listener, niche, mesh)
             # Where nothing is left, the search takes the whole image for its region.
             refined = dataclasses.replace(refined, masks=refined.masks & region[:, None])
-            found.append(verify.explanation(classifier, questions, whole, refined, scores, key, asked))
+            found.append(verify.explanation(classifier, questions, refined, scores, key, asked))
             taken = taken | found[-1].mask
     demanded = (demand,) + ("sufficient" if disjoint else demand,) * (num - 1)
     return Several(tuple(found), *overlaps(np.stack([one.mask for one in found], axis=1)), demanded)

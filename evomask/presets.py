@@ -1,22 +1,20 @@
 """Recipes: complete configurations, by the name of what they reproduce.
 
 `dissertation` is the published algorithm, `evomask` the default. Both take a budget of evaluations (images sent through
-the classifier); every part of a `Config` can be exchanged with `dataclasses.replace`.
+the classifier); every part of a `Config` can be exchanged with its `replace`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 from evomask import operators as ops
 from evomask.search import fitness as fitness_lib
-from evomask.search.config import Config
+from evomask.search.config import Config, with_budget
 from evomask.search.evolve import Operators
-from evomask.search.refine import Stage, check_stages
+from evomask.search.refine import Stage
 from evomask.search.scoring import BestOfGeneration
 from evomask.search.surrogate import Screening
-from evomask.types import InputError
 
 
 def dissertation(budget: int | None = None) -> Config:
@@ -61,6 +59,8 @@ def evomask(budget: int | None = 2000) -> Config:
     )
 
 
+__all__ = ["PRESETS", "build", "dissertation", "evomask", "with_budget"]
+
 PRESETS = {"evomask": evomask, "dissertation": dissertation}
 
 
@@ -75,49 +75,3 @@ def build(
     """A configuration from named stages, in order; with a budget, their generations are scaled to what it allows."""
     config = Config(tuple(stages.values()), operators, fitness, **options)
     return config if budget is None else with_budget(config, budget)
-
-
-def with_budget(config: Config, budget: int) -> Config:
-    """The same configuration with its generations scaled, stage by stage in proportion, to spend at most `budget`.
-
-    No cycle gets more generations than the stage's `longest`: the first stage, which could only begin from nothing
-    again, ends there, and the others run in several equal cycles instead. The last stage gets all that is left.
-
-    Raises:
-      InputError: the budget does not pay for the founders and one generation of every stage.
-
-    >>> with_budget(evomask(), 960).evaluations
-    960
-    >>> [(stage.cycles, stage.generations) for stage in evomask(8000).stages]
-    [(1, 60), (3, 42), (3, 46)]
-    """
-    check_stages(config.stages)
-    prices = [config.generation_cost(stage) for stage in config.stages]
-    least = 2 * sum(prices)
-    if not isinstance(budget, int):
-        raise InputError(f"budget is {budget!r}: give a whole number of evaluations")
-    if budget < least:
-        raise InputError(
-            f"budget {budget} is less than one generation of every stage and its founders, {least}: give more"
-        )
-    share, left, stages = budget / config.evaluations, budget, []
-    for index, (stage, price) in enumerate(zip(config.stages, prices)):
-        later = 2 * sum(prices[index + 1 :])
-        wanted = min(share * price * stage.rounds, left - later) if later else left
-        is_capped = stage.longest is not None and index == 0 and later > 0
-        stage = _with_rounds(stage, max(int(wanted // price), 2), is_capped)
-        left -= stage.rounds * price
-        stages.append(stage)
-    return dataclasses.replace(config, stages=tuple(stages))
-
-
-def _with_rounds(stage: Stage, rounds: int, is_capped: bool) -> Stage:
-    """The stage with at most so many `rounds`, in cycles that are no longer than `longest` or, `is_capped`, as many as
-    it has.
-    """
-    cycles = min(stage.cycles, rounds // 2)
-    if stage.longest is not None:
-        most = stage.longest + 1
-        rounds = min(rounds, cycles * most) if is_capped else rounds
-        cycles = max(cycles, -(-rounds // most))
-    return dataclasses.replace(stage, generations=rounds // cycles - 1, cycles=cycles)

@@ -8,8 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from evomask.explaining import explain
+from evomask import presets, validate
+from evomask.explaining import explain_questions
 from evomask.measures import metrics
+from evomask.questions import ask
+from evomask.search.config import Config
+from evomask.settings import pinned
 from evomask.types import Classifier, Explanation, InputError, Key, record
 
 
@@ -59,13 +63,25 @@ def stability(explanations: Sequence[Explanation]) -> Stability:
     )
 
 
+@pinned
 def across_seeds(
-    classifier: Classifier, images: Any, num: int, *, key: Key, **options: Any
+    classifier: Classifier,
+    images: Any,
+    num: int,
+    *,
+    key: Key | int,
+    labels: Any = None,
+    contrast: Any = None,
+    config: Config | None = None,
+    **options: Any,
 ) -> tuple[Stability, tuple[Explanation, ...]]:
-    """Explains the images `num` times, from keys `fold_in(key, 0)`, `fold_in(key, 1)` ...; compiled once.
+    """Searches `num` times for the answer to one question; compiled once.
+
+    The searches draw from keys `fold_in(key, 0)`, `fold_in(key, 1)` ...; the question is posed with `key` itself, so that
+    noise, where that is the fill, is the same for all.
 
     Args:
-      classifier, images, options: as for `explain`.
+      classifier, images, labels, contrast, config, options: as for `explain`.
 
     >>> import jax.numpy as jnp
     >>> import evomask
@@ -77,8 +93,11 @@ def across_seeds(
     """
     if isinstance(num, bool) or not isinstance(num, int) or num < 2:
         raise InputError(f"num is {num!r}: give a whole number of seeds from 2")
+    key, config = validate.as_key(key), presets.evomask() if config is None else config
+    images, labels, contrast = validate.inputs(classifier, images, labels, contrast, key, config)
+    questions = ask(classifier, images, labels, contrast, key, config.fills)
     keys = [jax.random.fold_in(key, index) for index in range(num)]
-    found = tuple(explain(classifier, images, key=key, **options) for key in keys)
+    found = tuple(explain_questions(classifier, questions, key=each, config=config, **options) for each in keys)
     return stability(found), found
 
 

@@ -66,7 +66,7 @@ def explain_stream(
     >>> [int(found.label) for found in explain_stream(is_bright, ones, key=jax.random.key(0))]
     [0, 0, 0]
     """
-    validate.check_key(key)
+    key = validate.as_key(key)
     config = presets.evomask() if config is None else config
     for name, value in (("chunk", chunk), ("memory_limit", memory_limit)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
@@ -104,8 +104,7 @@ def _explained(
             chunk=size,
             mesh=mesh,
         )
-        for index in range(len(part)):
-            yield jax.tree.map(lambda field: field[index], found)
+        yield from found[: len(part)]
 
 
 def fitting_chunk(

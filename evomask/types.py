@@ -8,33 +8,76 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Protocol, runtime_checkable
+import operator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, dataclass_transform, runtime_checkable
 
 import jax
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Array = jax.Array
 Key = jax.Array  # one key of `jax.random.key`
 Image = jax.Array  # f32[H, W, C] in [0, 1]
 Mask = jax.Array  # bool[..., H, W], True where the pixel is kept
+T = TypeVar("T")
 Genome = jax.Array  # int32[..., G, 3]: (row, col, radius); a negative radius switches the patch off
+
+
+RATIO = 0.9  # of the whole image's confidence, that a sufficient mask keeps unless a configuration says otherwise
 
 
 class InputError(ValueError):
     """Bad input. The message is one line that names the input, the problem and the remedy."""
 
 
-def record(cls: type) -> type:
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """A whole number of `least` or more as an int, be it Python's, NumPy's or JAX's; InputError for anything else.
+
+    >>> whole("budget", np.int64(500))
+    500
+    """
+    is_truth = isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool"
+    try:
+        number = None if is_truth else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least:
+        raise InputError(f"{name} is {value!r}: give a whole number of {least} or more")
+    return number
+
+
+def set_tuples(node: Any, names: Sequence[str]) -> None:
+    """For `__post_init__` of a record: lists in the named fields become tuples, which have a hash."""
+    for name in names:
+        if isinstance(getattr(node, name), list):
+            object.__setattr__(node, name, tuple(getattr(node, name)))
+
+
+def static(default: Any = dataclasses.MISSING) -> Any:
+    """A field that belongs to the shape of the program: a change of it compiles again."""
+    return dataclasses.field(default=default, metadata={"static": True})
+
+
+# `static` is no field specifier: a type checker would want its default by keyword.
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def record(cls: type[T]) -> type[T]:
     """A frozen dataclass that is also a JAX pytree; mark static fields with `static()`.
+
+    Two records are equal where their class and all that they hold are. One that holds arrays equals only itself, since
+    arrays have no truth value of being equal and no hash; so `jax.jit` of a network works.
 
     >>> @record
     ... class Rate:
     ...     rate: float
-    ...     size: int = static(2)
+    ...     size: int = static(default=2)
     >>> jax.tree.leaves(Rate(0.5))
     [0.5]
     """
-    cls = dataclasses.dataclass(frozen=True)(cls)
+    cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
     fixed = tuple(field.name for field in dataclasses.fields(cls) if field.metadata.get("static"))
     leaves = tuple(field.name for field in dataclasses.fields(cls) if field.name not in fixed)
 
@@ -48,15 +91,29 @@ def record(cls: type) -> type:
     def unflatten(aux, children):
         return cls(**dict(zip(leaves + fixed, (*children, *aux), strict=True)))
 
+    def contents(node):
+        """Leaves and structure; None where an array is among the leaves."""
+        values, structure = jax.tree.flatten(node)
+        has_arrays = any(isinstance(value, (jax.Array, np.ndarray)) for value in values)
+        return None if has_arrays else (*values, structure)
+
+    def equal(node, other):
+        if node is other:
+            return True
+        if type(node) is not type(other):
+            return NotImplemented
+        mine = contents(node)
+        return mine is not None and mine == contents(other)
+
+    def hashed(node):
+        mine = contents(node)
+        return object.__hash__(node) if mine is None else hash(mine)
+
+    cls.__eq__, cls.__hash__ = equal, hashed
     # Not `register_dataclass`: its tree definitions compare equal for two classes with the same fields (jax 0.10 and
     # 0.12), so that a call of a jitted function with one operator could run the program that was compiled for another.
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls
-
-
-def static(default=dataclasses.MISSING):
-    """A field that belongs to the shape of the program: a change of it compiles again."""
-    return dataclasses.field(default=default, metadata={"static": True})
 
 
 @runtime_checkable
@@ -81,6 +138,57 @@ class Status(enum.IntEnum):
     NEITHER = 3
     BLANK_CLASS = 4  # complete in the letter only: the blank image has this class by itself
     UNSTABLE = 5  # the search held it for complete, the verification at batch size 1 did not
+    COUNTERFACTUAL = 6  # another class is predicted for the whole image; `sufficient`: under the mask, this one wins
+
+
+class Answer(NamedTuple):
+    """What the classifier says of one image about one class; its lead is positive where the class is ahead.
+
+    A lead of exactly zero is no win for the class: another one is then named as predicted.
+    """
+
+    label: int  # predicted; under a contrast, one of the two
+    confidence: float  # probability of the class in question
+    log_confidence: float
+    margin: float  # its lead over the best other class in nats
+    lead: float  # the same in probability
+
+
+class Question(NamedTuple):
+    """What is asked about one image: posed once, by `questions.ask`, and passed to everything that works on it."""
+
+    image: np.ndarray  # f32[H, W, C]
+    blanks: np.ndarray  # f32[F, H, W, C], one for each fill of the configuration
+    label: int  # the class to explain
+    contrast: int | None  # the class that it is explained against; None: every other one
+    whole: Answer  # of the whole image
+    blank: Answer  # of the blank image; of several the least of every figure
+
+    @property
+    def counterfactual(self) -> bool:
+        """Whether another class is predicted for the whole image, so that a mask can make the label win, not keep it."""
+        return self.whole.margin < 0
+
+
+@record
+class Niche:
+    """What the next of several masks of the same image may do with the pixels of the earlier ones."""
+
+    region: Mask  # bool[H, W], pixels that may be kept
+    taken: Mask  # bool[H, W], pixels of earlier masks
+    weight: Array  # f32[], how much more than another a taken pixel counts
+
+
+@record
+class Rows:
+    """The questions as the compiled search takes them, leading axis B."""
+
+    image: Array  # f32[B, H, W, C]
+    blanks: Array  # f32[B, F, H, W, C]
+    label: Array  # int32[B]
+    contrast: Array | None  # int32[B]
+    confidence: Array  # f32[B], of the whole images
+    niche: Niche | None = None
 
 
 @record
@@ -92,6 +200,7 @@ class Target:
     confidence: Array  # f32[], probability of `label` for the whole image
     features: tuple[Array, ...] = ()  # each f32[h, w, c]; empty unless a fitness term compares features
     contrast: Array | None = None  # int32[]: only this class competes with `label`; None: all of them
+    ratio: Array | float = RATIO  # of `confidence`, that a sufficient mask keeps
 
 
 @record
@@ -108,6 +217,48 @@ class Evaluation:
     inverse_confidence: Array  # f32[P], the same for the inverse-masked image
     inverse_margin: Array  # f32[P]
     distance: Array  # f32[P], mean squared distance between features of the whole and the masked image
+
+
+@record
+class Verdict:
+    """Whether masks are sufficient, necessary and complete, condition by condition; see `decide`."""
+
+    keeps_class: Array  # bool[...]
+    keeps_confidence: Array
+    loses_class: Array
+
+    @property
+    def sufficient(self) -> Array:
+        """The masked image keeps the class and enough of its confidence."""
+        return self.keeps_class & self.keeps_confidence
+
+    @property
+    def necessary(self) -> Array:
+        """The inverse-masked image loses the class."""
+        return self.loses_class
+
+    @property
+    def complete(self) -> Array:
+        """Sufficient and necessary."""
+        return self.sufficient & self.necessary
+
+
+def decide(margin: Any, confidence: Any, inverse_margin: Any, enough: Any, *, slack: float = 0.0) -> Verdict:
+    """The one definition of a complete mask, for NumPy and JAX arrays alike; what is NaN holds nowhere.
+
+    A class wins where its margin is positive: at exactly zero it is lost, so it is not kept, and an inverse has lost it.
+
+    Args:
+      margin, confidence: f[...], of the label for the masked image.
+      inverse_margin: f[...], of the label for the inverse-masked image.
+      enough: f[...], the confidence that a sufficient mask keeps.
+      slack: nats by which both margins must be clear of a tie.
+
+    >>> verdict = decide(np.array([0.0, 0.5]), np.array([0.9, 0.9]), np.array([-1.0, 0.0]), 0.8)
+    >>> verdict.sufficient.tolist(), verdict.necessary.tolist(), verdict.complete.tolist()
+    ([False, True], [True, True], [False, True])
+    """
+    return Verdict(margin > slack, confidence >= enough, inverse_margin <= -slack)
 
 
 @record
@@ -147,8 +298,13 @@ class Explanation:
 
     Under a contrast, only the two classes compete: labels are one of them, and confidences are shares between the two.
     Under several fills, what is said of the masked, inverse-masked and blank images is the worst of the fills.
+
+    `len(found)`, `found[i]` and iteration go image by image; what they give lacks the leading axis B. Such a one has a
+    `figure()` and can be put on disk by `save(folder)`.
     """
 
+    image: np.ndarray  # f32[B, H, W, C] in [0, 1], what was explained
+    blanks: np.ndarray  # f32[B, F, H, W, C], what shows where a mask does not, under each fill of the configuration
     mask: np.ndarray  # bool[B, H, W], the last stage's mask
     stage_masks: np.ndarray  # bool[B, S, H, W]
     score: np.ndarray  # f32[B, H, W] in [0, 1], the per-pixel contribution
@@ -160,6 +316,7 @@ class Explanation:
     inverse_confidence: np.ndarray  # f32[B]
     blank_confidence: np.ndarray  # f32[B], of the image that is all fill
     predicted: np.ndarray  # int32[B], class predicted for the whole image
+    predicted_confidence: np.ndarray  # f32[B], its probability
     masked_label: np.ndarray  # int32[B], class predicted for the masked image
     inverse_label: np.ndarray  # int32[B]
     blank_label: np.ndarray  # int32[B]
@@ -173,8 +330,58 @@ class Explanation:
     complete: np.ndarray  # bool[B]
     missing: Missing  # in nats
     missing_probability: Missing  # the same as differences of probabilities
-    complete_under: np.ndarray  # bool[B, 6], whether the mask is complete under each fill of `fills.SHIPPED`, in order
+    complete_under: np.ndarray  # bool[B, N], whether the mask is complete under each of `fills`
     status: np.ndarray  # int32[B], a `Status`
     evaluations: np.ndarray  # int32[B], images sent through the classifier by the search
     history: History
+    whole: Answer  # of the whole images
+    blank: Answer  # of the blank ones, see `Question`
     front: Front | None = None  # where the configuration asks for it
+    fills: tuple[str, ...] = static(
+        default=()
+    )  # the N fills under which every mask is tried, those of the search first
+    stages: tuple[str, ...] = static(default=())  # names, coarse to fine
+    ends: tuple[int, ...] = static(default=())  # evaluations spent when each stage was over
+    names: tuple[str, ...] = static(default=())  # of the K classes; () where the classifier has none
+
+    def __len__(self) -> int:
+        if np.ndim(self.label) == 0:
+            raise TypeError("this is the explanation of one image, which has no length")
+        return len(self.label)
+
+    def __getitem__(self, index: int | slice) -> Explanation:
+        """The explanation of one image, without leading axis, or of a slice of them."""
+        if np.ndim(self.label) == 0:
+            raise TypeError("this is the explanation of one image already: it has no index")
+        return jax.tree.map(lambda field: np.asarray(field)[index], self)
+
+    def __iter__(self) -> Iterator[Explanation]:
+        return (self[index] for index in range(len(self)))
+
+    def name(self, index: int) -> str:
+        """What a class is called: its name, or its number where the classifier has no names."""
+        return self.names[int(index)] if self.names else str(int(index))
+
+    def question(self) -> Question:
+        """What was asked about this one image (no leading axis)."""
+        contrast = None if self.contrast < 0 else int(self.contrast)
+        return Question(self.image, self.blanks, int(self.label), contrast, self.whole, self.blank)
+
+    def figure(self, index: int | None = None, **options: Any) -> Figure:
+        """The picture of this image, or of image `index` of several; see `evomask.report.plots.explanation_figure`."""
+        from evomask.report import plots  # matplotlib is needed by those who draw
+
+        return plots.explanation_figure(self if index is None else self[index], **options)
+
+    def save(self, folder: str | Path, **options: Any) -> Path:
+        """Writes the picture, the numbers and the arrays of this image; see `evomask.report.records.save`.
+
+        Of several images each gets a folder of its own inside, named by its number.
+        """
+        from evomask.report import records
+
+        if np.ndim(self.label) == 0:
+            return records.save(folder, self, **options)
+        for number, one in enumerate(self):
+            records.save(Path(folder) / str(number), one, **options)
+        return Path(folder)

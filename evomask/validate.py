@@ -8,18 +8,22 @@ import jax
 import numpy as np
 
 from evomask.classifiers.wrappers import check_classifier
-from evomask.search import genome
+from evomask.search import checks, genome
 from evomask.search.config import Config
 from evomask.search.refine import check_stages
 from evomask.search.surrogate import check_screening
-from evomask.types import Classifier, InputError
+from evomask.types import Classifier, InputError, Key
+
+THREEFRY = "threefry2x32"  # so that a seed gives the same bits whatever generator is JAX's default in this process
+SINGLE = float(np.finfo(np.float32).eps)  # what rounding to single precision may add to 1
+SEEDS = 2**32 - 1  # the largest: JAX drops higher bits, or keeps them, depending on the process
 
 
 def inputs(
     classifier: Classifier, images: Any, labels: Any, contrast: Any, key: Any, config: Config
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Checks what `explain` is given: images as f32[B, H, W, C], labels and contrast as int32[B] or None."""
-    check_key(key)
+    as_key(key)
     images = check_images(images)
     classes = check_classifier(classifier, images.shape[1:])
     if config.fitness.needs_features and not hasattr(classifier, "features"):
@@ -28,12 +32,14 @@ def inputs(
             "or use fitness.smallest_complete()"
         )
     configuration(config, images.shape[1:3])
+    for fill in config.fills:
+        checks.fill(fill, images.shape[1:])
     labels = None if labels is None else check_labels(labels, len(images), classes)
     return images, labels, None if contrast is None else check_labels(contrast, len(images), classes, "contrast")
 
 
 def configuration(config: Config, shape: tuple[int, int]) -> None:
-    """Checks stages and thresholds for images of H x W pixels."""
+    """Checks stages, operators and thresholds for images of H x W pixels."""
     check_stages(config.stages)
     for stage in config.stages:
         genome.scale_radii(stage.radii, shape)
@@ -42,33 +48,94 @@ def configuration(config: Config, shape: tuple[int, int]) -> None:
         raise InputError(f"confidence_ratio is {config.confidence_ratio}: give a fraction from 0 to 1, such as 0.9")
     if config.batch_size is not None and config.batch_size < 1:
         raise InputError(f"batch_size is {config.batch_size}: give 1 or more, or None for the classifier's own")
+    checks.operators(config, shape)
 
 
-def check_images(images: Any) -> np.ndarray:
-    """The images as f32[B, H, W, C] in [0, 1], from floats (or booleans) of that form."""
-    images = np.asarray(images)
-    if images.ndim != 4 or not images.size or images.dtype.kind not in "fb":
+def labelled(classifier: Classifier, images: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Checks images with their classes: f32[B, H, W, C] and int32[B]."""
+    images = check_images(images)
+    return images, check_labels(labels, len(images), check_classifier(classifier, images.shape[1:]))
+
+
+def check_images(images: Any, name: str = "images") -> np.ndarray:
+    """The images as f32[B, H, W, C] in [0, 1], from floats (or booleans) of that form, or from bytes.
+
+    Bytes (uint8) are divided by 255. A value that is past 0 or 1 by a rounding error of its type is put back.
+
+    Raises:
+      InputError: it names the shape or the range, and what to give.
+
+    >>> check_images(np.full((1, 1, 1, 1), 255, np.uint8)).tolist()
+    [[[[1.0]]]]
+    """
+    given = as_array(images, name)
+    kind = "f" if jax.numpy.issubdtype(given.dtype, np.floating) else given.dtype.kind  # bfloat16 is of kind "V"
+    is_bytes = given.dtype == np.uint8
+    if given.ndim != 4 or not given.size or not (kind in "fb" or is_bytes):
         raise InputError(
-            f"images are {images.dtype}{list(images.shape)}: give floats [B, H, W, C], for one image image[None], "
-            "for bytes images / 255"
+            f"{name} are {given.dtype}{list(given.shape)}: give floats in [0, 1] or bytes (uint8) [B, H, W, C], for one "
+            "image image[None]"
         )
-    low, high = images.min(), images.max()
-    if not (low >= 0 and high <= 1):
+    if is_bytes and given.max() == 1:
+        raise InputError(f"{name} are bytes of 0 and 1, where 255 is white: give them as floats, or times 255")
+    rounding = max(float(jax.numpy.finfo(given.dtype).eps), 8 * SINGLE) if kind == "f" else 0.0
+    pixels = given.astype(np.float32) / np.float32(255) if is_bytes else given.astype(np.float32)
+    low, high = pixels.min(), pixels.max()
+    if not (low >= -rounding and high <= 1 + rounding):
         raise InputError(
-            f"images range from {low:.4g} to {high:.4g}: give values in [0, 1], normalise in the classifier"
+            f"{name} range from {low:.4g} to {high:.4g}: give values in [0, 1], normalise in the classifier"
         )
-    return images.astype(np.float32)
+    return np.clip(pixels, 0.0, 1.0) if low < 0 or high > 1 else pixels
+
+
+def as_array(values: Any, name: str) -> np.ndarray:
+    """Anything that NumPy makes an array of; InputError for lists of different lengths, keys and the like."""
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{name} are no array ({reason}): give an array, or lists of equal lengths") from error
 
 
 def check_labels(labels: Any, num: int, classes: int, name: str = "label") -> np.ndarray:
-    """The labels as int32[num], each below `classes`."""
-    labels = np.asarray(labels)
+    """The labels as int32[num], each below `classes`.
+
+    Raises:
+      InputError: they are no whole numbers, there is not one for each image, or one is no class.
+    """
+    labels = as_array(labels, f"{name}s")
     if labels.shape != (num,) or labels.dtype.kind not in "iu":
         raise InputError(f"{name}s are {labels.dtype}{list(labels.shape)}: give {num} integers, one per image")
     wrong = labels[(labels < 0) | (labels >= classes)]
     if wrong.size:
         raise InputError(f"{name} {wrong[0]} is out of range: give classes from 0 to {classes - 1}")
     return labels.astype(np.int32)
+
+
+def measured(
+    classifier: Classifier, images: Any, labels: Any, blanks: Any, **maps: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Checks what a metric is given: images and blanks f32[B, H, W, C], labels int32[B], and one map for each image.
+
+    Args:
+      **maps: by its name, which is "masks" for bool[B, H, W], and anything else for heat maps f32[B, H, W].
+
+    Returns:
+      Images, labels, maps and blanks.
+    """
+    images, labels = labelled(classifier, images, labels)
+    blanks = as_array(blanks, "blanks")
+    if blanks.shape != images.shape:
+        raise InputError(
+            f"blanks are {list(blanks.shape)}, the images {list(images.shape)}: give one for each, as large"
+        )
+    [(name, values)] = maps.items()
+    values = as_array(values, name)
+    kinds, kind = ("b", bool) if name == "masks" else ("fbiu", np.float32)
+    if values.shape != images.shape[:3] or values.dtype.kind not in kinds:
+        wanted = f"{'booleans' if kind is bool else 'numbers'} {list(images.shape[:3])}, one map per image"
+        raise InputError(f"{name} are {values.dtype}{list(values.shape)}: give {wanted}")
+    return images, labels, values.astype(kind), blanks.astype(np.float32)
 
 
 def different(labels: np.ndarray, contrast: np.ndarray | None) -> None:
@@ -80,7 +147,27 @@ def different(labels: np.ndarray, contrast: np.ndarray | None) -> None:
         )
 
 
-def check_key(key: Any) -> None:
-    """Refuses anything but one key of the new style."""
-    if not jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key) or key.ndim:
-        raise InputError("key must be one key of jax.random.key(seed), not an integer, a raw key or an array of keys")
+def as_key(key: Any) -> Key:
+    """One key of the new style, of a seed, an old-style key or such a key.
+
+    Args:
+      key: a whole number from 0 to 4294967295, which stands for `jax.random.key(key)`; one key of `jax.random.key`; or
+        one of the old style, uint32[2] of `jax.random.PRNGKey`, which is the same key.
+
+    Raises:
+      InputError: it is none of these: an array of keys, a truth value, a number out of range or with a fraction.
+
+    >>> bool(as_key(3) == jax.random.key(3)), bool(as_key(jax.random.PRNGKey(3)) == jax.random.key(3))
+    (True, True)
+    """
+    if jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
+        if not key.ndim:
+            return key
+        raise InputError(f"key is an array of {key.size} keys: give one of them, such as key[0]")
+    given = np.asarray(key) if isinstance(key, (int, np.integer, np.ndarray, jax.Array)) else np.asarray(None)
+    if given.shape == () and given.dtype.kind in "iu" and 0 <= given <= SEEDS:
+        return jax.random.key(int(given), impl=THREEFRY)
+    if given.shape == (2,) and given.dtype == np.uint32:
+        return jax.random.wrap_key_data(given, impl=THREEFRY)
+    what = f"{given.dtype}{list(given.shape)}" if given.ndim else repr(key)
+    raise InputError(f"key is {what}: give a whole number from 0 to {SEEDS}, or one key of jax.random.key(seed)")

@@ -3,103 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from itertools import accumulate
+from typing import Any
 
 import jax
 import numpy as np
 
 from evomask import fills
-from evomask.classifiers.blackbox import run
-from evomask.classifiers.wrappers import check_logits
+from evomask.questions import look, worst
 from evomask.search.config import Config
 from evomask.search.front import front
 from evomask.search.refine import Refined
-from evomask.types import Array, Classifier, Explanation, History, Image, Key, Missing, Status
+from evomask.types import Answer, Classifier, Explanation, History, Key, Missing, Question, Status, Verdict, decide
 
 AREA_FLOOR = 0.05  # of `cp_floored`
-
-
-class Question(NamedTuple):
-    """One image, its blanks, and what is asked about it."""
-
-    image: np.ndarray  # f32[H, W, C]
-    blanks: np.ndarray  # f32[F, H, W, C], one for each fill
-    label: int
-    contrast: int | None  # None: the label competes with every other class
-
-
-class Seen(NamedTuple):
-    """What the classifier says of one image; a lead is positive where the label is ahead of the best other class."""
-
-    label: int  # predicted; under a contrast, one of the two
-    confidence: float  # probability of the explained class
-    log_confidence: float
-    margin: float  # its lead in nats
-    lead: float  # its lead in probability
-
-
-@jax.jit
-def _logits(classifier: Classifier, image: Image) -> Array:
-    return classifier(image[None]).astype("float32")
-
-
-@jax.jit
-def _masked(mask: Array, image: Image, blank: Array) -> Array:
-    return fills.apply(mask, image, blank)
-
-
-def logits(classifier: Classifier, image: Image) -> np.ndarray:
-    """f32[H, W, C] -> logits f32[K], at batch size 1.
-
-    Raises:
-      InputError: the classifier returns NaN or an infinite logit.
-    """
-    found = np.asarray(run(_logits, classifier, image))
-    check_logits(found)
-    return found[0]
-
-
-def masked_logits(classifier: Classifier, mask: np.ndarray, image: Image, blank: Array) -> np.ndarray:
-    """Logits f32[K] of the masked image, at batch size 1."""
-    return logits(classifier, _masked(mask, image, blank))
-
-
-def read(logits: np.ndarray, label: int, contrast: int | None = None) -> Seen:
-    """What logits f32[K] say of a label.
-
-    >>> seen = read(np.log(np.array([0.1, 0.6, 0.3], np.float32)), 1)
-    >>> seen.label, round(float(seen.confidence), 3), round(float(seen.margin), 3), round(float(seen.lead), 3)
-    (1, 0.6, 0.693, 0.3)
-    >>> round(float(read(np.log(np.array([0.1, 0.6, 0.3], np.float32)), 1, contrast=2).confidence), 3)
-    0.667
-    """
-    if contrast is not None:
-        logits = np.where(np.isin(np.arange(len(logits)), (label, contrast)), logits, np.float32(-np.inf))
-    odds = np.exp(logits - logits.max())
-    probs = odds / odds.sum()
-    log_confidence = logits[label] - logits.max() - np.log(odds.sum())
-    margin = logits[label] - np.delete(logits, label).max()
-    lead = probs[label] - np.delete(probs, label).max()
-    return Seen(int(np.argmax(logits)), probs[label], log_confidence, margin, lead)
-
-
-def look(classifier: Classifier, question: Question, mask: np.ndarray) -> list[Seen]:
-    """What the classifier says of the image under a mask, for each fill."""
-    image, blanks, *asked = question
-    return [read(masked_logits(classifier, mask, image, blank), *asked) for blank in blanks]
-
-
-def worst(seen: Sequence[Seen], sign: int = 1) -> Seen:
-    """Of several fills, the least of every figure (sign 1) or the greatest (sign -1, where the class should be lost)."""
-    figures = np.min([sign * np.array(one[1:]) for one in seen], axis=0)
-    label = min(seen, key=lambda one: sign * one.margin).label
-    return Seen(label, *(sign * figures))
 
 
 def explanation(
     classifier: Classifier,
     questions: Sequence[Question],
-    whole: Sequence[Seen],
     refined: Refined,
     scores: np.ndarray,
     key: Key,
@@ -109,27 +31,34 @@ def explanation(
 
     Args:
       questions: one for each image.
-      whole: what the classifier says of each whole image.
       refined, scores: what the search returned, leading axis B.
       key: the one that noise is drawn from.
     """
     last = jax.tree.map(lambda values: values[:, -1], refined.infos[-1].evaluation)  # as the search saw it
-    enough = config.confidence_ratio * np.array([seen.confidence for seen in whole])
-    held = (last.margin > 0) & (last.confidence >= enough) & (last.inverse_margin < 0)
+    enough = config.confidence_ratio * np.array([question.whole.confidence for question in questions])
+    held = decide(last.margin, last.confidence, last.inverse_margin, enough).complete
+    costs = [stage.rounds * config.generation_cost(stage) for stage in config.stages]
     return Explanation(
+        image=np.stack([question.image for question in questions]),
+        blanks=np.stack([question.blanks for question in questions]),
         score=scores,
         genome=refined.genome,
         evaluations=np.full(len(questions), config.evaluations, np.int32),
         history=history(refined, config),
+        whole=_stack([question.whole for question in questions]),
+        blank=_stack([question.blank for question in questions]),
         front=None if config.front is None else front(refined.archives),
-        **verdicts(classifier, questions, whole, refined.masks, held, key, config),
+        fills=tuple(fills.tried(config.fills)),
+        stages=tuple(stage.name for stage in config.stages),
+        ends=tuple(accumulate(costs)),
+        names=tuple(getattr(classifier, "labels", None) or ()),
+        **verdicts(classifier, questions, refined.masks, held, key, config),
     )
 
 
 def verdicts(
     classifier: Classifier,
     questions: Sequence[Question],
-    whole: Sequence[Seen],
     stage_masks: np.ndarray,
     held: np.ndarray,
     key: Key,
@@ -141,25 +70,27 @@ def verdicts(
       stage_masks: bool[B, S, H, W].
       held: bool[B], whether the search held the last of them for complete.
     """
-    rows = [
-        _row(classifier, *asked, key, config.confidence_ratio)
-        for asked in zip(questions, whole, stage_masks, strict=True)
-    ]
+    rows = [_row(classifier, *asked, key, config) for asked in zip(questions, stage_masks, strict=True)]
     fields = jax.tree.map(lambda *values: np.stack(values), *rows)
-    mask, label = stage_masks[:, -1], fields["label"]
+    mask = stage_masks[:, -1]
     area = mask.mean((1, 2), dtype=np.float32)
-    sufficient, necessary = fields["sufficient"], fields["necessary"]
-    with np.errstate(divide="ignore"):
-        cp = fields["masked_confidence"] / area
     return fields | {
         "mask": mask,
         "stage_masks": stage_masks,
         "area": area,
-        "cp": cp,
-        "cp_floored": fields["masked_confidence"] / np.maximum(area, AREA_FLOOR),
-        "complete": sufficient & necessary,
-        "status": status_of(sufficient, necessary, fields["blank_label"] == label, held),
+        "cp": cp(fields["masked_confidence"], area),
+        "cp_floored": fields["masked_confidence"] / np.maximum(area, np.float32(AREA_FLOOR)),
+        "status": status_of(questions, fields["sufficient"], fields["necessary"], held),
     }
+
+
+def cp(confidence: np.ndarray, area: np.ndarray) -> np.ndarray:
+    """Confidence over area, f32[B]; infinite for an empty mask, whatever its confidence.
+
+    >>> cp(np.array([0.5, 0.0]), np.array([0.25, 0.0]))
+    array([ 2., inf])
+    """
+    return np.divide(confidence, area, out=np.full_like(confidence, np.inf), where=area > 0)
 
 
 def history(refined: Refined, config: Config) -> History:
@@ -176,76 +107,113 @@ def history(refined: Refined, config: Config) -> History:
     )
 
 
-def _row(
-    classifier: Classifier, question: Question, whole: Seen, masks: np.ndarray, key: Key, ratio: float
-) -> dict[str, Any]:
+def _row(classifier: Classifier, question: Question, masks: np.ndarray, key: Key, config: Config) -> dict[str, Any]:
     """The verified figures of one image."""
-    label = question.label
-    stages = [worst(look(classifier, question, mask)) for mask in masks]
-    masked, inverse = stages[-1], worst(look(classifier, question, ~masks[-1]), -1)
-    blank = worst([read(logits(classifier, image), *question[2:]) for image in question.blanks])
-    sufficient, necessary, nats, probability = judge(whole, masked, inverse, label, ratio)
-    seen = {"masked": masked, "inverse": inverse, "blank": blank}
+    ratio, whole = config.confidence_ratio, question.whole
+    stages = [look(classifier, mask, question, question.blanks) for mask in masks]
+    kept, left = stages[-1], look(classifier, ~masks[-1], question, question.blanks)
+    stages, masked, inverse = [worst(answers) for answers in stages], worst(kept), worst(left, -1)
+    verdict = judge(question, masked, inverse, ratio)
+    nats, probability = missing(question, verdict, masked, inverse, ratio)
+    seen = {"masked": masked, "inverse": inverse, "blank": question.blank}
     return {
-        "label": np.int32(label),
+        "label": np.int32(question.label),
         "contrast": np.int32(-1 if question.contrast is None else question.contrast),
         "confidence": np.float32(whole.confidence),
         "predicted": np.int32(whole.label),
+        "predicted_confidence": np.float32(whole.confidence - min(whole.lead, 0.0)),
         **{f"{name}_confidence": np.float32(one.confidence) for name, one in seen.items()},
         **{f"{name}_label": np.int32(one.label) for name, one in seen.items()},
         "stage_labels": np.array([one.label for one in stages], np.int32),
         "stage_confidences": np.array([one.confidence for one in stages], np.float32),
-        "sufficient": sufficient,
-        "necessary": necessary,
+        "sufficient": np.bool_(verdict.sufficient),
+        "necessary": np.bool_(verdict.necessary),
+        "complete": np.bool_(verdict.complete),
         "missing": nats,
         "missing_probability": probability,
-        "complete_under": _complete_under(classifier, question, whole, masks[-1], key, ratio),
+        "complete_under": np.concatenate(
+            [
+                [judge(question, *pair, ratio).complete for pair in zip(kept, left, strict=True)],
+                _complete_under_others(classifier, question, masks[-1], key, config),
+            ]
+        ).astype(bool),
     }
 
 
-def judge(
-    whole: Seen, masked: Seen, inverse: Seen, label: int, ratio: float
-) -> tuple[np.bool_, np.bool_, Missing, Missing]:
-    """Sufficient, necessary, and what is missing of either, in nats and in probability.
+def judge(question: Question, masked: Answer, inverse: Answer, ratio: float) -> Verdict:
+    """Whether a mask is sufficient and necessary, from the answers for the masked and the inverse-masked image.
 
-    >>> seen = [read(np.log(np.array([1 - p, p], np.float32)), 1) for p in (0.9, 0.6, 0.7)]
-    >>> sufficient, necessary, nats, probability = judge(*seen, 1, ratio=0.8)
-    >>> bool(sufficient), bool(necessary), round(float(probability.keeps_confidence), 3), round(float(nats.loses_class), 3)
-    (False, False, 0.12, 0.847)
+    A counterfactual question has no necessity: the class that the mask makes win is lost without it anyhow.
     """
-    enough = ratio * whole.confidence
-    keeps, loses = masked.label == label, inverse.label != label
-    confident = masked.confidence >= enough
+    enough = ratio * question.whole.confidence
+    verdict = decide(masked.margin, masked.confidence, inverse.margin, enough)
+    return Verdict(verdict.keeps_class, verdict.keeps_confidence, verdict.loses_class & (not question.counterfactual))
+
+
+def missing(
+    question: Question, verdict: Verdict, masked: Answer, inverse: Answer, ratio: float
+) -> tuple[Missing, Missing]:
+    """What a mask lacks of being complete, in nats and in probability; nothing of what its verdict says holds.
+
+    >>> from evomask.questions import answer
+    >>> whole, masked, inverse = (answer(np.log(np.array([1 - p, p], np.float32)), 1) for p in (0.9, 0.6, 0.7))
+    >>> question = Question(np.zeros((1, 1, 1)), np.zeros((1, 1, 1, 1)), 1, None, whole, inverse)
+    >>> verdict = judge(question, masked, inverse, 0.8)
+    >>> nats, probability = missing(question, verdict, masked, inverse, 0.8)
+    >>> bool(verdict.sufficient), round(float(probability.keeps_confidence), 3), round(float(nats.loses_class), 3)
+    (False, 0.12, 0.847)
+    """
+    whole = question.whole
     with np.errstate(divide="ignore"):
         wanted = np.log(ratio) + whole.log_confidence
-    missing = lambda holds, amount: np.float32(0.0 if holds else max(amount, 0.0))
+    loses = verdict.loses_class | question.counterfactual
+    amount = lambda holds, lacks: np.float32(0.0 if holds else max(lacks, 0.0))
     nats = Missing(
-        missing(keeps, -masked.margin),
-        missing(confident, wanted - masked.log_confidence),
-        missing(loses, inverse.margin),
+        amount(verdict.keeps_class, -masked.margin),
+        amount(verdict.keeps_confidence, wanted - masked.log_confidence),
+        amount(loses, inverse.margin),
     )
     probability = Missing(
-        missing(keeps, -masked.lead),
-        missing(confident, enough - masked.confidence),
-        missing(loses, inverse.lead),
+        amount(verdict.keeps_class, -masked.lead),
+        amount(verdict.keeps_confidence, ratio * whole.confidence - masked.confidence),
+        amount(loses, inverse.lead),
     )
-    return np.bool_(keeps and confident), np.bool_(loses), nats, probability
+    return nats, probability
 
 
-def _complete_under(
-    classifier: Classifier, question: Question, whole: Seen, mask: np.ndarray, key: Key, ratio: float
-) -> np.ndarray:
-    """bool[6], for each of the shipped fills whether the mask is complete under it."""
-    every = question._replace(blanks=np.asarray(fills.blanks(tuple(fills.SHIPPED.values()), key, question.image)))
-    pairs = zip(look(classifier, every, mask), look(classifier, every, ~mask), strict=True)
-    return np.array([all(judge(whole, *pair, question.label, ratio)[:2]) for pair in pairs])
+def _complete_under_others(
+    classifier: Classifier, question: Question, mask: np.ndarray, key: Key, config: Config
+) -> list[bool]:
+    """For each fill that is tried and is none of the configuration's, whether the mask is complete under it."""
+    others = tuple(fills.tried(config.fills).values())[len(config.fills) :]
+    if not others:
+        return []
+    blanks = [
+        fills.blank(fill, key, question.image) for fill in others
+    ]  # each a program of its own, whatever others are
+    pairs = zip(look(classifier, mask, question, blanks), look(classifier, ~mask, question, blanks), strict=True)
+    return [judge(question, *pair, config.confidence_ratio).complete for pair in pairs]
 
 
 def status_of(
-    sufficient: np.ndarray, necessary: np.ndarray, is_blank_class: np.ndarray, held: np.ndarray
+    questions: Sequence[Question], sufficient: np.ndarray, necessary: np.ndarray, held: np.ndarray
 ) -> np.ndarray:
-    """The `Status` int[B] of masks by their verdicts, bool[B] each; `held`: what the search itself held for complete."""
+    """The `Status` int32[B] of masks by their verdicts, bool[B] each; `held`: what the search itself held for complete."""
+    counterfactual = np.array([question.counterfactual for question in questions])
+    is_blank_class = np.array([question.blank.label == question.label for question in questions])
     complete = sufficient & necessary
-    cases = [complete & is_blank_class, complete, held, necessary, sufficient]
-    names = [Status.BLANK_CLASS, Status.COMPLETE, Status.UNSTABLE, Status.NOT_SUFFICIENT, Status.NOT_NECESSARY]
-    return np.select(cases, [np.int32(name) for name in names], np.int32(Status.NEITHER))
+    cases = {
+        Status.COUNTERFACTUAL: counterfactual,
+        Status.BLANK_CLASS: complete & is_blank_class,
+        Status.COMPLETE: complete,
+        Status.UNSTABLE: held,
+        Status.NOT_SUFFICIENT: necessary,
+        Status.NOT_NECESSARY: sufficient,
+    }
+    return np.select(list(cases.values()), [np.int32(name) for name in cases], np.int32(Status.NEITHER))
+
+
+def _stack(answers: Sequence[Answer]) -> Answer:
+    """One answer with leading axis B."""
+    kinds = Answer(np.int32, np.float32, np.float32, np.float32, np.float32)
+    return Answer(*(np.array(column, kind) for column, kind in zip(zip(*answers), kinds)))

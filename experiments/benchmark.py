@@ -1,17 +1,15 @@
-"""Methods on image sets, one run folder each; `python -m experiments.benchmark --help` says how, `runs` what it leaves."""
+"""Methods on image sets; `python -m experiments.benchmark --help` says how, `benchmarks.runs` what it leaves behind."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,30 +21,17 @@ from rich.table import Column
 from rich.text import Text
 
 import evomask
-from evomask import fills
 from evomask.baselines import rex
 from evomask.report import records
 from evomask.types import Classifier, InputError
-from evomask.verify import Question
-from experiments.benchmarks import imagesets, protocol, runs
+from experiments.benchmarks import imagesets, runs, sources, sweeps
+from experiments.benchmarks.jobs import Job, build, built, decisive, plain
 from experiments.explain import image_shape
 from experiments.shared import cli
 from experiments.shared.compiling import compile_seconds
 
-OURS = "evomask.explain"  # the target of conf/method/evomask.yaml and its like
 # Overrides that need no place in a title: they say where and how a run happens, not what it is.
 ASIDE = ("experiment", "out", "chunk", "wait", "again", "data.path", "method.python", "launcher")
-
-
-class Job(NamedTuple):
-    """One run, and what it works with."""
-
-    title: str  # what sets it apart from the other jobs of a sweep
-    method: str
-    folder: Path
-    classifier: Classifier
-    weights: str  # digest
-    images: imagesets.ImageSet
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,6 +46,7 @@ def benchmark(config: DictConfig) -> int:
     partly = 2 if job.images.damaged else 0  # some images could not be read and are left out
     try:
         with runs.locked(job.folder, config.wait):
+            declare(job)
             record = runs.begin(
                 job.folder, new_record(config, job), OmegaConf.to_yaml(config, resolve=True), config.again
             )
@@ -70,7 +56,8 @@ def benchmark(config: DictConfig) -> int:
             return max(partly, _kept(config, job, record))
     except runs.Busy:
         cli.report(
-            f"{job.title}: another process is at it, in {job.folder}: left to that one (wait=true: waits for its end)"
+            f"{job.title}: another process is working on this run, in {job.folder}, and finishes it "
+            "(wait=true waits until it has)"
         )
         return 0
 
@@ -93,50 +80,22 @@ def check(config: DictConfig) -> None:
 
 def prepare(config: DictConfig) -> Job:
     """Loads the network and the images, and derives from them and the configuration which run this is."""
-    network, source = _plain(config.model), _plain(config.data)
-    classifier, weights = _classifier(json.dumps(network))
-    images = _images(json.dumps(source), json.dumps(network), config.target)
-    hydra = HydraConfig.get()
-    name = runs.digest(decisive(config, weights, images))
-    folder = records.prepare_folder(config.out) / hydra.runtime.choices.get("experiment", "benchmark") / name
-    method = hydra.runtime.choices["method"]
+    network, source = plain(config.model), plain(config.data)
+    own = json.dumps(sources.own(network))  # an own network that was edited is another one
+    classifier, weights = _classifier(json.dumps(network), own)
+    images = _images(json.dumps(source), json.dumps(network), own, config.target)
+    choices = HydraConfig.get().runtime.choices
+    name = sources.digest(decisive(config, weights, images))
+    folder = records.prepare_folder(config.out) / choices.get("experiment", "benchmark").replace("/", "_") / name
+    method = choices["method"]
     return Job(_title(method), method, folder, classifier, weights, images)
 
 
-def decisive(config: DictConfig, weights: str, images: imagesets.ImageSet) -> dict[str, Any]:
-    """What decides the numbers of a run, and nothing else: its hash is the name of the run."""
-    method = _plain(config.method)
-    method = {
-        key: method[key] for key in method if key not in ("fill", "python")
-    }  # one for all methods; where, not what
-    if method["_target_"] == OURS:
-        method |= preset(config)
-    if "path" in method:  # what the file holds, wherever it lies
-        method["path"] = runs.digest(np.frombuffer(_read(method["path"]), np.uint8))
-    names = ("budget", "seeds", "cut_steps", "cut_areas", "auc_steps", "fidelity_subsets")
-    return {
-        "schema": runs.SCHEMA,
-        "method": method,
-        "fill": _plain(config.preset.fill),
-        "confidence_ratio": config.preset.confidence_ratio,
-        "model": {key: value for key, value in _plain(config.model).items() if key != "path"},
-        "weights": weights,
-        "images": images.arrays(),
-        **{name: _plain(config[name]) for name in names},
-    }
-
-
-def preset(config: DictConfig) -> dict[str, Any]:
-    """The preset under the budget of the job; stages that were set to null are left out."""
-    node = _plain(config.preset)
-    stages = {name: stage for name, stage in node["stages"].items() if stage}
-    for name in (name for name, stage in stages.items() if "_target_" not in stage):
-        given = ", ".join(f"preset.stages.{name}.{key}" for key in stages[name])
-        raise InputError(
-            f"{given} is set, but stages={HydraConfig.get().runtime.choices['stages']} has no stage {name!r}: "
-            "choose other stages, or leave that out"
-        )
-    return node | {"budget": config.budget, "stages": stages}
+def declare(job: Job) -> None:
+    """Writes beside the runs what the sweep of their experiment is, for tables to read."""
+    choices = HydraConfig.get().runtime.choices
+    if "experiment" in choices:
+        sweeps.write(job.folder.parent, choices["experiment"])
 
 
 def new_record(config: DictConfig, job: Job) -> dict[str, Any]:
@@ -153,20 +112,21 @@ def new_record(config: DictConfig, job: Job) -> dict[str, Any]:
         "experiment": job.folder.parent.name,
         "method": job.method,
         "choices": {
-            k: v for k, v in _plain(HydraConfig.get().runtime.choices).items() if "hydra" not in k and k != "launcher"
+            k: v for k, v in plain(HydraConfig.get().runtime.choices).items() if "hydra" not in k and k != "launcher"
         },
         "overrides": overrides,
         "budget": config.budget,
-        "seeds": _plain(config.seeds),
+        "seeds": plain(config.seeds),
         "images": {
             "file": runs.write_images(job.folder.parent, job.images.arrays()),
             "num": len(job.images.images),
             "left_out": job.images.left_out,
         },
         "weights": job.weights,
-        "code": runs.code_version(),
+        "code": sources.version(built(config)),
         "versions": records.versions(),
         "device": jax.devices()[0].device_kind,
+        "asked": datetime.now(UTC).isoformat(timespec="microseconds"),
         "sittings": [],
     }
 
@@ -223,60 +183,20 @@ def outside(method: DictConfig) -> dict[str, str]:
     return {} if python is None else {"rex_xai": rex.start(python).version}
 
 
-def build(config: DictConfig, job: Job) -> Callable[[int, int], runs.Chunk]:
-    """The function (seed, index of an image) -> its results.
-
-    Images go through it one by one: the last bits of a compiled program's results can depend on how many images it was
-    compiled for, and a run has the same bits however it is divided.
-
-    Raises:
-      InputError: a part of the method or its settings cannot be what they are.
+@functools.lru_cache(maxsize=1)
+def _classifier(network: str, own: str) -> tuple[Classifier, str]:
+    """The classifier that a configuration (JSON) stands for, and the digest of its arrays; kept for the next job, while
+    the user's files that it is made of stay the same.
     """
-    fill = cli.instantiate(config.preset.fill)
-    fill = fill if isinstance(fill, tuple) else (fill,)
-    method = build_method(config, job.method, fill)
-    rules = protocol.Protocol(
-        config.preset.confidence_ratio,
-        config.cut_steps,
-        tuple(config.cut_areas),
-        config.auc_steps,
-        config.fidelity_subsets,
-    )
-    pixels, labels, truth = job.images.pixels, job.images.labels, job.images.truth
-
-    def explain(seed: int, index: int) -> runs.Chunk:
-        key, one = jax.random.key(seed), slice(index, index + 1)
-        found = method(job.classifier, pixels[one], labels[one], key, config.budget)
-        asked = Question(pixels[index], np.asarray(fills.blanks(fill, key, pixels[index])), labels[index], None)
-        chunk = protocol.measure(found, job.classifier, [asked], None if truth is None else truth[one], rules)
-        return protocol.identified(chunk, job.images, index, seed, job.method)
-
-    return explain
-
-
-def build_method(config: DictConfig, name: str, fill: tuple[fills.Fill, ...]) -> Callable[..., protocol.Found]:
-    """The function (classifier, images, labels, key, budget) -> found."""
-    if config.method["_target_"] == OURS:
-        return functools.partial(protocol.evolve, cli.instantiate(OmegaConf.create(preset(config))))
-    baseline = cli.instantiate(config.method)
-    if any(field.name == "fill" for field in dataclasses.fields(baseline)):
-        if len(fill) > 1:
-            raise InputError(f"{name} blanks pixels in one way only: give one fill=... to compare it")
-        baseline = dataclasses.replace(baseline, fill=fill[0])
-    return functools.partial(protocol.attribute, baseline)
-
-
-@functools.lru_cache(maxsize=1)
-def _classifier(network: str) -> tuple[Classifier, str]:
-    """The classifier that a configuration (JSON) stands for, and the digest of its arrays; kept for the next job."""
+    del own
     classifier = evomask.as_classifier(cli.instantiate(OmegaConf.create(json.loads(network))))
-    return classifier, runs.digest([np.asarray(leaf) for leaf in jax.tree.leaves(classifier)])
+    return classifier, sources.digest([np.asarray(leaf) for leaf in jax.tree.leaves(classifier)])
 
 
 @functools.lru_cache(maxsize=1)
-def _images(source: str, network: str, target: str) -> imagesets.ImageSet:
+def _images(source: str, network: str, own: str, target: str) -> imagesets.ImageSet:
     """The images that a configuration (JSON) stands for, for that classifier; kept for the next job."""
-    classifier, _ = _classifier(network)
+    classifier, _ = _classifier(network, own)
     node = json.loads(source)
     num, only_correct = node.pop("num"), node.pop("only_correct")
     node |= {"shape": image_shape(classifier), "crop": getattr(classifier, "crop", 1.0)}
@@ -285,20 +205,6 @@ def _images(source: str, network: str, target: str) -> imagesets.ImageSet:
     left_out = f"; {found.left_out} left out, which the network takes for something else" if found.left_out else ""
     cli.report(f"{len(found.images)} images{fewer}{left_out}")
     return found
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).expanduser().read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"method.path={path} cannot be read ({error.strerror}): give the .npz file of heat maps"
-        ) from error
-
-
-def _plain(node: Any) -> Any:
-    """Resolved, and without types of OmegaConf."""
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
 def _title(method: str) -> str:

@@ -19,13 +19,15 @@ from rich.text import Text
 
 import evomask
 from evomask import certificate as certificates
-from evomask import fills, validate
+from evomask import validate
 from evomask.certificate import Certificate
 from evomask.classifiers.wrappers import check_classifier
 from evomask.data import class_index, photographs
 from evomask.data.photographs import ImageError, Photo
-from evomask.report import plots, records
-from evomask.report.reasons import fills_held, reasons
+from evomask.explaining import explain_questions
+from evomask.questions import ask
+from evomask.report import records, sheets
+from evomask.report.reasons import fills_held, reasons, status_word
 from evomask.search.config import Config
 from evomask.search.front import Collect
 from evomask.types import Classifier, Explanation, InputError, Status
@@ -41,13 +43,16 @@ class Asked(NamedTuple):
     contrast: int | None
     certify: bool
     prune: int | None  # evaluations
+    further: Further
 
 
-class Timed(NamedTuple):
-    """The explanation of one image and its certificate (no leading axes), and how long they took."""
+class Found(NamedTuple):
+    """The answers about one photograph (no leading axes), and how long they took."""
 
+    photo: Photo
     explanation: Explanation
     certificate: Certificate | None
+    further: further.Found
     compile_seconds: float
     run_seconds: float
 
@@ -58,64 +63,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def explain_photographs(config: DictConfig) -> int:
-    """Loads, explains, writes and tabulates, image by image; 2 if an image had to be left out."""
-    seed = _seed(config.seed)
+    """Loads, searches, draws, writes and tabulates, image by image; 2 if an image had to be left out."""
     out = records.prepare_folder(config.out)
     settings = build_config(config)
     classifier = evomask.as_classifier(cli.instantiate(config.model))
     shape = image_shape(classifier)
     paths = photographs.expand(photographs.default_for(shape) if config.image is None else config.image)
     names = getattr(classifier, "labels", None) or tuple(map(str, range(check_classifier(classifier, shape))))
-    label, contrast = class_index(config.label, names), class_index(config.contrast, names, "contrast")
-    asked = Asked(seed, label, contrast, config.certify, config.prune)
-    more = further.check(Further(config.front, config.several, config.demand, config.disjoint, config.seeds))
-    if more.front is not None:
-        settings = dataclasses.replace(settings, front=Collect(more.front))
+    asked = build_questions(config, names)
+    if asked.further.front is not None:
+        settings = dataclasses.replace(settings, front=Collect(asked.further.front))
     validate.configuration(settings, shape[:2])
     plain = OmegaConf.to_container(config, resolve=True)
 
-    photos = load_all(paths, shape, getattr(classifier, "crop", 1.0))
-    stages = [stage.name for stage in settings.stages]
-    ends = np.cumsum([stage.rounds * settings.generation_cost(stage) for stage in settings.stages])
-    found = []
-    for photo in photos:
-        timed = explain_photo(classifier, photo, asked, settings)
-        blank = np.asarray(fills.blank(settings.fills[0], jax.random.key(seed), photo.image))
-        certificate = timed.certificate
-        figure = plots.explanation_figure(
-            photo.image,
-            timed.explanation,
-            names,
-            stages=stages,
-            ends=ends,
-            blank=blank,
-            name=photo.name,
-            minimal=None if certificate is None else bool(certificate.minimal),
-        )
-        folder = records.write_explanation(
-            out / photo.name,
-            photo.image,
-            timed.explanation,
-            figure,
-            labels=names,
-            seed=seed,
-            compile_seconds=timed.compile_seconds,
-            run_seconds=timed.run_seconds,
-            config=plain,
-            certificate=None if certificate is None else certificates.report(certificate, timed.explanation.genome),
-        )
-        context = {"key": jax.random.key(seed), "config": dataclasses.replace(settings, front=None), "blank": blank}
-        lines = further.write(folder, more, classifier, photo, timed.explanation, names, **context)
-        found.append((timed, lines))
-    if found:
-        Console().print(summary(photos, [timed.explanation for timed, _ in found], names))
-        for photo, (timed, lines) in zip(photos, found):
-            for line in (*remarks(timed, names), *lines):
-                print(f"{photo.name}: {line}")
-        print(
-            f"written to {out}{'/' + photos[0].name if len(photos) == 1 else '/<image>'}/explanation.png, .json, .npz"
-        )
-    return 0 if len(photos) == len(paths) else 2
+    answers = []
+    for photo in load_all(paths, shape, getattr(classifier, "crop", 1.0)):
+        try:
+            found = search(classifier, photo, asked, settings)
+        except InputError as error:  # about this photograph: the others are explained all the same
+            cli.report(f"error: {photo.name}: {error}")
+            continue
+        records.write(out / photo.name, drawn(found, asked.seed, plain))
+        answers.append(found)
+    if answers:
+        Console().print(summary(answers))
+        for found in answers:
+            for line in remarks(found):
+                print(f"{found.photo.name}: {line}")
+        where = answers[0].photo.name if len(answers) == 1 else "<image>"
+        print(f"written to {out}/{where}/explanation.png, .json, .npz")
+    return 0 if len(answers) == len(paths) else 2
 
 
 def build_config(config: DictConfig) -> Config:
@@ -125,10 +102,26 @@ def build_config(config: DictConfig) -> Config:
     return cli.instantiate(config.preset)
 
 
-def explain_photo(classifier: Classifier, photo: Photo, asked: Asked, settings: Config) -> Timed:
-    """Compiles (for the first image only) and explains, under a progress bar on stderr; prunes or certifies if asked."""
+def build_questions(config: DictConfig, names: Sequence[str]) -> Asked:
+    """What the command line asks, checked; `names` of the K classes."""
+    more = further.check(Further(config.front, config.several, config.demand, config.disjoint, config.seeds))
+    label, contrast = (class_index(config[key], names, key) for key in ("label", "contrast"))
+    if label is not None and label == contrast:
+        raise InputError(f"label and contrast are both {names[label]!r}: give another contrast or label")
+    further.check_count("prune", config.prune, 1)
+    if not isinstance(config.certify, bool):
+        raise InputError(f"certify is {config.certify!r}: give true or false")
+    return Asked(_seed(config.seed), label, contrast, config.certify, config.prune, more)
+
+
+def search(classifier: Classifier, photo: Photo, asked: Asked, settings: Config) -> Found:
+    """Compiles (for the first image only) and explains, under a progress bar on stderr; prunes or certifies, and asks
+    further, where that is wanted.
+    """
     image, key = photo.image[None], jax.random.key(asked.seed)
     labels, contrast = ([index] if index is not None else None for index in (asked.label, asked.contrast))
+    image, labels, contrast = validate.inputs(classifier, image, labels, contrast, key, settings)
+    questions = ask(classifier, image, labels, contrast, key, settings.fills)  # what cannot be asked is not compiled
     with _progress() as bar:
         task = bar.add_task(f"{photo.name}: compiling", total=None)
         compile_seconds = evomask.precompile(
@@ -136,15 +129,8 @@ def explain_photo(classifier: Classifier, photo: Photo, asked: Asked, settings: 
         )
         bar.update(task, description=f"{photo.name}: evolving", total=settings.evaluations, completed=0)
         start = time.perf_counter()
-        found = evomask.explain(
-            classifier,
-            image,
-            key=key,
-            labels=labels,
-            contrast=contrast,
-            config=settings,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+        advance = lambda done, total: bar.update(task, completed=done, total=total)
+        found = explain_questions(classifier, questions, key=key, config=settings, progress=advance)
         certificate = None
         if asked.prune is not None:
             bar.update(task, description=f"{photo.name}: pruning")
@@ -155,9 +141,23 @@ def explain_photo(classifier: Classifier, photo: Photo, asked: Asked, settings: 
             bar.update(task, description=f"{photo.name}: certifying")
             certificate = certificates.certify(classifier, image, found, key=key, config=settings)
         seconds = time.perf_counter() - start
-    return Timed(
-        *(records.select(part, 0) if part else None for part in (found, certificate)), compile_seconds, seconds
-    )
+    explanation, certificate = jax.tree.map(lambda field: np.asarray(field)[0], (found, certificate))
+    plain = dataclasses.replace(settings, front=None)
+    more = further.search(asked.further, classifier, explanation, key=key, config=plain)
+    return Found(photo, explanation, certificate, more, compile_seconds, seconds)
+
+
+def drawn(found: Found, seed: int, config: Any) -> list[sheets.Sheet]:
+    """Everything that becomes a file, before any of it is written."""
+    name, explanation = found.photo.name, found.explanation
+    run = {
+        "seed": seed,
+        "compile_seconds": round(found.compile_seconds, 3),
+        "run_seconds": round(found.run_seconds, 3),
+        "config": config,
+    }
+    first = sheets.explanation(explanation, name=name, certificate=found.certificate, run=run)
+    return [first, *further.drawn(explanation, found.further, name)]
 
 
 def load_all(paths: Sequence[Path], shape: tuple[int, int, int], crop: float) -> list[Photo]:
@@ -194,39 +194,73 @@ def image_shape(classifier: Classifier) -> tuple[int, int, int]:
 
 
 def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("evaluations"))
+    name = TextColumn("{task.description}", markup=False)  # brackets are part of a name
+    columns = (name, BarColumn(), MofNCompleteColumn(), TextColumn("evaluations"))
     return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
 
 
-def summary(photos: Sequence[Photo], found: Sequence[Explanation], names: Sequence[str]) -> Table:
-    """A row for each image; for several, a last line with the number of complete masks and their mean area."""
+def summary(answers: Sequence[Found]) -> Table:
+    """A row for each image; for several, a last line that says how many of which kind there are."""
+    found = [answer.explanation for answer in answers]
+    predicted = any(one.status == Status.COUNTERFACTUAL for one in found)
     table = Table()
-    table.add_column("image", overflow="fold")
-    table.add_column("class", overflow="fold")
+    for heading in ("image", "class", *["predicted"] * predicted):
+        table.add_column(heading, overflow="fold")
     for heading in ("confidence", "masked", "inverse", "area"):
         table.add_column(heading, justify="right")
-    table.add_column("status")
-    areas = [float(explanation.area) for explanation in found if explanation.complete]
+    table.add_column("status", overflow="fold")
     if len(found) > 1:
-        mean = f", {np.mean(areas):.1%} of the pixels on average" if areas else ""
-        table.caption = f"{len(areas)} of {len(found)} complete{mean}"
-    for photo, explanation in zip(photos, found):
-        numbers = [explanation.confidence, explanation.masked_confidence, explanation.inverse_confidence]
-        cells = [photo.name, names[int(explanation.label)], *(f"{x:.2f}" for x in numbers), f"{explanation.area:.1%}"]
-        status = Status(int(explanation.status)).name.lower().replace("_", " ")
-        table.add_row(*map(Text, cells), status)
+        table.caption = tally(found)
+    for answer, one in zip(answers, found):
+        classes = [one.name(one.label)] + [f"{one.name(one.predicted)} {one.predicted_confidence:.2f}"] * predicted
+        numbers = [one.confidence, one.masked_confidence, one.inverse_confidence]
+        cells = [answer.photo.name, *classes, *(f"{x:.2f}" for x in numbers), f"{one.area:.1%}", status_word(one)]
+        table.add_row(*map(Text, cells))
     return table
 
 
-def remarks(timed: Timed, names: Sequence[str]) -> list[str]:
-    """What the table has no room for: what a mask lacks, which fills it is complete under, its certificate."""
-    explanation, certificate = timed.explanation, timed.certificate
-    held = ", ".join(fills_held(explanation)) or "none"
-    lines = [*reasons(explanation, names), f"complete under {held} (of the fills {', '.join(fills.SHIPPED)})"]
+def tally(found: Sequence[Explanation]) -> str:
+    """How many masks are complete, and their mean area; what cannot be complete is counted apart.
+
+    >>> from types import SimpleNamespace
+    >>> of = lambda status, area: SimpleNamespace(status=status, area=area, sufficient=True)
+    >>> tally([of(Status.COMPLETE, 0.1), of(Status.COMPLETE, 0.2), of(Status.NEITHER, 0.9), of(Status.BLANK_CLASS, 0.01)])
+    '2 of 3 complete, 15.0% of the pixels on average; 1 blank class, counted apart'
+    >>> tally([of(Status.COUNTERFACTUAL, 0.5)])
+    '1 of 1 counterfactual masks makes its class win'
+    """
+    with_status = lambda *statuses: [one for one in found if one.status in statuses]
+    complete, blank = with_status(Status.COMPLETE), with_status(Status.BLANK_CLASS)
+    counterfactual = with_status(Status.COUNTERFACTUAL)
+    rest, parts = len(found) - len(blank) - len(counterfactual), []
+    if rest:
+        mean = f", {np.mean([one.area for one in complete]):.1%} of the pixels on average" if complete else ""
+        parts.append(f"{len(complete)} of {rest} complete{mean}")
+    if blank:
+        parts.append(f"{len(blank)} blank class, counted apart")
+    if counterfactual:
+        wins = sum(bool(one.sufficient) for one in counterfactual)
+        ending = "makes its class win" if wins == 1 else "make their class win"
+        parts.append(f"{wins} of {len(counterfactual)} counterfactual masks {ending}")
+    return "; ".join(parts)
+
+
+def remarks(found: Found) -> list[str]:
+    """What the table has no room for: what a mask lacks, which fills it is complete under, its certificate, and what
+    else was asked for.
+    """
+    explanation, certificate = found.explanation, found.certificate
+    lines = list(reasons(explanation))
+    if explanation.status == Status.COUNTERFACTUAL:
+        predicted = explanation.name(explanation.predicted)
+        lines.append(f"the image is predicted as “{predicted}”, so necessity is not applicable")
+    else:
+        held = ", ".join(fills_held(explanation)) or "none"
+        lines.append(f"complete under {held} (of the fills {', '.join(explanation.fills)})")
     if certificate is not None:
         cost = f"; {certificate.evaluations} evaluations apart from the search's" if certificate.evaluations else ""
         lines.append(certificates.sentence(certificate, explanation.complete) + cost)
-    return lines
+    return lines + further.said(explanation, found.further)
 
 
 if __name__ == "__main__":

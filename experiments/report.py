@@ -16,10 +16,11 @@ from PIL import Image
 
 from evomask.report import plots, records
 from evomask.types import InputError
-from experiments import tables
-from experiments.benchmarks import runs
-from experiments.figures import blank
+from experiments.benchmarks import runs, sources
 from experiments.results.cells import Cell, Sweep, describe, gather
+from experiments.results.columns import COLUMNS
+from experiments.results.drawing import blank
+from experiments.results.summaries import Table, summary
 from experiments.shared import cli
 
 TEMPLATE = Path(__file__).parent / "results" / "report.html"
@@ -36,9 +37,9 @@ def report(config: DictConfig) -> int:
     """Writes the page of an experiment."""
     if type(config.images) is not int or config.images < 1:
         raise InputError(f"images is {config.images!r}: give a whole number of 1 or more")
-    sweep = gather(config.runs, config.experiment, config.where, config.mark)
-    out = records.prepare_folder(config.out)
-    path, text = out / f"{config.experiment}.html", page(sweep, config.images)
+    sweep = gather(config.runs, config.experiment, config.where, config.mark, config.reference)
+    text = page(sweep, config.images)
+    path = records.prepare_folder(config.out) / f"{config.experiment}.html"
     records.write_atomically(path, lambda file: file.write(text.encode()))
     print(path)
     return 0
@@ -57,7 +58,7 @@ def page(sweep: Sweep, most: int) -> str:
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     ).from_string(TEMPLATE.read_text(encoding="utf-8"))
-    table = tables.summary(sweep, tables.COLUMNS)
+    table = summary(sweep, COLUMNS)
     return template.render(
         experiment=sweep.experiment,
         about=sweep.about,
@@ -70,7 +71,7 @@ def page(sweep: Sweep, most: int) -> str:
     )
 
 
-def rows(table: tables.Table) -> list[list[dict[str, Any]]]:
+def rows(table: Table) -> list[list[dict[str, Any]]]:
     """Of every cell of the table: what is read, what is sorted by, and whether it is the best."""
 
     def sorted_by(name: str, text: str, index: int) -> Any:
@@ -96,9 +97,12 @@ def provenance(cell: Cell) -> dict[str, Any]:
     """What a reader needs to make the run again."""
     record = cell.run.record
     code = record["code"]["commit"] or "no repository"
+    changed = ", changed since" if record["code"]["dirty"] else ""
+    made = {name: record["code"].get(name, {}) for name in ("modules", "own")}
+    own = "".join(f", {name} {digest}" for name, digest in made["own"].items())
     return {
         "title": cell.title, "folder": cell.folder.name, "overrides": describe(record), "device": record["device"],
-        "code": f"{code[:12]}{', changed since' if record['code']['dirty'] else ''}, sources {record['code']['digest']}",
+        "code": f"{code[:12]}{changed}, sources {sources.digest(made)}{own}",
         "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
     }  # fmt: skip
 
@@ -135,7 +139,8 @@ def explanation(cell: Cell, row: int, classes: Sequence[str]) -> dict[str, Any]:
     values = cell.run.rows.iloc[row]
     finite = lambda number, digits: round(float(number), digits) if np.isfinite(number) else None
     return {
-        "class": str(values["label_name"]), "complete": bool(values["complete"]), "status": values["status"].replace("_", " "),
+        "class": str(values["label_name"]), "complete": bool(values["complete"]),
+        "status": values["status"].replace("_", " "),
         "area": finite(values["area"], 4), "cp": finite(values["cp"], 2), "evaluations": int(values["evaluations"]),
         "whole": [str(values["predicted_name"]), finite(values["confidence"], 3)],
         "masked": [str(classes[values["masked_label"]]), finite(values["masked_confidence"], 3)],

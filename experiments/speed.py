@@ -43,7 +43,6 @@ from evomask.classifiers.wrappers import check_classifier
 from evomask.data import photographs
 from evomask.search.config import Config
 from evomask.search.evaluate import batches
-from evomask.search.fitness import KeepsConfidence
 from evomask.types import Classifier, Explanation, InputError
 from experiments.explain import build_config
 from experiments.shared import cli
@@ -156,10 +155,8 @@ def as_confident(
     """`explain`, asked for masks that keep as much confidence as the one that the published algorithm finds."""
     start, common = time.perf_counter(), {"key": jax.random.key(KEY), "labels": [label]}
     goal = evomask.explain(classifier, image[None], config=published, **common)
-    ratio = float(goal.masked_confidence[0] / goal.confidence[0])
-    constraints = settings.fitness.constraints
-    constraints = tuple(KeepsConfidence(ratio) if isinstance(part, KeepsConfidence) else part for part in constraints)
-    settings = dataclasses.replace(settings, fitness=dataclasses.replace(settings.fitness, constraints=constraints))
+    ratio = min(float(goal.masked_confidence[0] / goal.confidence[0]), 1.0)
+    settings = dataclasses.replace(settings, confidence_ratio=ratio)
     run = functools.partial(evomask.explain, classifier, image[None], config=settings, **common)
     return Contestant(AS_CONFIDENT, run, settings.evaluations, time.perf_counter() - start)
 
@@ -350,7 +347,9 @@ def measure_stream(config: DictConfig) -> int:
         if not isinstance(num, int) or num < 1:
             raise InputError(f"stream has {num!r}: give whole numbers of images")
         # A process of its own, because a peak is never forgotten, and a spawned one, which starts with nothing.
-        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        with concurrent.futures.ProcessPoolExecutor(
+            1, multiprocessing.get_context("spawn"), cli.one_blas_thread
+        ) as pool:
             peak, taken = pool.submit(explain_many, plain, num).result()
         out.add_row(str(num), peak, f"{taken / num:.3f}")
     Console().print(out)

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def status(config: DictConfig) -> int:
     """Prints a table for each experiment."""
     folder = Path(config.runs).expanduser()
-    experiments = sorted({path.parent.parent.name for path in folder.glob("*/*/record.json")})
+    experiments = runs.experiments(folder)
     if config.experiment is not None and config.experiment not in experiments:
         raise InputError(
             f"no runs of experiment {config.experiment!r} in {folder}: there are {', '.join(experiments) or 'none'}"
@@ -58,19 +58,22 @@ def status(config: DictConfig) -> int:
     for name in experiments if config.experiment is None else [config.experiment]:
         states = sorted((state(path) for path in runs.find(folder, name)), key=lambda one: one.title)
         console.print(overview(name, states))
-        console.print(summary(states, not_begun(folder, name)), "\n", sep="", highlight=False, markup=False)
+        console.print(totals(states, not_begun(folder, name)), "\n", sep="", highlight=False, markup=False)
     return 0
 
 
 def state(folder: Path) -> State:
-    """How the run in a folder stands; a record that cannot be read says so."""
+    """How the run in a folder stands; what cannot be read is said, and ends nothing."""
     try:
         record = runs.read_record(folder)
-        done, total = runs.done(folder)
+        status, (done, total) = runs.status(folder), runs.done(folder)
         error = f"{record['error']['type']}: {record['error']['message']}" if record["error"] else ""
-        return State(describe(record), runs.status(folder), done, total, runs.pace(folder), error)
-    except (InputError, ValueError) as problem:
+    except (InputError, ValueError, KeyError, TypeError) as problem:
         return State(folder.name, "unreadable", 0, 0, None, str(problem))
+    try:
+        return State(describe(record), status, done, total, runs.pace(folder), error)
+    except InputError as problem:
+        return State(describe(record), "damaged", done, total, None, str(problem))
 
 
 def overview(experiment: str, states: Sequence[State]) -> Table:
@@ -92,7 +95,7 @@ def overview(experiment: str, states: Sequence[State]) -> Table:
     return table
 
 
-def summary(states: Sequence[State], not_begun: Sequence[dict[str, str]]) -> str:
+def totals(states: Sequence[State], not_begun: Sequence[dict[str, str]]) -> str:
     """All of it in a line or two."""
     counts = {name: sum(one.status == name for one in states) for name in dict.fromkeys(one.status for one in states)}
     lines = [

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from evomask.types import Explanation, History, Missing, Status
+from evomask import fills
+from evomask.types import Answer, Explanation, History, Missing, Status
 
 
 def missing(status: Status, amount: float) -> Missing:
@@ -27,6 +28,8 @@ def explanation(size: int = 32, status: Status = Status.COMPLETE, infeasible: in
     generations = np.arange(20)
     scalar = np.float32
     return Explanation(
+        image=np.full((size, size, 3), 0.5, np.float32),
+        blanks=np.zeros((1, size, size, 3), np.float32),
         mask=fine,
         stage_masks=np.stack([gross, fine]),
         score=(np.exp(-20 * (rows**2 + cols**2)) * fine).astype(np.float32),
@@ -38,6 +41,7 @@ def explanation(size: int = 32, status: Status = Status.COMPLETE, infeasible: in
         inverse_confidence=scalar(0.05),
         blank_confidence=scalar(0.01),
         predicted=np.int32(1),
+        predicted_confidence=scalar(0.8),
         masked_label=np.int32(1),
         inverse_label=np.int32(0),
         blank_label=np.int32(0),
@@ -61,4 +65,9 @@ def explanation(size: int = 32, status: Status = Status.COMPLETE, infeasible: in
             feasible=generations >= infeasible,
             evaluations=((generations + 1) * 100).astype(np.int32),
         ),
+        whole=Answer(np.int32(1), scalar(0.8), np.log(scalar(0.8)), np.log(scalar(4)), scalar(0.6)),
+        blank=Answer(np.int32(0), scalar(0.01), np.log(scalar(0.01)), np.log(scalar(0.01 / 0.99)), scalar(-0.98)),
+        fills=tuple(fills.SHIPPED),
+        stages=("gross", "fine"),
+        ends=(1000, 2000),
     )

@@ -12,9 +12,10 @@ from synthetic import explanation
 
 import evomask
 from evomask import certificate, fills, verify
+from evomask.questions import ask
 from evomask.search import genome, prune
 from evomask.search.prune import Broken
-from evomask.types import InputError
+from evomask.types import Answer, InputError
 
 KEY = jax.random.key(0)
 SIDE = 12
@@ -30,11 +31,12 @@ def found(genes=GENOME, image=IMAGE, config=CONFIG, region=None, contrast=None):
     """An explanation with this genome, verified."""
     mask = np.asarray(genome.rasterize(genes, (SIDE, SIDE)))[None]
     mask = mask if region is None else mask & region
-    blank = np.asarray(fills.blanks(config.fills, KEY, image[0]))
-    question = verify.Question(image[0], blank, 1, contrast)
-    whole = [verify.read(verify.logits(ORACLE, image[0]), 1, contrast)]
-    fields = verify.verdicts(ORACLE, [question], whole, mask[:, None], np.array([False]), KEY, config)
+    others = None if contrast is None else [contrast]
+    questions = ask(ORACLE, image, [1], others, KEY, config.fills)
+    fields = verify.verdicts(ORACLE, questions, mask[:, None], np.array([False]), KEY, config)
     base = jax.tree.map(lambda field: np.asarray(field)[None], explanation(SIDE))
+    fields |= {"image": image, "blanks": questions[0].blanks[None], "fills": tuple(fills.tried(config.fills))}
+    fields |= {name: Answer(*(np.array([x]) for x in getattr(questions[0], name))) for name in ("whole", "blank")}
     return dataclasses.replace(base, genome=genes[None], **fields)
 
 

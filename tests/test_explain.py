@@ -184,7 +184,6 @@ def test_hyper_parameters_do_not_compile_again_and_matter():
         operators=dataclasses.replace(
             CONFIG.operators, mutation=operators.Replace(0.5), crossover=operators.Uniform(0.1)
         ),
-        fitness=fitness.smallest_complete(0.6),
         fill=fills.Constant(0.1),
         confidence_ratio=0.6,
     )
@@ -229,7 +228,8 @@ class Fickle:
         # The blank image has the class, the right box speaks against it, the left one for it.
         (linear(LEFT - RIGHT, 0.5), 0.9, Status.BLANK_CLASS),
         (linear(0 * LEFT, 1.0), 0.9, Status.NOT_NECESSARY),  # whatever is blanked
-        (linear(0 * LEFT, -1.0), 0.9, Status.NOT_SUFFICIENT),  # whatever is kept
+        (linear(0 * LEFT, -1.0), 0.9, Status.COUNTERFACTUAL),  # the whole image has another class
+        (linear(np.full_like(LEFT, 1 / 64), -0.99, 100.0), 0.9, Status.NOT_SUFFICIENT),  # all pixels but one are too few
         # Every pixel adds confidence and all of it is asked for; but without any the class is the same.
         (linear(np.full_like(LEFT, 1 / 64), 0.1, 2.0), 1.0, Status.NEITHER),
         (Fickle(), 0.9, Status.UNSTABLE),
@@ -237,11 +237,12 @@ class Fickle:
     ids=lambda x: x.name if isinstance(x, Status) else "",
 )
 def test_status(classifier, ratio, status):
-    config = dataclasses.replace(CONFIG, fitness=fitness.smallest_complete(ratio), confidence_ratio=ratio)
+    config = dataclasses.replace(CONFIG, confidence_ratio=ratio)
     found = explain(classifier, WHITE, config, labels=[1])
     assert Status(found.status[0]) is status
     sufficient = found.masked_label[0] == 1 and found.masked_confidence[0] >= ratio * found.confidence[0]
-    assert (found.sufficient[0], found.necessary[0]) == (sufficient, found.inverse_label[0] != 1)
+    necessary = found.inverse_label[0] != 1 and status != Status.COUNTERFACTUAL
+    assert (found.sufficient[0], found.necessary[0]) == (sufficient, necessary)
     assert found.complete[0] == (status in (Status.COMPLETE, Status.BLANK_CLASS))
     assert found.history.feasible[0, -1] == (status in (Status.COMPLETE, Status.BLANK_CLASS, Status.UNSTABLE))
 
@@ -250,7 +251,7 @@ def test_what_is_missing_is_measured_against_the_verified_mask():
     """By hand: the logit of class 1 is 2 (kept + 0.1), so its inverse has 2 (1 - kept + 0.1); all confidence is asked
     for.
     """
-    config = dataclasses.replace(CONFIG, fitness=fitness.smallest_complete(1.0), confidence_ratio=1.0)
+    config = dataclasses.replace(CONFIG, confidence_ratio=1.0)
     found = explain(linear(np.full_like(LEFT, 1 / 64), 0.1, 2.0), WHITE, config, labels=[1])
     assert found.status[0] == Status.NEITHER
     sigmoid = lambda x: 1 / (1 + np.exp(-x))
@@ -340,7 +341,9 @@ def test_any_class_can_be_explained():
     found = explain(linear(LEFT - RIGHT, 0.25), WHITE, labels=np.array([0]))
     assert (found.label[0], found.predicted[0]) == (0, 1)
     assert (found.mask[0] & (RIGHT > 0)).sum() > (found.mask[0] & (LEFT > 0)).sum()
-    assert found.masked_label[0] == 0 and found.inverse_label[0] == 1 and found.complete[0]
+    assert found.masked_label[0] == 0 and found.inverse_label[0] == 1
+    assert found.status[0] == Status.COUNTERFACTUAL and found.sufficient[0] and not found.complete[0]
+    np.testing.assert_allclose(found.predicted_confidence, 1 / (1 + np.exp(-5)), rtol=1e-4)
     np.testing.assert_allclose(found.confidence, 1 / (1 + np.exp(5)), rtol=1e-4)
 
 
@@ -408,9 +411,8 @@ BAD = {
     "two contrasts": (dict(contrast=[1, 1]), r"contrasts are int64\[2\]: give 1 integers, one per image"),
     "contrast too large": (dict(contrast=[2]), "contrast 2 is out of range: give classes from 0 to 1"),
     "chunk": (dict(chunk=0), "chunk is 0: give 1 or more"),
-    "key": (dict(key=0), r"key must be one key of jax.random.key\(seed\), not an integer"),
-    "raw key": (dict(key=np.zeros(2, np.uint32)), "key must be one key of .*, not .* a raw key"),
-    "keys": (dict(key=jax.random.split(KEY)), "key must be one key of .* or an array of keys"),
+    "key": (dict(key=0.5), r"key is 0.5: give a whole number from 0 to 4294967295, or one key of jax.random.key"),
+    "keys": (dict(key=jax.random.split(KEY)), r"key is an array of 2 keys: give one of them, such as key\[0\]"),
 }
 
 

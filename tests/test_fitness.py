@@ -70,19 +70,19 @@ def test_constraints_are_zero_where_they_hold_and_otherwise_what_is_missing():
     np.testing.assert_allclose(fit.KeepsClass()(EVALUATION, TARGET), [0, 0.5 + slack, slack], rtol=1e-6)
     np.testing.assert_allclose(fit.LosesClass()(EVALUATION, TARGET), [0, 0.5 + slack, slack], rtol=1e-6)
     # 0.9 * 0.8 = 0.72 is wanted: 0.36 is half of it, and 0.72 lacks the slack only.
-    found = fit.KeepsConfidence(0.9)(EVALUATION, TARGET)
+    found = fit.KeepsConfidence()(EVALUATION, TARGET)
     np.testing.assert_allclose(found, [0, math.log(2) + slack, slack], atol=2e-6)
 
 
 def test_a_ratio_of_one_asks_for_no_more_than_the_whole_image_has():
     kept = dataclasses.replace(EVALUATION, confidence=jnp.array([0.8, 0.79, 1.0]))
-    found = fit.KeepsConfidence(1.0)(kept, TARGET)
+    found = fit.KeepsConfidence()(kept, dataclasses.replace(TARGET, ratio=1.0))
     np.testing.assert_allclose(found, [0, math.log(0.8 / 0.79), 0], atol=1e-6)
     assert float(found[0]) == 0
 
 
 def test_a_ratio_of_zero_asks_for_nothing():
-    np.testing.assert_array_equal(fit.KeepsConfidence(0.0)(EVALUATION, TARGET), [0, 0, 0])
+    np.testing.assert_array_equal(fit.KeepsConfidence()(EVALUATION, dataclasses.replace(TARGET, ratio=0.0)), [0, 0, 0])
 
 
 def test_fitness_is_the_weighted_sum_under_the_feasibility_rule():
@@ -128,22 +128,23 @@ def test_a_fitness_asks_for_what_its_parts_need(terms, constraints, inverse, fea
 
 
 def test_recipes():
-    smallest, published = fit.smallest_complete(0.7), fit.published()
+    smallest, published = fit.smallest_complete(), fit.published()
+    target = dataclasses.replace(TARGET, ratio=0.7)
     assert (smallest.needs_inverse, smallest.needs_features) == (True, False)
     assert (published.needs_inverse, published.needs_features) == (True, True)
     np.testing.assert_allclose(smallest.objective(EVALUATION, TARGET), [-0.1, -0.5, -1.0])
     np.testing.assert_allclose(published.objective(EVALUATION, TARGET), [0, -4, -0.25])
     # 0.7 * 0.8 = 0.56 is wanted of the second.
     missing = 2 * (0.5 + fit.SLACK) + math.log(0.56 / 0.36) + fit.SLACK
-    np.testing.assert_allclose(smallest.violation(EVALUATION, TARGET), [0, missing, 2 * fit.SLACK], rtol=1e-5)
+    np.testing.assert_allclose(smallest.violation(EVALUATION, target), [0, missing, 2 * fit.SLACK], rtol=1e-5)
     np.testing.assert_allclose(
         published.violation(EVALUATION, TARGET), [0, 1 + 2 * fit.SLACK, 2 * fit.SLACK], rtol=1e-5
     )
 
 
-def test_weights_and_ratios_are_leaves():
-    fitness = fit.Fitness((fit.Area(),), (2.0,), (fit.KeepsConfidence(0.8),))
-    assert jax.tree.leaves(fitness) == [2.0, 0.8]
+def test_weights_are_leaves():
+    fitness = fit.Fitness((fit.Area(),), (2.0,), (fit.KeepsConfidence(),))
+    assert jax.tree.leaves(fitness) == [2.0]
 
 
 def test_as_many_weights_as_terms():

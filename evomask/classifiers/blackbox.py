@@ -27,8 +27,10 @@ at the tenth takes nothing from the nine before.
 
 from __future__ import annotations
 
+import atexit
 import collections
 import contextlib
+import ctypes
 import inspect
 import itertools
 import logging
@@ -44,10 +46,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.buffer_callback import Buffer, buffer_callback
 
+from evomask import settings
 from evomask.data.classes import as_names
-from evomask.types import Array, InputError, record, static
+from evomask.types import Array, InputError, record, static, whole
 
 LONGEST_PAUSE = 60.0  # seconds between two attempts, however many went before
+LAST_WAIT = 5.0  # seconds that the end of the process waits for attempts that were given up
 SUM_TOLERANCE = 1e-3  # of probabilities, which should sum to one; half precision is off by less
 
 
@@ -67,11 +71,12 @@ class BlackBox:
       num_classes: K, 2 or more.
       image_shape: the one (H, W, C) that it takes, if there is only one.
       labels: names of the K classes.
-      outputs: what the scores are, "logits" or "probabilities" (which become logits by their logarithm).
+      outputs: what the scores are, "logits" or "probabilities" of classes of which one is right (they sum to one, and
+        become logits by their logarithm).
       batch_size: the most images that the function is given at once, by all its workers together. Where it is smaller
         than a generation, several calls follow each other.
       timeout: seconds until an attempt counts as failed; None waits for ever. A function that hangs cannot be stopped:
-        its thread is left behind.
+        its thread is left behind, and the process waits for it at its end, five seconds at most.
       retries: how often an attempt that failed, whatever the exception, is repeated.
       backoff: seconds before the first repetition; each pause is twice the one before, a minute at most.
       workers: the most calls at a time. Above one, a batch is cut into as many parts, and each is retried on its own.
@@ -103,8 +108,8 @@ class BlackBox:
 
     def __post_init__(self):
         if not isinstance(self.function, _Same):
-            _check_settings(self)
-            object.__setattr__(self, "function", _Same(self.function))
+            for name, value in _settings(self).items():
+                object.__setattr__(self, name, value)
         for name, form in (("image_shape", tuple), ("labels", as_names)):  # lists would not be hashable
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, form(getattr(self, name)))
@@ -158,7 +163,8 @@ class BlackBox:
         """Scores f32[N, K] of a part of the batch, with repetitions."""
         for attempt in itertools.count():
             try:
-                scores = self.function(images, self.timeout)
+                # A copy, while a later attempt may need what this one writes into, or goes on to when it is given up.
+                scores = self.function(images if attempt == self.retries else images.copy(), self.timeout)
                 break
             except Exception:
                 if attempt == self.retries:
@@ -195,22 +201,40 @@ class _Same:
 
         def work() -> None:
             try:
-                answers.put((self._on_cpu(images.copy()), None))  # a later attempt must not see what a hung one writes
+                answers.put((self._on_cpu(images), None))
             except BaseException as error:
                 answers.put((None, error))
 
-        threading.Thread(target=work, daemon=True).start()
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
         try:
             answer, error = answers.get(timeout=timeout)
         except queue.Empty:
+            _given_up.append(thread)
             raise TimeoutError(f"the black box took longer than {timeout:g} s for {len(images)} images") from None
         if error is not None:
             raise error
         return answer
 
     def _on_cpu(self, images: np.ndarray):
-        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        with settings.users(), jax.default_device(jax.local_devices(backend="cpu")[0]):
             return self.function(images)
+
+
+_given_up: list[threading.Thread] = []  # what still runs after its timeout
+
+
+@atexit.register
+def _end_given_up() -> None:
+    """Ends the threads that were given up, each when it next comes back to Python, before the interpreter goes.
+
+    One that comes back later finds no interpreter any more, and if C++ called it, that aborts the whole process.
+    """
+    until = time.monotonic() + LAST_WAIT
+    while (alive := [thread for thread in _given_up if thread.is_alive()]) and time.monotonic() < until:
+        for thread in alive:  # more than once: the function may catch it, and try again
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
+        alive[0].join(0.1)
 
 
 class _Failed(Exception):
@@ -274,18 +298,33 @@ logging.getLogger("jax._src.callback").addFilter(_not_ours)
 def _checked(scores, shape: tuple[int, int], outputs: str) -> np.ndarray:
     """The scores as f32[N, K]; NaN is left to the search and the verification, which treat it as for any classifier."""
     array = np.asarray(scores)
-    if array.shape != shape or array.dtype.kind not in "fiu":
+    is_number = array.dtype.kind in "fiu" or jnp.issubdtype(array.dtype, jnp.floating)  # bfloat16 is of kind "V"
+    if array.shape != shape or not is_number:
         raise InputError(
             f"the black box returned {array.dtype}{list(array.shape)} for {shape[0]} images: it must return numbers "
             f"[{shape[0]}, {shape[1]}], one row per image and one column per class"
         )
     array = array.astype(np.float32)
-    if outputs == "probabilities" and not _are_probabilities(array[~np.isnan(array).any(1)]):
-        raise InputError(
-            f"the black box returned values from {np.nanmin(array):.4g} to {np.nanmax(array):.4g} where probabilities "
-            "were promised, which are from 0 to 1 and sum to one: return logits, with outputs='logits'"
-        )
+    known = array[~np.isnan(array).any(1)]
+    if outputs == "probabilities" and not _are_probabilities(known):
+        raise InputError(f"the black box returned {_unlike_probabilities(known)}")
     return array
+
+
+def _unlike_probabilities(scores: np.ndarray) -> str:
+    """What f32[N, K] are instead of probabilities, and the remedy."""
+    low, high, sums = scores.min(), scores.max(), scores.sum(axis=1)
+    if low >= -SUM_TOLERANCE and high <= 1 + SUM_TOLERANCE:
+        # As logits they would go through a softmax, which makes 0.35 of the 0.99 of a sigmoid.
+        return (
+            f"values from 0 to 1 whose rows sum to {sums.min():.4g} to {sums.max():.4g}, not to one, where "
+            "probabilities were promised: one class may be right for each image; the sigmoids of several labels at "
+            "a time (outputs='sigmoid') are not built yet"
+        )
+    return (
+        f"values from {low:.4g} to {high:.4g} where probabilities were promised, which are from 0 to 1 and sum to one: "
+        "pass outputs='logits' where they are logits that a softmax makes probabilities of"
+    )
 
 
 def _are_probabilities(scores: np.ndarray) -> bool:
@@ -294,16 +333,32 @@ def _are_probabilities(scores: np.ndarray) -> bool:
     return bool(((scores >= low) & (scores <= high)).all() and (np.abs(sums - 1) <= SUM_TOLERANCE).all())
 
 
-def _check_settings(box: BlackBox) -> None:
+def _settings(box: BlackBox) -> dict[str, Any]:
+    """The settings as plain Python values, or an InputError."""
     if not callable(box.function):
         raise InputError(f"function is a {type(box.function).__name__}: give a function of images f32[N, H, W, C]")
+    if box.outputs == "sigmoid":
+        raise InputError(
+            "outputs='sigmoid', for several labels at a time, is not built yet: give 'logits' or 'probabilities' of "
+            "classes of which one is right"
+        )
     if box.outputs not in ("logits", "probabilities"):
         raise InputError(f"outputs is {box.outputs!r}: give 'logits' or 'probabilities'")
-    for name, least in (("num_classes", 2), ("batch_size", 1), ("workers", 1), ("retries", 0)):
-        value = getattr(box, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise InputError(f"{name} is {value!r}: give a whole number of {least} or more")
-    if box.timeout is not None and not box.timeout > 0:
+    timeout = None if box.timeout is None else _seconds("timeout", box.timeout, "seconds above 0, or None")
+    if timeout == 0:
         raise InputError(f"timeout is {box.timeout!r}: give seconds above 0, or None")
-    if not box.backoff >= 0:
-        raise InputError(f"backoff is {box.backoff!r}: give seconds of 0 or more")
+    least = {"num_classes": 2, "batch_size": 1, "workers": 1, "retries": 0}
+    backoff = _seconds("backoff", box.backoff, "seconds of 0 or more")
+    numbers = {name: whole(name, getattr(box, name), number) for name, number in least.items()}
+    return numbers | {"function": _Same(box.function), "timeout": timeout, "backoff": backoff}
+
+
+def _seconds(name: str, value: Any, wanted: str) -> float:
+    """A float of 0 or more, and not infinite, of any number."""
+    try:
+        seconds = float("nan") if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        seconds = float("nan")
+    if not 0 <= seconds < threading.TIMEOUT_MAX:
+        raise InputError(f"{name} is {value!r}: give {wanted}")
+    return seconds

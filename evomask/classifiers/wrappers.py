@@ -13,6 +13,7 @@ In five lines, the network's definition left out:
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Hashable, Sequence
 
 import jax
@@ -61,6 +62,28 @@ class FlaxClassifier:
         return getattr(nnx.merge(self.definition, self.state), method)(images, **options)
 
 
+class Trace:
+    """What a function computed when it was last looked at: equal where the operations and the constants are.
+
+    A function may look up weights that change (those of its object, of a closure, of a global name), and a compiled
+    program holds the ones it was compiled with. As a static field, this tells the programs apart.
+    """
+
+    def __init__(self, function: Callable, *shapes: jax.ShapeDtypeStruct):
+        anew = lambda *args: function(*args)  # JAX remembers what it has traced by the function
+        jaxpr, self.results = jax.make_jaxpr(anew, return_shape=True)(*shapes)
+        self.text, self.constants = re.sub(r" at 0x\w+", "", str(jaxpr)), jaxpr.consts  # without addresses of objects
+
+    def __eq__(self, other: object) -> bool:
+        if self is other or not isinstance(other, Trace) or self.text != other.text:
+            return self is other
+        same = lambda a, b: a is b or np.array_equal(a, b, equal_nan=np.issubdtype(np.asarray(a).dtype, np.inexact))
+        return all(map(same, self.constants, other.constants))
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
 @record
 class FunctionClassifier:
     """A JAX function of images, or of (params, images) where there are params (its weights, as leaves).
@@ -77,6 +100,7 @@ class FunctionClassifier:
     labels: tuple[str, ...] | None = static(None)
     image_shape: tuple[int, int, int] | None = static(None)
     batch_size: int = static(32)
+    trace: Trace | None = static(None)  # of the function, when `check_classifier` last saw it
 
     def __call__(self, images: Array) -> Array:
         images = _normalized(images, self.normalize)
@@ -115,7 +139,8 @@ def as_classifier(
           `jax.tree_util.Partial(lambda net, images: jax.vmap(net)(images), net)`; one that has array leaves only is
           returned as it is if nothing else is asked for;
         - a plain function of images. Weights that it closes over become constants of the compiled program, which
-          makes compilation slow and keeps a copy; prefer the pair with params.
+          makes compilation slow and keeps a copy, and when they change it is compiled again; prefer the pair with
+          params.
       normalize: (mean, std) per channel of the images that the network was trained on, in units of [0, 1].
       labels: names of the K classes.
       image_shape: the one (H, W, C) that the network takes, if there is only one.
@@ -158,7 +183,7 @@ def as_classifier(
             "module, an Equinox module, a function of images or a pair (function of (params, images), params)"
         )
     if jax.tree_util.all_leaves([network]):
-        return FunctionClassifier(network, **common)
+        return FunctionClassifier(network if isinstance(network, Hashable) else network.__call__, **common)
     leaves, structure = jax.tree.flatten(network)
     plain = normalize is None and labels is None and image_shape is None
     if plain and all(_is_array(leaf) for leaf in leaves):
@@ -179,7 +204,7 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
     3
     """
     name, image_shape = type(classifier).__name__, tuple(image_shape)
-    if not callable(classifier) or not all(_is_array(leaf) for leaf in jax.tree.leaves(classifier)):
+    if not callable(classifier) or not all(_is_number(leaf) for leaf in jax.tree.leaves(classifier)):
         raise InputError(
             f"classifier {name} is not a callable pytree of arrays: pass evomask.classifiers.as_classifier(...) of it"
         )
@@ -189,7 +214,7 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
     num = 3
     images = jax.ShapeDtypeStruct((num, *image_shape), jnp.float32)
     try:
-        logits = jax.eval_shape(lambda c, x: c(x), classifier, images)
+        logits = _results(classifier, images)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(
@@ -216,6 +241,20 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
     return logits.shape[1]
 
 
+def _results(classifier: Classifier, images: jax.ShapeDtypeStruct):
+    """What the classifier returns for such images: shapes and dtypes. Of a function, notes what it computes now."""
+    if not isinstance(classifier, FunctionClassifier):
+        return jax.eval_shape(_call, classifier, images)
+    found = Trace(_call, classifier, images)
+    if found != classifier.trace:
+        object.__setattr__(classifier, "trace", found)  # the one thing in a record that the outside may change
+    return found.results
+
+
+def _call(classifier: Classifier, images: Array) -> Array:
+    return classifier(images)
+
+
 def check_logits(logits: Array) -> None:
     """Raise InputError unless every logit is a number or minus infinity; on the host, for logits f32[N, K] already
     computed.
@@ -230,8 +269,8 @@ def check_logits(logits: Array) -> None:
     bad = (np.isnan(logits) | (logits == np.inf)).any(axis=-1)
     if bad.any():
         raise InputError(
-            f"the classifier returned NaN or infinity for {int(bad.sum())} of {bad.size} images: check its weights and its "
-            "normalisation (images are in [0, 1])"
+            f"the classifier returned NaN or infinity for {int(bad.sum())} of {bad.size} images: check its weights and "
+            "its normalisation (images are in [0, 1])"
         )
 
 
@@ -256,6 +295,11 @@ def _mean_and_std(normalize: Normalize | None) -> tuple[Array, Array] | None:
     if mean.shape != std.shape or not np.isfinite(mean).all() or not (np.isfinite(std) & (std > 0)).all():
         raise InputError(message)
     return jnp.asarray(mean), jnp.asarray(std)
+
+
+def _is_number(leaf) -> bool:
+    """Whether it can be an argument of a compiled program."""
+    return _is_array(leaf) or isinstance(leaf, (bool, int, float, complex, np.generic))
 
 
 def _is_array(leaf) -> bool:

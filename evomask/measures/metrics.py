@@ -19,19 +19,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from evomask import validate
 from evomask.classifiers.blackbox import run
 from evomask.fills import apply
 from evomask.measures.budget import Counted, Spent, bare
 from evomask.measures.thresholding import prefix_pixels, ranks
 from evomask.search.batching import batch_size, in_batches
 from evomask.search.evaluate import evaluate
-from evomask.types import Array, Classifier, Key, Mask, Target, record
+from evomask.settings import pinned
+from evomask.types import RATIO, Array, Classifier, Key, Mask, Target, Verdict, decide, record
 
 # ---------------------------------------------------------------------------------------- masks and the classifier
 
 
 @record
-class Verdict:
+class Judgement:
     """What the classifier makes of B masks, one per image, seen one image at a time (four evaluations each)."""
 
     area: Array  # f32[B], fraction of pixels kept
@@ -44,8 +46,11 @@ class Verdict:
     blank_margin: Array  # f32[B]: positive where the blank image has the label by itself, and nothing is necessary
 
 
-def judge(classifier: Classifier | Counted, images: Array, labels: Array, masks: Mask, blanks: Array) -> Verdict:
+@pinned
+def judge(classifier: Classifier | Counted, images: Array, labels: Array, masks: Mask, blanks: Array) -> Judgement:
     """Sends B whole, masked, inverse-masked and blank images through the classifier, at batch size 1.
+
+    A label that is no class has a confidence of 0, and is never predicted.
 
     Args:
       images, blanks: f32[B, H, W, C]. labels: int[B]. masks: bool[B, H, W].
@@ -54,7 +59,7 @@ def judge(classifier: Classifier | Counted, images: Array, labels: Array, masks:
 
 
 @jax.jit
-def _judge(classifier, images, labels, masks, blanks) -> Verdict:
+def _judge(classifier, images, labels, masks, blanks) -> Judgement:
     def one(item):
         image, label, mask, blank = item
         both = jnp.stack([mask, jnp.full_like(mask, True)])
@@ -62,7 +67,7 @@ def _judge(classifier, images, labels, masks, blanks) -> Verdict:
         return evaluate(classifier, target, blank, both, inverse=True, features=False, batch_size=1)
 
     seen = jax.lax.map(one, (images, labels.astype(jnp.int32), masks, blanks))
-    return Verdict(
+    return Judgement(
         area=seen.area[:, 0],
         whole=seen.confidence[:, 1],
         confidence=seen.confidence[:, 0],
@@ -74,24 +79,29 @@ def _judge(classifier, images, labels, masks, blanks) -> Verdict:
     )
 
 
-def sufficient(verdict: Verdict, ratio: float = 0.9) -> Array:
+def verdict(judged: Judgement, ratio: float = RATIO) -> Verdict:
+    """bool[B] each: what `decide` says of the masks, at `ratio` of the whole images' probability."""
+    return decide(judged.margin, judged.confidence, judged.inverse_margin, ratio * judged.whole)
+
+
+def sufficient(judged: Judgement, ratio: float = RATIO) -> Array:
     """bool[B]: the masked image keeps the label, with at least `ratio` of the whole image's probability."""
-    return (verdict.margin > 0) & (verdict.confidence >= ratio * verdict.whole)
+    return verdict(judged, ratio).sufficient
 
 
-def necessary(verdict: Verdict) -> Array:
+def necessary(judged: Judgement) -> Array:
     """bool[B]: the inverse-masked image loses the label."""
-    return verdict.inverse_margin <= 0
+    return verdict(judged).necessary
 
 
-def complete(verdict: Verdict, ratio: float = 0.9) -> Array:
+def complete(judged: Judgement, ratio: float = RATIO) -> Array:
     """bool[B]: sufficient and necessary."""
-    return sufficient(verdict, ratio) & necessary(verdict)
+    return verdict(judged, ratio).complete
 
 
-def complete_area(verdict: Verdict, ratio: float = 0.9) -> Array:
+def complete_area(judged: Judgement, ratio: float = RATIO) -> Array:
     """The area of a complete mask, and 1 for one that is not; range [0, 1], smaller is better."""
-    return jnp.where(complete(verdict, ratio), verdict.area, 1.0)
+    return jnp.where(complete(judged, ratio), judged.area, 1.0)
 
 
 def cp(confidence: Array, area: Array) -> Array:
@@ -139,6 +149,7 @@ def auc_cost(steps: int = 100) -> Spent:
     return Spent(forward=steps + 1)
 
 
+@pinned
 def deletion_auc(
     classifier: Classifier | Counted, images: Array, labels: Array, scores: Array, blanks: Array, *, steps: int = 100
 ) -> Array:
@@ -148,9 +159,11 @@ def deletion_auc(
     to all; trapezoid rule; activation softmax. The paper blanks with 0 and takes steps of one image row. Equal scores
     go in pixel order.
     """
+    images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
     return run(_auc, bare(classifier), *map(jnp.asarray, (images, labels, scores, images, blanks)), steps)
 
 
+@pinned
 def insertion_auc(
     classifier: Classifier | Counted, images: Array, labels: Array, scores: Array, blanks: Array, *, steps: int = 100
 ) -> Array:
@@ -158,6 +171,7 @@ def insertion_auc(
 
     Starts from the blank image; the paper's is a Gaussian blur (`fills.Blur`).
     """
+    images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
     return run(_auc, bare(classifier), *map(jnp.asarray, (images, labels, scores, blanks, images)), steps)
 
 
@@ -194,6 +208,7 @@ def random_subsets(key: Key, num: int, shape: tuple[int, int], size: int) -> Arr
     return jax.random.permutation(key, pixels, axis=1, independent=True).reshape(num, *shape)
 
 
+@pinned
 def mu_fidelity(
     classifier: Classifier | Counted, images: Array, labels: Array, scores: Array, blanks: Array, subsets: Array
 ) -> Array:
@@ -204,6 +219,7 @@ def mu_fidelity(
     evaluations. Equals Quantus `FaithfulnessCorrelation` on the same subsets, where a model's outputs are
     probabilities and a pixel is perturbed in all its channels.
     """
+    images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
     return run(_mu_fidelity, bare(classifier), *map(jnp.asarray, (images, labels, scores, blanks, subsets)))
 
 

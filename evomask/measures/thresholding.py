@@ -18,10 +18,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from evomask import validate
 from evomask.measures.budget import Counted, Spent, bare
 from evomask.search.batching import batch_size
 from evomask.search.evaluate import evaluate
-from evomask.types import Array, Classifier, Mask, Target, record
+from evomask.settings import pinned
+from evomask.types import RATIO, Array, Classifier, Mask, Target, Verdict, decide, record
 
 
 class Reason(enum.IntEnum):
@@ -61,6 +63,7 @@ def cost(steps: int = 100) -> Spent:
     return Spent(forward=2 * steps)
 
 
+@pinned
 def sweep(
     classifier: Classifier | Counted, images: Array, labels: Array, scores: Array, blanks: Array, *, steps: int = 100
 ) -> Sweep:
@@ -70,17 +73,13 @@ def sweep(
       images, blanks: f32[B, H, W, C]. labels: int[B]. scores: f32[B, H, W]. steps: T, at most H * W.
 
     Raises:
-      ValueError: the shapes do not belong together, or there are more steps than pixels.
+      InputError: the shapes do not belong together, or a label is no class.
+      ValueError: there are more steps than pixels.
     """
-    images, blanks, scores, labels = (jnp.asarray(x) for x in (images, blanks, scores, labels))
-    if scores.shape != images.shape[:3] or blanks.shape != images.shape or labels.shape != images.shape[:1]:
-        raise ValueError(
-            f"scores must be [B, H, W], labels [B] and blanks like the images [B, H, W, C]; got scores "
-            f"{scores.shape}, labels {labels.shape}, blanks {blanks.shape}, images {images.shape}"
-        )
+    images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
     if not 1 <= steps <= scores[0].size:
         raise ValueError(f"steps must lie in 1..{scores[0].size}, the number of pixels, got {steps}")
-    return _sweep(bare(classifier), images, labels.astype(jnp.int32), scores.astype(jnp.float32), blanks, steps)
+    return _sweep(bare(classifier), *map(jnp.asarray, (images, labels, scores, blanks)), steps)
 
 
 @functools.partial(jax.jit, static_argnames="steps")
@@ -100,19 +99,24 @@ def _sweep(classifier, images, labels, scores, blanks, steps: int) -> Sweep:
     return Sweep(scores, pixels, pixels.astype(jnp.float32) / scores[0].size, *seen)
 
 
+def verdict(sweep: Sweep, ratio: float = 0.0) -> Verdict:
+    """Of every prefix, bool[B, T], whether it is sufficient, with `ratio` of the whole image's probability, and necessary."""
+    return decide(sweep.margin, sweep.confidence, sweep.inverse_margin, ratio * sweep.whole[:, None])
+
+
 def smallest_sufficient(sweep: Sweep, ratio: float = 0.0) -> Cut:
     """The smallest prefix that keeps the label, with at least `ratio` of the whole image's probability."""
-    return _first(sweep, _sufficient(sweep, ratio))
+    return _first(sweep, verdict(sweep, ratio).sufficient)
 
 
-def smallest_complete(sweep: Sweep, ratio: float = 0.9) -> Cut:
+def smallest_complete(sweep: Sweep, ratio: float = RATIO) -> Cut:
     """The smallest prefix that is sufficient (see above) and whose inverse loses the label."""
-    return _first(sweep, _sufficient(sweep, ratio) & (sweep.inverse_margin <= 0))
+    return _first(sweep, verdict(sweep, ratio).complete)
 
 
 def best_cp(sweep: Sweep) -> Cut:
     """Of the prefixes that keep the label, the one with the greatest probability / area (CP)."""
-    keeps = sweep.margin > 0
+    keeps = verdict(sweep).keeps_class
     cp = jnp.where(keeps, sweep.confidence / sweep.area[None], -jnp.inf)
     return _cut(sweep.score, sweep.pixels[jnp.argmax(cp, axis=-1)], keeps.any(-1))
 
@@ -159,10 +163,6 @@ def ranks(score: Array) -> Array:
     """
     order = jnp.argsort(-score.reshape(-1), stable=True)
     return jnp.zeros(score.size, jnp.int32).at[order].set(jnp.arange(score.size)).reshape(score.shape)
-
-
-def _sufficient(sweep: Sweep, ratio: float) -> Array:
-    return (sweep.margin > 0) & (sweep.confidence >= ratio * sweep.whole[:, None])
 
 
 def _first(sweep: Sweep, holds: Array) -> Cut:

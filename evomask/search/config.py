@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 from collections.abc import Callable
 from typing import Any
 
 from evomask import fills
 from evomask.fills import Fill
 from evomask.search import batching, scoring
+from evomask.search.checks import Plain
 from evomask.search.evolve import Operators
 from evomask.search.fitness import Fitness
 from evomask.search.front import Collect
-from evomask.search.refine import Stage
-from evomask.types import Array, Classifier, record, static
+from evomask.search.refine import Stage, check_stages
+from evomask.types import RATIO, Array, Classifier, InputError, record, set_tuples, static, whole
 
 
 @record
@@ -27,11 +30,51 @@ class Config:
     fitness: Fitness
     fill: Fill | tuple[Fill, ...] = fills.Constant()  # several: a mask must hold under each of them
     scoring: Callable[..., Array] = scoring.BestOfGeneration()
-    confidence_ratio: float = 0.9  # of the whole image's confidence, that a sufficient mask keeps
+    confidence_ratio: float = RATIO  # of the whole image's confidence, that a sufficient mask keeps
     front: Collect | None = None  # collects the area-confidence front; None: no
     score_inside_only: bool = static(False)  # see `scoring.normalize`
     batch_size: int | None = static(None)  # images in one call of the classifier; None: what the classifier prefers
     together: int = static(1)  # images explained whose searches run side by side, as one batch; see `explain`
+
+    def __post_init__(self):
+        set_tuples(self, ("stages", "fill"))
+        for name in ("stages", "operators", "fitness", "fill", "scoring", "front"):
+            object.__setattr__(self, name, Plain.in_place_of_functions(getattr(self, name)))
+
+    def replace(self, *, budget: int | None = None, **parts: Any) -> Config:
+        """The same configuration with other parts, by name, and at last with another budget.
+
+        A part is a field of the configuration (`fill`, `fitness`, `scoring`, `front`, `batch_size` ...), an operator
+        (`selection`, `crossover`, `mutation`, `survival`, `screening`), or a field of a stage (`genes`, `founders`,
+        `penalty` ...), which every stage then gets.
+
+        Args:
+          budget: the most evaluations for each image, see `with_budget`; None: the generations stay as they are, so
+            that a part that costs more (a second fill) makes the search cost more.
+          **parts: what to exchange.
+
+        Raises:
+          InputError: there is no part of that name, or the budget is too small.
+
+        >>> from evomask import fills, presets
+        >>> several = fills.Constant(0.0), fills.Mean(), fills.Blur()
+        >>> three = presets.evomask().replace(fill=several, genes=8, budget=2000)
+        >>> three.evaluations <= 2000, {stage.genes for stage in three.stages}
+        (True, {8})
+        """
+        mine, operators, stage = (
+            {field.name for field in dataclasses.fields(kind)} - {"name"} for kind in (Config, Operators, Stage)
+        )
+        for name in parts.keys() - mine - operators - stage:
+            near = difflib.get_close_matches(name, sorted(mine | operators | stage), 1)
+            known = f"did you mean {near[0]}?" if near else f"give one of {', '.join(sorted(mine | operators | stage))}"
+            raise InputError(f"a configuration has no part {name!r}: {known}")
+        given = lambda names: {name: value for name, value in parts.items() if name in names}
+        changed = dataclasses.replace(self, **given(mine))
+        stages = tuple(dataclasses.replace(one, **given(stage - mine)) for one in changed.stages)
+        operators = dataclasses.replace(changed.operators, **given(operators - mine))
+        changed = dataclasses.replace(changed, stages=stages, operators=operators)
+        return changed if budget is None else with_budget(changed, budget)
 
     @property
     def evaluations(self) -> int:
@@ -54,7 +97,7 @@ class Config:
         return self.fill if isinstance(self.fill, tuple) else (self.fill,)
 
     def needs(self, classifier: Classifier) -> dict[str, Any]:
-        """What `evaluate` has to be told: whether to look at inverse-masked images and at features, and the batch size."""
+        """What `evaluate` has to be told: whether to look at inverses and at features, and the batch size."""
         fitness = self.fitness
         return {
             "inverse": fitness.needs_inverse,
@@ -65,3 +108,49 @@ class Config:
     def batch_size_for(self, classifier: Classifier) -> int:
         """The most images in one call of the classifier."""
         return self.batch_size or batching.batch_size(classifier)
+
+
+def with_budget(config: Config, budget: int) -> Config:
+    """The same configuration with its generations scaled, stage by stage in proportion, to spend at most `budget`.
+
+    No cycle gets more generations than the stage's `longest`: the first stage, which could only begin from nothing
+    again, ends there, and the others run in several equal cycles instead. The last stage gets all that is left.
+
+    Raises:
+      InputError: the budget does not pay for the founders and one generation of every stage.
+
+    >>> from evomask.presets import evomask
+    >>> with_budget(evomask(), 960).evaluations
+    960
+    >>> [(stage.cycles, stage.generations) for stage in evomask(8000).stages]
+    [(1, 60), (3, 42), (3, 46)]
+    """
+    check_stages(config.stages)
+    budget = whole("budget", budget)
+    prices = [config.generation_cost(stage) for stage in config.stages]
+    least = 2 * sum(prices)
+    if budget < least:
+        raise InputError(
+            f"budget {budget} is less than one generation of every stage and its founders, {least}: give more"
+        )
+    share, left, stages = budget / config.evaluations, budget, []
+    for index, (stage, price) in enumerate(zip(config.stages, prices)):
+        later = 2 * sum(prices[index + 1 :])
+        wanted = min(share * price * stage.rounds, left - later) if later else left
+        is_capped = stage.longest is not None and index == 0 and later > 0
+        stage = _with_rounds(stage, max(int(wanted // price), 2), is_capped)
+        left -= stage.rounds * price
+        stages.append(stage)
+    return dataclasses.replace(config, stages=tuple(stages))
+
+
+def _with_rounds(stage: Stage, rounds: int, is_capped: bool) -> Stage:
+    """The stage with at most so many `rounds`, in cycles that are no longer than `longest` or, `is_capped`, as many as
+    it has.
+    """
+    cycles = min(stage.cycles, rounds // 2)
+    if stage.longest is not None:
+        most = stage.longest + 1
+        rounds = min(rounds, cycles * most) if is_capped else rounds
+        cycles = max(cycles, -(-rounds // most))
+    return dataclasses.replace(stage, generations=rounds // cycles - 1, cycles=cycles)

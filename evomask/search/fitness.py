@@ -16,7 +16,8 @@ from typing import ClassVar, Protocol
 
 import jax.numpy as jnp
 
-from evomask.types import Array, Evaluation, Target, record
+from evomask.search.checks import says
+from evomask.types import Array, Evaluation, Target, record, set_tuples
 
 # The search asks for a little more than it must, so that a mask found in large batches still holds when it is verified
 # at batch size 1, where the last bits of the logits differ.
@@ -85,12 +86,10 @@ class KeepsClass(_MaskedOnly):
 
 @record
 class KeepsConfidence(_MaskedOnly):
-    """The masked image keeps `ratio` of the whole image's confidence; what is missing is measured in nats."""
-
-    ratio: float = 0.9
+    """The masked image keeps the target's ratio of the whole image's confidence; what is missing is in nats."""
 
     def __call__(self, evaluation: Evaluation, target: Target) -> Array:
-        wanted = jnp.log(self.ratio * target.confidence) + SLACK
+        wanted = jnp.log(target.ratio * target.confidence) + SLACK
         # A ratio of one asks for what the whole image has, and no more.
         wanted = jnp.minimum(wanted, jnp.log(target.confidence))
         return jnp.maximum(wanted - jnp.log(evaluation.confidence), 0.0)
@@ -106,17 +105,19 @@ class LosesClass(_WithInverse):
 
 @record
 class Wish:
-    """A constraint as a term: minus what is missing of it. It is met where that costs the rest of the objective little."""
+    """A constraint as a term: minus what is missing of it. It is met where that costs the rest of the objective
+    little.
+    """
 
     constraint: Term
 
     @property
     def needs_inverse(self) -> bool:
-        return self.constraint.needs_inverse
+        return says(self.constraint, "needs_inverse")
 
     @property
     def needs_features(self) -> bool:
-        return self.constraint.needs_features
+        return says(self.constraint, "needs_features")
 
     def __call__(self, evaluation: Evaluation, target: Target) -> Array:
         return -self.constraint(evaluation, target)
@@ -134,17 +135,20 @@ class Fitness:
     weights: tuple[float, ...]
     constraints: tuple[Term, ...] = ()
 
+    def __post_init__(self):
+        set_tuples(self, ("terms", "weights", "constraints"))
+
     def judge(self, evaluation: Evaluation, target: Target) -> tuple[Array, Array]:
         """Objective and violation, both f32[P]."""
         return self.objective(evaluation, target), self.violation(evaluation, target)
 
     @property
     def needs_inverse(self) -> bool:
-        return any(part.needs_inverse for part in (*self.terms, *self.constraints))
+        return any(says(part, "needs_inverse") for part in (*self.terms, *self.constraints))
 
     @property
     def needs_features(self) -> bool:
-        return any(part.needs_features for part in (*self.terms, *self.constraints))
+        return any(says(part, "needs_features") for part in (*self.terms, *self.constraints))
 
     def objective(self, evaluation: Evaluation, target: Target) -> Array:
         """f32[P], larger is better."""
@@ -180,9 +184,9 @@ def penalized(objective: Array, violation: Array, penalty: Array | float) -> Arr
     return ranks(objective - penalty * violation, jnp.zeros_like(violation))
 
 
-def smallest_complete(ratio: float = 0.9) -> Fitness:
+def smallest_complete() -> Fitness:
     """The smallest mask that keeps class and confidence and whose inverse loses the class: the default of evomask."""
-    return Fitness((Area(),), (1.0,), (KeepsClass(), KeepsConfidence(ratio), LosesClass()))
+    return Fitness((Area(),), (1.0,), (KeepsClass(), KeepsConfidence(), LosesClass()))
 
 
 def sufficient_first(fitness: Fitness, weight: float) -> Fitness:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evomask.types import Evaluation, Front, Mask, record, static
+from evomask.types import Evaluation, Front, Mask, decide, record, static
 
 
 @record
@@ -47,7 +47,8 @@ class Collect:
         >>> collect.add(collect.init((1, 2)), masks, seen).evaluation.confidence
         Array([-inf, -inf,  0.7,  0.9], dtype=float32)
         """
-        counts = (evaluation.margin > 0) & ((evaluation.inverse_margin < 0) | (not self.necessary))
+        verdict = decide(evaluation.margin, evaluation.confidence, evaluation.inverse_margin, 0.0)
+        counts = verdict.keeps_class & (verdict.loses_class | (not self.necessary))
         slot = jnp.minimum((jnp.sqrt(evaluation.area) * self.bins).astype(jnp.int32), self.bins - 1)
         mine = (slot[None] == jnp.arange(self.bins)[:, None]) & counts[None]
         confidence = jnp.where(mine, evaluation.confidence[None], -jnp.inf)  # f32[N, P]
@@ -78,6 +79,6 @@ def front(archives: Sequence[Archive]) -> Front:
         area=blank(seen.area),
         confidence=blank(seen.confidence),
         inverse_confidence=blank(seen.inverse_confidence),
-        necessary=on & (seen.inverse_margin < 0),
+        necessary=on & decide(seen.margin, seen.confidence, seen.inverse_margin, 0.0).necessary,
         mask=masks & on[..., None, None],
     )

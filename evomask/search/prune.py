@@ -14,9 +14,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from evomask.search.fitness import KeepsClass, KeepsConfidence, LosesClass
+from evomask.search.fitness import SLACK
 from evomask.search.genome import OFF, is_active, rasterize
-from evomask.types import Array, Evaluation, Genome, Mask, Target, record
+from evomask.types import Array, Evaluation, Genome, Mask, Target, decide, record
 
 UNKNOWN = -1  # in place of flags: no such patch, or not looked at
 MOST = 8  # neighbours looked at together; more would be a waste where an early one is complete
@@ -42,15 +42,17 @@ class Pruned:
     steps: Array  # int32[], neighbours that took the mask's place
 
 
-def broken(evaluation: Evaluation, target: Target, ratio: Array | float) -> Array:
-    """int32[P], `Broken` flags, by the constraints of the search with their slack; NaN counts as broken."""
-    parts = {
-        Broken.CLASS: KeepsClass(),
-        Broken.CONFIDENCE: KeepsConfidence(ratio),
-        Broken.INVERSE: LosesClass(),
+def broken(evaluation: Evaluation, target: Target) -> Array:
+    """int32[P], `Broken` flags, with the slack of the search's constraints; NaN counts as broken."""
+    # A ratio of one asks for what the whole image has, and no more.
+    enough = jnp.minimum(target.ratio * target.confidence * jnp.exp(SLACK), target.confidence)
+    verdict = decide(evaluation.margin, evaluation.confidence, evaluation.inverse_margin, enough, slack=SLACK)
+    flags = {
+        Broken.CLASS: verdict.keeps_class,
+        Broken.CONFIDENCE: verdict.keeps_confidence,
+        Broken.INVERSE: verdict.loses_class,
     }
-    flags = [jnp.where(part(evaluation, target) <= 0, 0, int(flag)) for flag, part in parts.items()]
-    return sum(flags[1:], flags[0]).astype(jnp.int32)
+    return sum(jnp.where(holds, 0, int(flag)) for flag, holds in flags.items()).astype(jnp.int32)
 
 
 def neighbours(genome: Genome, mask: Mask) -> tuple[Genome, Mask, Array]:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from omegaconf import OmegaConf
 
-from evomask import data, training, verify
+from evomask import data, questions, training
 from evomask.classifiers import cnn
 from evomask.classifiers.wrappers import check_classifier
 from evomask.data import DataError, Dataset, ImageError, photographs, pictures
@@ -187,7 +187,7 @@ def select(source: Source, classifier: Classifier, num: int | None, only_correct
                 cli.report(f"left out: {error}")
                 damaged.append(source.names[index])
                 continue
-            predicted = int(np.argmax(verify.logits(classifier, image.astype(np.float32) / np.float32(255))))
+            predicted = int(np.argmax(questions.logits(classifier, image.astype(np.float32) / np.float32(255))))
             if labels is None or not only_correct or predicted == labels[index]:
                 taken.append((index, image, predicted if labels is None else labels[index]))
                 queues.append(queue)  # its next image is due when the other classes have had their turn

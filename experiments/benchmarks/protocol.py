@@ -6,24 +6,25 @@ every mask is then seen by the classifier once more, one image at a time, as `ev
 
 from __future__ import annotations
 
-import functools
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-import evomask
 from evomask import verify
-from evomask.baselines import RandomPatches
+from evomask.explaining import explain_questions
 from evomask.measures import metrics, thresholding
-from evomask.measures.budget import Counted, Spent, check_spent
+from evomask.measures.budget import Spent, check_spent
 from evomask.measures.thresholding import Reason
+from evomask.questions import look, worst
 from evomask.search.config import Config
-from evomask.types import Classifier, Key, Status
-from evomask.verify import Question, Seen
-from experiments.benchmarks.imagesets import ImageSet
+from evomask.types import Answer, Classifier, Key, Question, Status
+from experiments.benchmarks.answers import Calls, answer
+from experiments.benchmarks.measured import Asked, heat_map
 from experiments.benchmarks.runs import CUTS, ROWS, Chunk
+
+if TYPE_CHECKING:  # which images there are, their own digest says
+    from experiments.benchmarks.imagesets import ImageSet
 
 # Where a mask comes from; area_5 is the best 5 % of the pixels. The headline is `own` where there is one, else
 # `complete`.
@@ -34,9 +35,6 @@ RULES = {
     "best_cp": "of the prefixes that keep the label, that with the greatest confidence / area",
     "area_<percent>": "the prefix of that area",
 }
-
-
-GRID = 8  # cells along each side, for muFidelity
 
 
 class Protocol(NamedTuple):
@@ -59,27 +57,33 @@ class Found(NamedTuple):
     arrays: dict[str, np.ndarray] = {}  # of its own, see `runs.ARRAYS`
 
 
-def evolve(
-    config: Config, classifier: Classifier, images: np.ndarray, labels: np.ndarray, key: Key, budget: int
-) -> Found:
+def evolve(config: Config, classifier: Classifier, questions: list[Question], key: Key, budget: int) -> Found:
     """Ours: `evomask.explain`."""
     spent = Spent(config.evaluations)
     check_spent(spent, budget, "this configuration of evomask")
-    found = evomask.explain(classifier, images, key=key, labels=labels, config=config, chunk=len(images))
+    found = explain_questions(classifier, questions, key=key, config=config, chunk=len(questions))
     arrays = {"stage_masks": found.stage_masks}
     for name in ("evaluations", "area", "confidence", "feasible"):
         arrays[f"history_{name}"] = np.array(getattr(found.history, name))
-    return Found(found.score, found.mask, [spent] * len(images), found.status, arrays)
+    return Found(found.score, found.mask, [spent] * len(questions), found.status, arrays)
 
 
 def attribute(
-    method: Any, classifier: Classifier, images: np.ndarray, labels: np.ndarray, key: Key, budget: int
+    method: Any, name: str, classifier: Classifier, questions: list[Question], key: Key, budget: int
 ) -> Found:
-    """A baseline, with its evaluations counted."""
-    counted = Counted(classifier, budget)
-    score = np.asarray(method(counted, images, labels, key=key, budget=budget))
-    mask = np.asarray(thresholding.own_mask(jnp.asarray(score)).mask) if isinstance(method, RandomPatches) else None
-    return Found(score, mask, counted.spent)
+    """A baseline: any callable that returns scores, masks of its own (bool), or an object with `score` and `mask`.
+
+    Its evaluations are those that it charges, as `evomask.baselines` do, or else the calls that it makes.
+    """
+    images, labels = columns(questions)
+    counted = Calls(classifier, budget)
+    score, mask = answer(name, method(counted, images, labels, key=key, budget=budget), images.shape[:3])
+    return Found(score, mask, counted.bill(len(images)))
+
+
+def columns(questions: list[Question]) -> tuple[np.ndarray, np.ndarray]:
+    """Images f32[B, H, W, C] and labels int32[B]."""
+    return np.stack([q.image for q in questions]), np.array([q.label for q in questions], np.int32)
 
 
 def measure(
@@ -90,20 +94,16 @@ def measure(
     Under several fills a mask must hold under each; it is cut, and insertion and deletion are measured, under the
     first.
     """
-    images, labels = (np.stack([question[i] for question in questions]) for i in (0, 2))
+    images, labels = columns(questions)
     blanks = np.stack([question.blanks[0] for question in questions])
     sweep = thresholding.sweep(classifier, images, labels, found.score, blanks, steps=protocol.cut_steps)
     masks, reasons, costs = cut(found, sweep, protocol)
-    whole = [verify.read(verify.logits(classifier, question.image), question.label) for question in questions]
-    empty = [
-        verify.worst(verify.look(classifier, question, np.zeros_like(masks["complete"][0]))) for question in questions
-    ]
+    whole, empty = [q.whole for q in questions], [q.blank for q in questions]
     figures = {}
     for rule, mask in masks.items():
-        values = judge(classifier, questions, whole, mask, truth, protocol.confidence_ratio)
+        values = judge(classifier, questions, mask, truth, protocol.confidence_ratio)
         held = (reasons[rule] == Reason.FOUND) & (rule == "complete")  # as the sweep saw it
-        is_blank_class = _labels(empty) == labels
-        status = verify.status_of(values["sufficient"], values["necessary"], is_blank_class, held)
+        status = verify.status_of(questions, values["sufficient"], values["necessary"], held)
         figures[rule] = values | {
             "rule": np.full(len(images), rule),
             "status": _names(Status, status if rule != "own" or found.status is None else found.status),
@@ -111,6 +111,7 @@ def measure(
             "cut_evaluations": np.full(len(images), costs[rule]),
         }
     headline = next(iter(masks))
+    known = None if truth is None else jnp.asarray(truth)
     rows = {
         "label": labels,
         "predicted": _labels(whole),
@@ -121,7 +122,7 @@ def measure(
         "forward": np.array([spent.forward for spent in found.spent]),
         "backward": np.array([spent.backward for spent in found.spent]),
         **figures[headline],
-        **heat_map(found.score, classifier, images, blanks, labels, truth, protocol),
+        **heat_map(Asked(jnp.asarray(found.score), classifier, images, blanks, labels, known, protocol)),
     }
     cuts = {
         name: np.stack([values[name] for values in figures.values()], axis=1).reshape(-1) for name in figures[headline]
@@ -130,8 +131,8 @@ def measure(
         "prefix_area": np.broadcast_to(sweep.area, sweep.confidence.shape),
         "prefix_confidence": sweep.confidence,
         "prefix_inverse_confidence": sweep.inverse_confidence,
-        "prefix_keeps": sweep.margin > 0,
-        "prefix_loses": sweep.inverse_margin <= 0,
+        "prefix_keeps": thresholding.verdict(sweep).keeps_class,
+        "prefix_loses": thresholding.verdict(sweep).loses_class,
     }
     arrays = {"score": found.score.astype(np.float16), "mask": masks[headline]}
     return Chunk(rows, cuts, arrays | {name: np.asarray(value) for name, value in prefixes.items()} | found.arrays)
@@ -160,20 +161,18 @@ def cut(found: Found, sweep: thresholding.Sweep, protocol: Protocol) -> tuple[di
 def judge(
     classifier: Classifier,
     questions: list[Question],
-    whole: list[Seen],
     masks: np.ndarray,
     truth: np.ndarray | None,
     ratio: float,
 ) -> dict[str, np.ndarray]:
     """What the classifier makes of one mask for each image, at batch size 1; the definitions are those of `verify`."""
     pairs = list(zip(questions, masks, strict=True))
-    kept = [verify.worst(verify.look(classifier, question, mask)) for question, mask in pairs]
-    rest = [verify.worst(verify.look(classifier, question, ~mask), -1) for question, mask in pairs]
-    verdicts = [verify.judge(*seen, question.label, ratio) for *seen, question in zip(whole, kept, rest, questions)]
-    sufficient, necessary = (np.array([verdict[i] for verdict in verdicts], bool) for i in (0, 1))
+    kept = [worst(look(classifier, mask, question, question.blanks)) for question, mask in pairs]
+    rest = [worst(look(classifier, ~mask, question, question.blanks), -1) for question, mask in pairs]
+    verdicts = [verify.judge(*asked, ratio) for asked in zip(questions, kept, rest, strict=True)]
+    sufficient = np.array([verdict.sufficient for verdict in verdicts], bool)
+    necessary = np.array([verdict.necessary for verdict in verdicts], bool)
     area, confidence = masks.mean((1, 2), dtype=np.float32), _confidences(kept)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        cp = np.where(area > 0, confidence / area, np.float32(np.inf))
     overlap = dict.fromkeys(("iou", "precision", "recall"), np.full(len(masks), np.nan, np.float32))
     if truth is not None:
         overlap = {name: np.asarray(getattr(metrics, name)(jnp.asarray(masks), jnp.asarray(truth))) for name in overlap}
@@ -183,7 +182,7 @@ def judge(
         "masked_label": _labels(kept),
         "inverse_confidence": _confidences(rest),
         "inverse_label": _labels(rest),
-        "cp": cp,
+        "cp": verify.cp(confidence, area),
         "cp_floored": confidence / np.maximum(area, np.float32(verify.AREA_FLOOR)),
         "sufficient": sufficient,
         "necessary": necessary,
@@ -191,43 +190,6 @@ def judge(
         "complete_area": np.where(sufficient & necessary, area, np.float32(np.nan)),
         **overlap,
     }
-
-
-def heat_map(
-    score: np.ndarray,
-    classifier: Classifier,
-    images: np.ndarray,
-    blanks: np.ndarray,
-    labels: np.ndarray,
-    truth: np.ndarray | None,
-    protocol: Protocol,
-) -> dict[str, np.ndarray]:
-    """The metrics of heat maps; insertion, deletion and muFidelity blank pixels as the masks do."""
-    scores, steps = jnp.asarray(score), protocol.auc_steps
-    subsets = fidelity_subsets(protocol.fidelity_subsets, score.shape[1:])
-    values = {
-        "insertion_auc": metrics.insertion_auc(classifier, images, labels, scores, blanks, steps=steps),
-        "deletion_auc": metrics.deletion_auc(classifier, images, labels, scores, blanks, steps=steps),
-        "mu_fidelity": metrics.mu_fidelity(classifier, images, labels, scores, blanks, subsets),
-        "gini": metrics.gini(scores),
-    }
-    nothing = np.full(len(score), np.nan, np.float32)
-    values |= {"pointing_game": nothing, "energy": nothing}
-    if truth is not None:
-        values["pointing_game"] = metrics.pointing_game(scores, jnp.asarray(truth))
-        values["energy"] = metrics.energy_in_object(scores, jnp.asarray(truth))
-    return {name: np.asarray(value) for name, value in values.items()}
-
-
-@functools.lru_cache(maxsize=1)  # all images of a run ask for the same
-def fidelity_subsets(num: int, shape: tuple[int, int]) -> np.ndarray:
-    """bool[num, H, W]: each is a fifth of the cells of an 8 x 8 grid; the same ones for all methods and images.
-
-    Single pixels, as in the paper, would be noise that hides no feature of a large image.
-    """
-    cells = np.asarray(metrics.random_subsets(jax.random.key(0), num, (GRID, GRID), GRID**2 // 5))
-    rows, columns = (np.arange(side) * GRID // side for side in shape)
-    return cells[:, rows[:, None], columns]
 
 
 def identified(chunk: Chunk, images: ImageSet, index: int, seed: int, method: str) -> Chunk:
@@ -239,11 +201,11 @@ def identified(chunk: Chunk, images: ImageSet, index: int, seed: int, method: st
     return Chunk({name: rows[name] for name in ROWS}, {name: cuts[name] for name in CUTS}, chunk.arrays)
 
 
-def _labels(seen: list[Seen]) -> np.ndarray:
+def _labels(seen: list[Answer]) -> np.ndarray:
     return np.array([one.label for one in seen], np.int32)
 
 
-def _confidences(seen: list[Seen]) -> np.ndarray:
+def _confidences(seen: list[Answer]) -> np.ndarray:
     return np.array([one.confidence for one in seen], np.float32)
 
 

@@ -1,5 +1,6 @@
 """Run folders: what a benchmark job leaves on disk, how it is continued after a kill, and how it is read again.
 
+    <out>/<experiment>/sweep.json             what the experiment's sweep declares, see `sweeps`
     <out>/<experiment>/images/<digest>.npz    the images that were explained, shared by the runs of a sweep
     <out>/<experiment>/<hash>/config.yaml     the resolved configuration
                               record.json     how the run went, see below; the folder is a run once this is there
@@ -10,7 +11,8 @@
                               killed
 
 The hash is that of everything that decides the numbers (method, model and its weights, images, fill, budget, seeds,
-steps), and of nothing else: neither the folder, nor how many images make a chunk, nor how a choice is called. Every
+steps, source files of the user's own among their `_target_`s), and of nothing else: neither the folder, nor how many
+images make a chunk, nor how a choice is called. Every
 image is explained alone, so that its numbers depend on no other. Rows are ordered by seed, then image, then rule, hold
 no times, and are the same bytes however often a run was killed and resumed; both .parquet files appear when all of them
 are there.
@@ -27,12 +29,14 @@ record.json
     seeds            list of int
     images           {file (relative to the run), num, left_out (images seen and not taken, for the model errs on them)}
     weights          digest of the classifier's arrays
-    code             {commit, dirty, digest of the sources}; commit null outside of a repository
+    code             {commit, dirty, modules, own}: commit null outside of a repository; digests of the modules that
+                     decided the numbers, by name, and of the user's own among them, see `sources`
     versions, device of the packages; kind of the first device
-    sittings         [{started, outside, seconds, compile_seconds}]: one for every process that worked at the run;
-    outside
-                     holds versions of packages in another environment. Seconds of a killed one are those up to its last
-                     chunk; compile_seconds are those that XLA took
+    asked            when the run was last asked for: of two that differ in the state of the user's files, tables
+                     take the later one
+    sittings         [{started, outside, seconds, compile_seconds}]: one for every process that has worked on the run;
+                     outside holds versions of packages in another environment. Seconds of a killed one are those up to
+                     its last chunk; compile_seconds are those that XLA took
     run_seconds      sum over the chunks of what they took without compiling, kept and merged ones only
     compile_seconds  sum over the sittings
 
@@ -42,22 +46,21 @@ record.json
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import json
+import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
+from omegaconf import OmegaConf
 
 from evomask.measures.budget import Bill, Spent
 from evomask.measures.budget import common_budget as common_budget_of_bills
 from evomask.report import records
 from evomask.types import InputError
+from experiments.shared import cli
 
 try:
     import filelock
@@ -69,73 +72,17 @@ except ModuleNotFoundError as missing:
         f"error: benchmarks need the package {missing.name}: pip install 'evomask[benchmark]'"
     ) from missing
 
+from experiments.benchmarks import damage, sources  # after pandas and pyarrow, which they need
+from experiments.benchmarks.columns import ARRAYS as ARRAYS
+from experiments.benchmarks.columns import CUTS, PACKED, ROWS
+from experiments.benchmarks.sources import digest
+
 SCHEMA = 2
-ROOT = Path(__file__).parents[2]
+NEEDED = ("status", "error", "hash", "experiment", "method", "choices", "overrides", "budget", "seeds", "images",
+          "weights", "code", "versions", "device", "sittings")  # fmt: skip
+# What a kill leaves of a file that was being written, see `records.write_atomically`.
+HALF_WRITTEN = re.compile(r"\.(config\.yaml|record\.json|(rows|cuts)\.parquet|\d+-\d+-\d+\.npz)\.")
 PATIENCE = 2.0  # seconds before a lock counts as taken: whoever only looks holds it for an instant
-
-# ----------------------------------------------------------------------------------------------------- the columns
-
-# What one mask does; confidences are softmax probabilities of `label`, labels are class indices predicted.
-_MASK = {
-    "rule": "string",  # where the mask comes from, see `experiments.benchmarks.protocol.RULES`
-    "area": "float32",  # fraction of pixels kept
-    "masked_confidence": "float32",
-    "masked_label": "int32",
-    "inverse_confidence": "float32",
-    "inverse_label": "int32",
-    "cp": "float32",  # inf for an empty mask
-    "cp_floored": "float32",
-    "sufficient": "bool",
-    "necessary": "bool",
-    "complete": "bool",
-    "complete_area": "float32",  # the area of a complete mask, NaN of another: a failure
-    "status": "string",  # `evomask.types.Status`, lower case
-    "reason": "string",  # `evomask.measures.thresholding.Reason`, lower case: found, not_found, constant, not_finite
-    "cut_evaluations": "int32",  # spent on cutting the mask from the heat map, beside the budget
-    "iou": "float32",  # these three NaN without a ground truth
-    "precision": "float32",
-    "recall": "float32",
-}
-_WHICH = {"image": "string", "index": "int32", "seed": "int64"}
-ROWS = {
-    **_WHICH,
-    "method": "string",
-    "label": "int32",  # the class explained
-    "label_name": "string",
-    "predicted": "int32",  # for the whole image
-    "predicted_name": "string",
-    "confidence": "float32",  # of the whole image
-    "blank_confidence": "float32",
-    "blank_label": "int32",
-    **_MASK,  # of the headline rule
-    "evaluations": "int32",  # forward + backward, within the budget
-    "forward": "int32",
-    "backward": "int32",
-    "insertion_auc": "float32",  # NaN of a heat map that is not finite
-    "deletion_auc": "float32",
-    "mu_fidelity": "float32",
-    "gini": "float32",
-    "pointing_game": "float32",  # these two NaN without a ground truth
-    "energy": "float32",
-}
-CUTS = {**_WHICH, **_MASK}
-
-# Per seed and image, as the rows. T prefixes of the heat map, S stages, E generations.
-ARRAYS = {
-    "score": "f16[H, W], the heat map",
-    "mask": "bool[H, W], the headline mask",
-    "prefix_area": "f32[T], of the prefixes in the order of the score",
-    "prefix_confidence": "f32[T], for the image masked by each prefix",
-    "prefix_inverse_confidence": "f32[T]",
-    "prefix_keeps": "bool[T], the masked image has the label",
-    "prefix_loses": "bool[T], the inverse-masked image has it no more",
-    "stage_masks": "bool[S, H, W], of an evolution, as the following",
-    "history_evaluations": "int32[E], spent until then",
-    "history_area": "f32[E], of the best individual",
-    "history_confidence": "f32[E]",
-    "history_feasible": "bool[E]",
-}
-_PACKED = ("mask", "stage_masks")  # eight pixels in a byte on disk
 
 
 class Run(NamedTuple):
@@ -171,20 +118,39 @@ class Busy(Exception):
 
 def find(out: str | Path, experiment: str) -> list[Path]:
     """The run folders of an experiment, sorted by name."""
-    return sorted(path.parent for path in Path(out).expanduser().glob(f"{experiment}/*/record.json"))
+    return sorted(folder for folder in _folders(out) if folder.parent.name == experiment)
+
+
+def experiments(out: str | Path) -> list[str]:
+    """The experiments of which there are runs."""
+    return sorted({folder.parent.name for folder in _folders(out)})
+
+
+def _folders(out: str | Path) -> list[Path]:
+    """Whatever has a record; hidden folders are other programs'."""
+    found = (path.parent for path in Path(out).expanduser().glob("*/*/record.json") if path.is_file())
+    return [folder for folder in found if not folder.name.startswith(".") and not folder.parent.name.startswith(".")]
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:
-    """record.json; InputError if it was written under another schema."""
+    """record.json; InputError if it is damaged, or was written under another schema."""
     path = Path(folder) / "record.json"
-    record = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({damage.why(error)}): run the experiment again") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{path} holds no record: run the experiment again")
     if record.get("schema") != SCHEMA:
         raise InputError(f"{path} has schema {record.get('schema')}, this version reads {SCHEMA}: run it again")
+    lacking = [name for name in NEEDED if name not in record]
+    if lacking:
+        raise InputError(f"{path} lacks {', '.join(lacking)}: run the experiment again")
     return record
 
 
 def status(folder: str | Path) -> str:
-    """finished, failed, interrupted, running, or killed: begun, and nobody is at it."""
+    """finished, failed, interrupted, running, or killed: begun, and no process is working on it."""
     noted = read_record(folder)["status"]
     if noted != "running":
         return noted
@@ -206,7 +172,7 @@ def pace(folder: str | Path) -> float | None:
     """Seconds that an explanation of this run has taken so far, without compiling; None as long as there is none."""
     seconds, count = 0.0, 0
     for _, start, stop, path in _chunk_files(Path(folder)):
-        with np.load(path) as chunk:
+        with damage.arrays(path) as chunk:
             seconds, count = seconds + float(chunk["seconds"]), count + stop - start
     return seconds / count if count else None
 
@@ -219,10 +185,8 @@ def load(folder: str | Path) -> Run:
         error = record["error"]
         why = f" ({error['type']}: {error['message']})" if error else ""
         raise InputError(f"run {folder} is {status(folder)}{why}: run the experiment again")
-    from omegaconf import OmegaConf
-
-    config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    return Run(folder, record, config, *(pd.read_parquet(folder / f"{name}.parquet") for name in ("rows", "cuts")))
+    config = OmegaConf.to_container(damage.config(folder))
+    return Run(folder, record, config, *(damage.table(folder / f"{name}.parquet") for name in ("rows", "cuts")))
 
 
 def arrays(folder: str | Path, *names: str) -> dict[str, np.ndarray]:
@@ -234,7 +198,7 @@ def arrays(folder: str | Path, *names: str) -> dict[str, np.ndarray]:
     files = _chunk_files(Path(folder))
     parts: dict[str, list[np.ndarray]] = {}
     for *_, path in files:
-        with np.load(path) as chunk:
+        with damage.arrays(path) as chunk:
             have = [key.removeprefix("array/") for key in chunk if key.startswith("array/")]
             for name in names or have:
                 if name not in have:
@@ -242,7 +206,7 @@ def arrays(folder: str | Path, *names: str) -> dict[str, np.ndarray]:
                 value = chunk[f"array/{name}"]
                 width = int(chunk["width"])
                 parts.setdefault(name, []).append(
-                    np.unpackbits(value, axis=-1, count=width).astype(bool) if name in _PACKED else value
+                    np.unpackbits(value, axis=-1, count=width).astype(bool) if name in PACKED else value
                 )
     return {name: np.concatenate(values) for name, values in parts.items()}
 
@@ -252,7 +216,7 @@ def images(folder: str | Path) -> dict[str, np.ndarray]:
     str[K] and, where it is known, the truth bool[N, H, W].
     """
     folder = Path(folder)
-    with np.load(folder / read_record(folder)["images"]["file"]) as file:
+    with damage.arrays(folder / read_record(folder)["images"]["file"]) as file:
         return dict(file)
 
 
@@ -273,40 +237,11 @@ def common_budget(runs: Sequence[Run]) -> int:
 # --------------------------------------------------------------------------------------------------------- writing
 
 
-def digest(value: Any) -> str:
-    """16 hexadecimal digits of SHA-256 over JSON values, arrays and bytes (in dicts, lists and tuples).
-
-    >>> digest({"a": 1, "b": [0.5]}) == digest({"b": [0.5], "a": 1})
-    True
-    >>> digest(np.zeros(2, np.float32)) == digest(np.zeros(2, np.float64))
-    False
-    """
-    found = hashlib.sha256()
-
-    def add(node: Any) -> None:
-        if isinstance(node, Mapping):
-            found.update(b"{%d" % len(node))
-            for key in sorted(node):
-                add(key), add(node[key])
-        elif isinstance(node, (list, tuple)):
-            found.update(b"[%d" % len(node))
-            for item in node:
-                add(item)
-        elif isinstance(node, (np.ndarray, jax.Array)):
-            node = np.ascontiguousarray(node)
-            found.update(f"{node.dtype.str}{node.shape}".encode() + node.tobytes())
-        else:
-            found.update(json.dumps(node).encode() + b";")
-
-    add(value)
-    return found.hexdigest()[:16]
-
-
 def write_images(folder: Path, arrays: Mapping[str, np.ndarray]) -> str:
-    """Writes <folder>/images/<digest>.npz unless it is there, and returns its path relative to a run folder."""
+    """Writes <folder>/images/<digest>.npz unless it stands there undamaged; returns its path relative to a run."""
     name = f"{digest(dict(arrays))}.npz"
     path = folder / "images" / name
-    if not path.exists():
+    if not damage.intact(path):
         records.prepare_folder(path.parent)
         records.write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
     return f"../images/{name}"
@@ -334,11 +269,19 @@ def begin(folder: Path, record: dict[str, Any], config: str, again: bool) -> dic
     Chunks of an unfinished run stay if the same code, packages and device made them, and a run that begins anew takes
     those that another experiment of the same sweep folder has of it.
     """
-    old = read_record(folder) if (folder / "record.json").exists() else None
-    if old and old["status"] == "finished" and not again:
+    old = _old_record(folder)
+    damaged = [path for *_, path in _chunk_files(folder, record) if not damage.intact(path)]
+    whole = not damaged and all(damage.intact_table(folder / f"{name}.parquet") for name in ("rows", "cuts"))
+    if old and old["status"] == "finished" and whole and not again:
+        if old["code"].get("own"):  # which may be back in a state of long ago
+            write_record(folder, old | {"asked": record["asked"]})
         return None
-    for path in folder.glob("**/.*"):  # what a kill left of a file that was being written
+    for path in damaged:
+        cli.report(f"{path} is damaged and is made again")
         path.unlink()
+    for path in (*folder.glob(".*"), *folder.glob("chunks/.*")):
+        if HALF_WRITTEN.match(path.name) and not path.is_dir():
+            path.unlink()
     if old is None or again or not _same_origin(old, record):
         shutil.rmtree(folder / "chunks", ignore_errors=True)
         (folder / "chunks").mkdir()
@@ -349,9 +292,20 @@ def begin(folder: Path, record: dict[str, Any], config: str, again: bool) -> dic
     return record
 
 
+def _old_record(folder: Path) -> dict[str, Any] | None:
+    """The record that stands in a folder; a damaged one is named, and is as good as none."""
+    if not (folder / "record.json").exists():
+        return None
+    try:
+        return read_record(folder)
+    except InputError as error:
+        cli.report(f"{error}; it is begun anew")
+        return None
+
+
 def _same_origin(old: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
     same = all(old[name] == record[name] for name in ("versions", "device"))
-    return same and old["code"]["digest"] == record["code"]["digest"]
+    return same and sources.same(old["code"], record["code"])
 
 
 def _adopt(folder: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -359,9 +313,9 @@ def _adopt(folder: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
     one.
     """
     for path in sorted(folder.parent.parent.glob(f"*/{folder.name}/record.json")):
-        found = read_record(path.parent)
-        if path.parent != folder and _same_origin(found, record):
-            for *_, chunk in _chunk_files(path.parent):
+        found = _old_record(path.parent) if path.parent != folder else None
+        if found and _same_origin(found, record):
+            for chunk in (chunk for *_, chunk in _chunk_files(path.parent) if damage.intact(chunk)):
                 records.write_atomically(
                     folder / "chunks" / chunk.name, lambda file, chunk=chunk: file.write(chunk.read_bytes())
                 )
@@ -394,7 +348,7 @@ def write_chunk(folder: Path, seed: int, start: int, stop: int, chunk: Chunk, se
     stored = {f"row/{name}": value for name, value in chunk.rows.items()}
     stored |= {f"cut/{name}": value for name, value in chunk.cuts.items()}
     for name, value in chunk.arrays.items():
-        stored[f"array/{name}"] = np.packbits(value, axis=-1) if name in _PACKED else value
+        stored[f"array/{name}"] = np.packbits(value, axis=-1) if name in PACKED else value
     stored |= {"width": np.int32(chunk.arrays["mask"].shape[-1]), "seconds": np.float64(seconds)}
     path = folder / "chunks" / f"{seed}-{start:06}-{stop:06}.npz"
     records.write_atomically(path, lambda file: np.savez_compressed(file, **stored))
@@ -404,7 +358,7 @@ def merge(folder: Path) -> float:
     """Writes rows.parquet and cuts.parquet from the chunks and returns the seconds that those took."""
     chunks, seconds = [], 0.0
     for *_, path in _chunk_files(folder):
-        with np.load(path) as chunk:
+        with damage.arrays(path) as chunk:
             chunks.append({key: chunk[key] for key in chunk if not key.startswith("array/")})
             seconds += float(chunk["seconds"])
     for name, prefix, columns in (("rows", "row/", ROWS), ("cuts", "cut/", CUTS)):
@@ -414,33 +368,13 @@ def merge(folder: Path) -> float:
     return seconds
 
 
-def _chunk_files(folder: Path) -> list[tuple[int, int, int, Path]]:
-    """(seed, start, stop, path), in the order of the seeds of the run, then of the images."""
-    order = {seed: place for place, seed in enumerate(read_record(folder)["seeds"])}
-    files = [(*map(int, path.stem.split("-")), path) for path in folder.glob("chunks/[0-9]*.npz")]
-    return sorted(files, key=lambda file: (order[file[0]], file[1]))
-
-
-# ------------------------------------------------------------------------------------------------------ provenance
-
-
-@functools.cache
-def code_version() -> dict[str, Any]:
-    """Commit and dirty flag of the repository, null outside of one, and a digest of the sources that decide the
-    numbers.
+def _chunk_files(folder: Path, record: Mapping[str, Any] | None = None) -> list[tuple[int, int, int, Path]]:
+    """(seed, start, stop, path), in the order of the seeds of the run, then of the images; files of other names, of
+    other seeds or of images that the run does not have are not its own.
     """
-    git = lambda *args: subprocess.run(("git", "-C", str(ROOT), *args), capture_output=True, text=True)
-    own = [
-        ROOT / "experiments" / name
-        for name in ("benchmark.py", "benchmarks/imagesets.py", "benchmarks/protocol.py", "benchmarks/ablations.py")
-    ]
-    sources = {
-        str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in (*ROOT.glob("evomask/**/*.py"), *own)
-    }
-    try:
-        commit = git("rev-parse", "HEAD")
-        known = commit.returncode == 0
-        dirty = bool(git("status", "--porcelain", "--", "evomask", "experiments", "conf").stdout) if known else None
-    except FileNotFoundError:  # no git on this machine
-        known, dirty = False, None
-    return {"commit": commit.stdout.strip() if known else None, "dirty": dirty, "digest": digest(sources)}
+    record = record or read_record(folder)
+    order, num = {seed: place for place, seed in enumerate(record["seeds"])}, record["images"]["num"]
+    names = ((re.fullmatch(r"(\d+)-(\d+)-(\d+)", path.stem), path) for path in folder.glob("chunks/*.npz"))
+    files = [(*map(int, match.groups()), path) for match, path in names if match and path.is_file()]
+    own = [file for file in files if file[0] in order and file[1] < file[2] <= num]
+    return sorted(own, key=lambda file: (order[file[0]], file[1]))

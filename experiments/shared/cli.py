@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import glob
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from unittest import mock
 
 import hydra
+import threadpoolctl
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -18,16 +22,14 @@ from omegaconf.errors import OmegaConfBaseException
 from evomask.types import InputError
 
 CONF = Path(__file__).parents[2] / "conf"
-LITERAL = (
-    "image",
-    "label",
-    "contrast",
-    "out",
-    "where",
-)  # keys whose value is text, whatever commas, blanks and brackets are in it
+NAMES = ("image", "label", "contrast")  # keys whose value is what somebody called something: no ${...} is looked up
+LITERAL = (*NAMES, "out", "where", "reference")  # keys whose value is text, whatever commas, blanks and brackets are in it
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "evomask"
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"  # the user wants tracebacks
 BAD_INPUT = (InputError, OSError, HydraException, OmegaConfBaseException)
+READER_GONE = 141  # the exit code of a program whose output nobody reads on, as of `... --help | head`
+# What a terminal that knows no typography shows instead; anything else that its encoding lacks is escaped.
+PLAIN = {"“": '"', "”": '"', "…": "...", "±": "+/-", "×": "x", "–": "-", "—": "-"}
 
 
 def run(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | None = None, folder: Path = CONF) -> int:
@@ -41,7 +43,8 @@ def run(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | None
     codes: list[int] = []
 
     def job(config: DictConfig) -> None:  # one of several in a sweep; its failure does not stop the others
-        codes.append(_guard(lambda: task(config), folder / name))
+        with one_blas_thread():
+            codes.append(_guard(lambda: task(config), folder / name))
 
     def main() -> int:
         _refuse_dashes(argv, folder / name)
@@ -51,7 +54,21 @@ def run(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | None
                 hydra.main(version_base="1.3", config_path=str(folder), config_name=name)(job)()
         return max(codes, default=0)
 
-    return _guard(main, folder / name)
+    with any_text():
+        code = _guard(main, folder / name)
+        # Whether anybody reads what was printed is known here, not only when the interpreter has ended.
+        return max(code, _guard(lambda: print(end="", flush=True) or 0, folder / name))
+
+
+def one_blas_thread() -> threadpoolctl.threadpool_limits:
+    """While open, OpenBLAS has one thread.
+
+    The screening factorizes small matrices between forward passes. OpenBLAS's threads wait for the next one by
+    spinning, on the very cores that the forward pass needs.
+    """
+    import scipy.linalg  # noqa: F401 (the OpenBLAS that JAX calls comes with it, and must be there to be limited)
+
+    return threadpoolctl.threadpool_limits(1, user_api="blas")
 
 
 def _guard(function: Callable[[], int], config: Path) -> int:
@@ -63,6 +80,11 @@ def _guard(function: Callable[[], int], config: Path) -> int:
     except KeyboardInterrupt:
         report("interrupted; what was finished is kept")
         return 130
+    except BrokenPipeError:
+        if not _unread(sys.stdout):  # another pipe, such as that to a classifier in a process of its own
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
     except BAD_INPUT as error:
         if FULL_ERROR:
             raise
@@ -70,10 +92,55 @@ def _guard(function: Callable[[], int], config: Path) -> int:
         return 2
 
 
+def _unread(stream: IO[str]) -> bool:
+    """Whether nobody reads on what a stream still has to say."""
+    try:
+        print(end="", file=stream, flush=True)
+    except BrokenPipeError:
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def any_text() -> Iterator[None]:
+    """Lets stdout and stderr print whatever a file or a class is called, in the encoding that the terminal has."""
+    streams = [stream for stream in (sys.stdout, sys.stderr) if hasattr(stream, "reconfigure")]
+    before = [stream.errors for stream in streams]
+    for stream in streams:
+        stream.reconfigure(errors="evomask.plain")
+    try:
+        yield
+    finally:
+        for stream, errors in zip(streams, before):
+            if not _unread(stream):
+                stream.reconfigure(errors=errors)
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that cannot be encoded.
+
+    >>> "“café” ± 1".encode("ascii", "evomask.plain").decode()
+    '"caf\\xe9" +/- 1'
+    """
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    shown = (PLAIN.get(char) or char.encode("ascii", "backslashreplace").decode() for char in lacking)
+    return "".join(shown), error.end
+
+
+codecs.register_error("evomask.plain", _plain)
+
+
+def _top(config: Path) -> set[str]:
+    """The keys and groups at the top of a configuration."""
+    defaults = OmegaConf.load(config.with_suffix(".yaml"))
+    return {*defaults, *(str(key) for item in defaults.defaults if isinstance(item, DictConfig) for key in item)}
+
+
 def _refuse_dashes(argv: Sequence[str], config: Path) -> None:
     """The commonest slip, `--image my.jpg`, for which argparse has only a page of usage."""
-    defaults = OmegaConf.load(config.with_suffix(".yaml"))
-    keys = {*defaults, *(key for item in defaults.defaults if isinstance(item, DictConfig) for key in item)}
+    keys = _top(config)
     for argument in argv:
         name = argument.lstrip("-").partition("=")[0]
         if argument.startswith("-") and name in keys:
@@ -110,18 +177,18 @@ def quote(argv: Sequence[str]) -> list[str]:
 
     >>> quote(["image=photo (1).jpg", "seed=1"])
     ["image='photo (1).jpg'", 'seed=1']
-    >>> quote(["image=a.jpg", "image=b.jpg"]), quote(["image=[a b.jpg, c.jpg]"])
-    (["image=['a.jpg','b.jpg']"], ["image=['a b.jpg','c.jpg']"])
+    >>> quote(["image=a.jpg", "image=b.jpg"]), quote(["image=[a b.jpg, 'c, d.jpg']"])
+    (["image=['a.jpg','b.jpg']"], ["image=['a b.jpg','c, d.jpg']"])
     """
     others, images = [], []
     for argument in argv:
         key, equals, value = argument.partition("=")
-        if equals and key == "image" and value != "null":
-            images += _images(value)
-        elif equals and key in LITERAL and value != "null" and value[:1] not in ("'", '"'):
-            others.append(f"{key}={_quoted(value)}")
-        else:
+        if not equals or key not in LITERAL or value == "null":
             others.append(argument)
+        elif key == "image":
+            images += _images(value)
+        else:
+            others.append(f"{key}={_quoted(_unquoted(value), key in NAMES)}")
     if len(images) > 1:
         others.insert(0, f"image=[{','.join(map(_quoted, images))}]")
     elif images:
@@ -129,18 +196,40 @@ def quote(argv: Sequence[str]) -> list[str]:
     return others
 
 
+# An item of a list: in single quotes, in double quotes, or bare up to the next comma.
+_ITEM = re.compile(r"""\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^,]*?))\s*(?:,|$)""")
+
+
 def _images(value: str) -> list[str]:
-    """`[a.jpg, b.jpg]` or `a.jpg,b.jpg` as a list; commas and brackets in the name of a file that exists are its own."""
-    if os.path.exists(value):
+    """`[a.jpg, b.jpg]` or `a.jpg,b.jpg` as a list. What stands in quotes is one name; so are the commas, brackets and
+    quotes of a file that exists, or of a pattern that matches one.
+
+    >>> _images("a.jpg, b c.jpg"), _images('"a b.png"'), _images("['a, b.jpg', c.jpg]")
+    (['a.jpg', 'b c.jpg'], ['a b.png'], ['a, b.jpg', 'c.jpg'])
+    """
+    path = os.path.expanduser(value)
+    if os.path.lexists(value) or os.path.lexists(path) or glob.glob(path, recursive=True):
         return [value]
-    listed = value.startswith("[") and value.endswith("]")
-    if not listed and "," not in value:
-        return [value]
-    items = (value[1:-1] if listed else value).split(",")
-    return [item.strip().strip("'\"") for item in items if item.strip()]
+    inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    items = [next((part for part in item.groups() if part), "") for item in _ITEM.finditer(inner)]
+    return [re.sub(r"\\(['\"])", r"\1", item) for item in items if item] or [value]
 
 
-def _quoted(value: str) -> str:
+def _unquoted(value: str) -> str:
+    """Text that was written in quotes, as messages recommend it, without them.
+
+    >>> _unquoted('"crane, bird"'), _unquoted("'tis")
+    ('crane, bird', "'tis")
+    """
+    item = _ITEM.fullmatch(value)
+    whole = item and next((part for part in item.groups()[:2] if part is not None), None)
+    return value if not whole or value.rstrip().endswith(",") else re.sub(r"\\(['\"])", r"\1", whole)
+
+
+def _quoted(value: str, name: bool = True) -> str:
+    """A text in Hydra's quotes; in a name, `${` is no interpolation."""
+    if name:
+        value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     return "'" + re.sub(r"(\\*)'", r"\1\1\\'", re.sub(r"(\\+)$", r"\1\1", value)) + "'"
 
 
@@ -153,6 +242,12 @@ def explain_error(error: Exception, config: Path) -> str:
     if isinstance(error, ConfigCompositionException) and unknown:
         return f"unknown key {unknown[1]!r}: choose from {', '.join(_keys(config, unknown[1]))}"
     if isinstance(error, OverrideParseException):
+        loose, keys = str(error.override), _top(config)
+        if loose in keys:
+            return f"cannot read {loose}: write {loose}=value, without blanks around the ="
+        if "=" not in loose and "image" in keys:
+            quotes = "'" if re.search(r"[^\w./~-]", loose) else ""
+            return f"cannot read {loose}: did you mean image={quotes}{loose}{quotes}?"
         return f"cannot read {error.override}: write key=value, special characters in quotes: key='\"a, b\"'"
     return str(error) or type(error).__name__
 

@@ -74,7 +74,7 @@ def _inputs(classifier: Classifier, image: np.ndarray, label: int, config: Confi
     """What a stage is at after its first generation, inside of the whole image; `best` is from the stage before."""
     key, image = jax.random.key(1), jnp.asarray(image)
     features = feature_maps(classifier, image) if config.fitness.needs_features else ()
-    target = Target(image, jnp.int32(label), jnp.float32(1.0), features)
+    target = Target(image, jnp.int32(label), jnp.float32(1.0), features, ratio=config.confidence_ratio)
     empty = Inputs(classifier, config, target, fills.blanks(config.fills, key, image), None, None)
 
     @jax.jit

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from evomask.search.genome import OFF, Space, decode, is_active, pick
-from evomask.types import Array, Genome, InputError, Key, record
+from evomask.types import Array, Genome, InputError, Key, record, set_tuples
 
 MutationFn = Callable[[Key, Genome, Space], Genome]
 
@@ -177,6 +177,9 @@ class Mixture:
     mutations: tuple[MutationFn, ...]
     weights: tuple[float, ...]
     again: float = 0.0
+
+    def __post_init__(self):
+        set_tuples(self, ("mutations", "weights"))
 
     def __call__(self, key: Key, genome: Genome, space: Space) -> Genome:
         if len(self.mutations) != len(self.weights):

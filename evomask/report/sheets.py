@@ -1,0 +1,146 @@
+"""What becomes of results before any of it is written: for each part of a report its picture, numbers and arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from evomask import certificate as certificates
+from evomask import stability as seeds
+from evomask.certificate import Certificate
+from evomask.niches import Several
+from evomask.report import plots
+from evomask.report.reasons import fills_held, reasons
+from evomask.stability import Stability
+from evomask.types import Explanation, Missing, Status
+
+PACKAGES = ("evomask", "jax", "jaxlib", "flax", "numpy")
+
+
+class Sheet(NamedTuple):
+    """One part of a report: what becomes `<name>.png`, `<name>.json` and `<name>.npz`."""
+
+    name: str
+    figure: Figure
+    numbers: Mapping[str, Any]  # JSON values
+    arrays: Mapping[str, np.ndarray]
+
+
+def explanation(
+    found: Explanation, *, name: str = "", certificate: Certificate | None = None, run: Mapping[str, Any] | None = None
+) -> Sheet:
+    """The explanation of one image.
+
+    Args:
+      found: of one image (no batch axis).
+      name: of the image, for the picture's heading.
+      certificate: of this image alone; None: nobody asked for one.
+      run: what else is to stand in the JSON, such as the seed and the configuration; JSON values only.
+
+    The arrays: `image` f32[H, W, C], `mask` bool[H, W], `stage_masks` bool[S, H, W], `score` f32[H, W] in [0, 1],
+    `genome` int32[G, 3].
+    """
+    figure = plots.explanation_figure(found, name=name, minimal=certificate and bool(certificate.minimal))
+    record = numbers(found) | {
+        "certificate": certificate and certificates.report(certificate, found.genome),
+        **(run or {}),
+        "versions": versions(),
+        "device": jax.devices()[0].device_kind,
+    }
+    arrays = {
+        "image": np.asarray(found.image, np.float32),
+        "mask": np.asarray(found.mask, bool),
+        "stage_masks": np.asarray(found.stage_masks, bool),
+        "score": np.asarray(found.score, np.float32),
+        "genome": np.asarray(found.genome, np.int32),
+    }
+    return Sheet("explanation", figure, record, arrays)
+
+
+def front(found: Explanation, *, name: str = "") -> Sheet:
+    """The area-confidence front of one image; an array `masks` bool[N, H, W]."""
+    points = np.isfinite(found.front.area)
+    columns = {field.name: getattr(found.front, field.name)[points] for field in dataclasses.fields(found.front)}
+    masks, unseen = columns.pop("mask"), np.isnan(columns["inverse_confidence"])
+    columns["necessary"] = np.where(unseen, None, columns["necessary"])
+    record = {column: [finite(value) for value in values.tolist()] for column, values in columns.items()}
+    return Sheet("front", plots.front_figure(found, name=name), record, {"masks": masks})
+
+
+def several(found: Several, *, name: str = "") -> Sheet:
+    """Several masks of one image; an array `masks` bool[N, H, W]."""
+    record = {
+        "demanded": list(found.demanded),
+        "iou": found.iou.tolist(),
+        "shared": found.shared.tolist(),
+        "masks": [numbers(one) for one in found.explanations],
+    }
+    masks = np.stack([one.mask for one in found.explanations])
+    return Sheet("several", plots.several_figure(found, name=name), record, {"masks": masks})
+
+
+def stability(image: np.ndarray, found: Stability, *, name: str = "") -> Sheet:
+    """What several seeds agree on for one image f32[H, W, C]; arrays as in `Stability`."""
+    kept = ("iou", "area", "cp", "complete", "kept", "score", "score_std")
+    arrays = {field: getattr(found, field) for field in kept}
+    return Sheet("stability", plots.stability_figure(image, found, name=name), seeds.summary(found), arrays)
+
+
+def numbers(found: Explanation) -> dict[str, Any]:
+    """The numbers of one image's explanation as plain Python values, in the order of `explanation.json`.
+
+    Confidences and areas are fractions of one, `label` is the name of the class, `cp` is confidence over area, and
+    `status` is the name of a `Status` in lower case. `missing_nats` and `missing_probability` say how far the mask is
+    from each condition, `reasons` says the same in words. What is not finite (CP of an empty mask is infinite, the
+    inverse confidence of a search that never asked for it is NaN) is None.
+    """
+    record = {
+        "class_index": int(found.label),
+        "label": found.name(found.label),
+        "contrast": None if found.contrast < 0 else found.name(found.contrast),
+        "predicted": found.name(found.predicted),
+        "predicted_confidence": float(found.predicted_confidence),
+        "confidence": float(found.confidence),
+        "masked_confidence": float(found.masked_confidence),
+        "inverse_confidence": float(found.inverse_confidence),
+        "blank_confidence": float(found.blank_confidence),
+        "area": float(found.area),
+        "cp": float(found.cp),
+        "cp_floored": float(found.cp_floored),
+        "sufficient": bool(found.sufficient),
+        "necessary": None if found.status == Status.COUNTERFACTUAL else bool(found.necessary),
+        "complete": bool(found.complete),
+        "status": Status(int(found.status)).name.lower(),
+        "reasons": list(reasons(found)),
+        "missing_nats": _amounts(found.missing),
+        "missing_probability": _amounts(found.missing_probability),
+        "complete_under": list(fills_held(found)),
+        "evaluations": int(found.evaluations),
+    }
+    return {key: finite(value) for key, value in record.items()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide the numbers."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+
+
+def finite(value: Any) -> Any:
+    """A number as JSON can say it: None for one that is not finite.
+
+    >>> finite(float("nan")), finite(0.5)
+    (None, 0.5)
+    """
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _amounts(missing: Missing) -> dict[str, float | None]:
+    return {field.name: finite(float(getattr(missing, field.name))) for field in dataclasses.fields(missing)}

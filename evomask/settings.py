@@ -1,0 +1,83 @@
+"""What a user sets for all of JAX and NumPy changes no explanation: public functions have settings of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+
+_outside = threading.local()  # what the user had set before this thread came in here
+
+
+@contextlib.contextmanager
+def own() -> Iterator[None]:
+    """While open, this thread computes in single precision, with the same random bits, and lets NaN pass.
+
+    The search counts on all three: NaN stands for what was not evaluated. What a black box does on the way is its own
+    business, see `users`.
+
+    >>> with own():
+    ...     jax.numpy.ones(1).dtype
+    dtype('float32')
+    """
+    with contextlib.ExitStack() as stack:
+        if not hasattr(_outside, "x64"):
+            _outside.x64 = jax.config.jax_enable_x64
+            stack.callback(delattr, _outside, "x64")
+        for setting in (
+            jax.enable_x64(False),
+            jax.threefry_partitionable(True),
+            jax.debug_nans(False),
+            jax.debug_infs(False),
+            jax.debug_key_reuse(False),
+            jax.transfer_guard("allow"),
+            np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"),
+        ):
+            stack.enter_context(setting)
+        yield
+
+
+@contextlib.contextmanager
+def users() -> Iterator[None]:
+    """While open, this thread computes in the user's precision, for a function of the user's.
+
+    A callback runs in any thread, also in one that is inside of `own`.
+    """
+    with jax.enable_x64(getattr(_outside, "x64", jax.config.jax_enable_x64)):
+        yield
+
+
+def pinned(function: Callable) -> Callable:
+    """The function of a classifier and more, called under `own` settings and with weights of at most 32 bits.
+
+    >>> @pinned
+    ... def doubled(classifier, x):
+    ...     return 2 * x * classifier
+    >>> doubled(np.float64(0.5), np.float32(1)).dtype
+    dtype('float32')
+    """
+
+    @functools.wraps(function)
+    def call(classifier: Any, *args: Any, **options: Any) -> Any:
+        with own():
+            return function(single(classifier), *args, **options)
+
+    return call
+
+
+def single(tree: Any) -> Any:
+    """The pytree with numbers of 64 bits in 32; everything else, and a pytree without any, is handed on as it is."""
+    wide = lambda leaf: getattr(leaf, "dtype", None) in NARROWER
+    if not any(map(wide, jax.tree.leaves(tree))):
+        return tree
+    return jax.tree.map(lambda leaf: np.asarray(leaf).astype(NARROWER[leaf.dtype]) if wide(leaf) else leaf, tree)
+
+
+NARROWER = {np.dtype(name + "64"): np.dtype(name + "32") for name in ("float", "int", "uint")}
+NARROWER[np.dtype("complex128")] = np.dtype("complex64")

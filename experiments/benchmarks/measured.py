@@ -1,0 +1,84 @@
+"""What is measured of a heat map: one entry of `METRICS` each, which gives a column of rows.parquet and one of tables.
+
+A metric of one's own is a function of `Asked` that returns f32[B], and a line in `METRICS`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from evomask.measures import metrics
+from evomask.types import Array, Classifier
+
+GRID = 8  # cells along each side, for muFidelity
+
+
+class Asked(NamedTuple):
+    """What a metric may look at; pixels are blanked as the masks blank them."""
+
+    score: Array  # f32[B, H, W]
+    classifier: Classifier
+    images: np.ndarray  # f32[B, H, W, C]
+    blanks: np.ndarray  # f32[B, H, W, C]
+    labels: np.ndarray  # int32[B]
+    truth: Array | None  # bool[B, H, W]
+    protocol: Any  # `protocol.Protocol`
+
+    @property
+    def curve(self) -> tuple[Any, ...]:
+        """The arguments that insertion and deletion share."""
+        return self.classifier, self.images, self.labels, self.score, self.blanks
+
+
+class Metric(NamedTuple):
+    """How a heat map is measured, and how tables show it."""
+
+    of: Callable[[Asked], Array]  # -> f32[B]
+    better: int  # 1: more is better, -1: less is
+    failure: float = float("nan")  # counted in tables where the value is NaN
+    head: str = ""  # of its column in tables; none without
+    needs_truth: bool = False
+
+
+def mu_fidelity(asked: Asked) -> Array:
+    """With the same subsets for all methods and images."""
+    return metrics.mu_fidelity(*asked.curve, fidelity_subsets(asked.protocol.fidelity_subsets, asked.score.shape[1:]))
+
+
+METRICS = {
+    "insertion_auc": Metric(
+        lambda asked: metrics.insertion_auc(*asked.curve, steps=asked.protocol.auc_steps), 1, 0.0, "insertion"
+    ),
+    "deletion_auc": Metric(
+        lambda asked: metrics.deletion_auc(*asked.curve, steps=asked.protocol.auc_steps), -1, 1.0, "deletion"
+    ),
+    "mu_fidelity": Metric(mu_fidelity, 1, 0.0, "muFidelity"),
+    "gini": Metric(lambda asked: metrics.gini(asked.score), 1),
+    "pointing_game": Metric(lambda asked: metrics.pointing_game(asked.score, asked.truth), 1, needs_truth=True),
+    "energy": Metric(lambda asked: metrics.energy_in_object(asked.score, asked.truth), 1, needs_truth=True),
+}
+
+
+def heat_map(asked: Asked) -> dict[str, np.ndarray]:
+    """Every metric, f32[B]; NaN where it needs a truth that nobody knows."""
+    nothing = np.full(len(asked.score), np.nan, np.float32)
+    return {
+        name: nothing if metric.needs_truth and asked.truth is None else np.asarray(metric.of(asked))
+        for name, metric in METRICS.items()
+    }
+
+
+@functools.lru_cache(maxsize=1)  # all images of a run ask for the same
+def fidelity_subsets(num: int, shape: tuple[int, int]) -> np.ndarray:
+    """bool[num, H, W]: each is a fifth of the cells of an 8 x 8 grid; the same ones for all methods and images.
+
+    Single pixels, as in the paper, would be noise that hides no feature of a large image.
+    """
+    cells = np.asarray(metrics.random_subsets(jax.random.key(0), num, (GRID, GRID), GRID**2 // 5))
+    rows, columns = (np.arange(side) * GRID // side for side in shape)
+    return cells[:, rows[:, None], columns]
