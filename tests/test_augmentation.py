@@ -95,3 +95,14 @@ def test_calibration_error():
     logits = np.log(np.array([[0.9, 0.1]] * 10 + [[0.45, 0.55]] * 10, np.float32))
     labels = np.array([0] * 6 + [1] * 4 + [1] * 5 + [0] * 5)  # right 6 of 10 at confidence 0.9, 5 of 10 at 0.55
     assert training.calibration_error(logits, labels) == pytest.approx((0.3 + 0.05) / 2, abs=1e-6)
+
+
+def test_half_precision_stays_close():
+    images = jax.random.uniform(jax.random.key(0), (8, 8, 8, 3))
+    full, half = (training.residual_cnn(2, p, widths=(4,), depth=1, directions=4) for p in ("float32", "bfloat16"))
+    params, stats = full.init(jax.random.key(1), images)
+    params["head"]["kernel"] = jnp.ones((4, 2))
+    logits = [jax.jit(t.apply, static_argnums=3)(params, stats, images, True)[0] for t in (full, half)]
+    assert logits[1].dtype == jnp.float32
+    np.testing.assert_allclose(*logits, rtol=0.05, atol=0.05)
+    assert np.abs(logits[0] - logits[1]).max() > 0

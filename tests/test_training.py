@@ -3,10 +3,7 @@
 import dataclasses
 import json
 import pathlib
-import platform
 import signal
-import subprocess
-import sys
 
 import hydra
 import jax
@@ -204,17 +201,6 @@ def test_every_image_is_flipped_in_every_second_epoch(sets):
     assert first == flipped and first != second
 
 
-def test_half_precision_stays_close():
-    images = jax.random.uniform(jax.random.key(0), (8, 8, 8, 3))
-    full, half = (training.residual_cnn(2, p, widths=(4,), depth=1, directions=4) for p in ("float32", "bfloat16"))
-    params, stats = full.init(jax.random.key(1), images)
-    params["head"]["kernel"] = jnp.ones((4, 2))
-    logits = [jax.jit(t.apply, static_argnums=3)(params, stats, images, True)[0] for t in (full, half)]
-    assert logits[1].dtype == jnp.float32
-    np.testing.assert_allclose(*logits, rtol=0.05, atol=0.05)
-    assert np.abs(logits[0] - logits[1]).max() > 0
-
-
 def test_finetuning_starts_from_the_pretrained_trunk(tmp_path, monkeypatch):
     small_networks.shrink_lite0(monkeypatch, tmp_path)
     trainable = training.efficientnet_lite0(3)
@@ -405,22 +391,3 @@ def test_bad_options_are_one_line(tmp_path, capsys, overrides, message):
     assert command.main([*overrides, f"out={tmp_path}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
-
-
-REPEAT = """
-import resource
-from experiments.shared import memory
-
-assert memory.keep_freed()
-for turn in range(6):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    block = bytearray(b"x") * 2**25  # 8,192 pages
-    del block
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
-def test_freed_memory_is_used_again():
-    done = subprocess.run([sys.executable, "-c", REPEAT], capture_output=True, text=True, check=True)
-    assert max(map(int, done.stdout.split()[1:])) < 100
