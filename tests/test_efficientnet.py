@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 import small_networks
+
 from evomask.classifiers import efficientnet
 
 INDICES = [0, 217, 641, 722, 999]

@@ -37,10 +37,11 @@ def finished(trainable: Trainable, state: TrainState, train: Dataset, recipe: Re
       Diverged: a weight is too large for that; the message advises what to change in `recipe`.
     """
     classifier = trainable.classifier(*state.average, train.names, train.images.shape[1:])
-    half = jax.tree.map(lambda leaf: leaf.astype(jnp.float16), classifier)
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(half))):
+    with np.errstate(over="ignore"):  # said below
+        half = jax.tree.map(lambda leaf: np.asarray(leaf).astype(np.float16), classifier)
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(half)):
         raise Diverged(f"training diverged: some weights exceed 65,504, the most in half precision; {remedy(recipe)}")
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), half)
 
 
 def _call(classifier: Classifier, stats: Params, images: Array, train: bool) -> tuple[Array, Params]:

@@ -76,7 +76,7 @@ def samples(shape: Shape, crop: float) -> Source:
 
 
 def foolbox(shape: Shape, crop: float) -> Source:
-    """The labelled samples of the package foolbox: its ImageNet photographs or, for small networks, CIFAR-10 pictures."""
+    """The labelled samples of the package foolbox: ImageNet photographs or, for small networks, CIFAR-10 pictures."""
     return from_dataset(
         data.samples("foolbox_imagenet" if min(shape[:2]) > photographs.SMALL else "foolbox_cifar10"), shape
     )
@@ -119,7 +119,7 @@ def listed(shape: Shape, crop: float, path: str | Sequence[str]) -> Source:
 
 
 def planted(shape: Shape, crop: float, candidates: int, seed: int) -> Source:
-    """Generated images whose evidence is known, see `evomask.data.planted_evidence`; other ones than a network learns."""
+    """Generated images whose evidence is known, see `evomask.data.planted_evidence`; no network learns these."""
     if shape[0] != shape[1] or shape[2] != 3:
         raise DataError(f"planted evidence needs square images in colour, the network takes {list(shape)}: use another")
     make = jax.jit(data.planted_evidence, static_argnums=(1, 2))
