@@ -31,6 +31,10 @@ class RandomPatches:
 
     __call__ = compiled
 
+    def own_mask(self, score: Array) -> Array:
+        """bool[B, H, W] of scores f32[B, H, W]: what a benchmark takes as this method's own mask."""
+        return score > 0
+
     def cost(self, image_shape: tuple[int, ...], budget: int) -> Spent:
         return Spent(forward=2 * (_squares(budget) + 1))
 

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from evomask import verify
-from evomask.baselines import RandomPatches
 from evomask.explaining import explain_questions
 from evomask.measures import metrics, thresholding
 from evomask.measures.budget import Spent, check_spent
@@ -72,15 +71,16 @@ def evolve(config: Config, classifier: Classifier, questions: list[Question], ke
 def attribute(
     method: Any, name: str, classifier: Classifier, questions: list[Question], key: Key, budget: int
 ) -> Found:
-    """A baseline: any callable that returns scores, masks of its own (bool), or an object with `score` and `mask`.
+    """A baseline: any callable that returns scores, masks of its own (bool), or both: (score, mask), or an object that has
+    them. A method whose scores say which mask it means has a function `own_mask` of them.
 
     Its evaluations are those that it charges, as `evomask.baselines` do, or else the calls that it makes.
     """
     images, labels = columns(questions)
     counted = Calls(classifier, budget)
     score, mask = answer(name, method(counted, images, labels, key=key, budget=budget), images.shape[:3])
-    if mask is None and isinstance(method, RandomPatches):
-        mask = np.asarray(thresholding.own_mask(jnp.asarray(score)).mask)
+    if mask is None and hasattr(method, "own_mask"):
+        mask = np.asarray(method.own_mask(score))
     return Found(score, mask, counted.bill(len(images)))
 
 
