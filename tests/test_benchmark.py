@@ -559,7 +559,7 @@ def test_any_callable_is_a_method_and_its_calls_are_counted():
 
     def calls(classifier, images, labels, *, key, budget):
         assert classifier.image_shape == (SIDE, SIDE, 3)
-        return classifier(np.repeat(images, 7, 0))[:, 0].mean() * np.ones(images.shape[:3])
+        return float(classifier(np.repeat(images, 7, 0))[:, 0].mean()) * np.ones(images.shape[:3])
 
     found = of(calls)
     assert found.spent == [evomask.budget.Spent(7)] and found.mask is None and found.score.dtype == np.float32
