@@ -79,10 +79,10 @@ def state(folder: Path) -> State:
 def overview(experiment: str, states: Sequence[State]) -> Table:
     """One line for each run."""
     table = Table(title=experiment, title_justify="left", box=None, pad_edge=False)
-    table.add_column("run", ratio=2, no_wrap=True)
+    table.add_column("run", no_wrap=True)
     for name in ("status", "done", "rate", "left"):
         table.add_column(name, no_wrap=True, justify="left" if name == "status" else "right")
-    table.add_column("why", ratio=3, no_wrap=True)
+    table.add_column("why", overflow="fold")  # the only one that is folded, so that names are whole
     for one in states:
         table.add_row(
             _plain(one.title),

@@ -47,7 +47,7 @@ def table(path: Path) -> pd.DataFrame:
 def arrays(path: Path) -> Iterator[Any]:
     """The arrays of an .npz file; InputError if it is damaged, which can show at any of them."""
     try:
-        with np.load(path) as file:
+        with path.open("rb") as stream, np.load(stream) as file:
             yield file
     except InputError:
         raise
