@@ -7,6 +7,7 @@ import contextlib
 import glob
 import os
 import re
+import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +23,12 @@ from evomask.types import InputError
 
 CONF = Path(__file__).parents[2] / "conf"
 NAMES = ("image", "label", "contrast")  # keys whose value is what somebody called something: no ${...} is looked up
-LITERAL = (*NAMES, "out", "where", "reference")  # keys whose value is text, whatever commas, blanks and brackets are in it
+LITERAL = (
+    *NAMES,
+    "out",
+    "where",
+    "reference",
+)  # keys whose value is text, whatever commas, blanks and brackets are in it
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "evomask"
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"  # the user wants tracebacks
 BAD_INPUT = (InputError, OSError, HydraException, OmegaConfBaseException)
@@ -42,7 +48,7 @@ def run(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | None
     codes: list[int] = []
 
     def job(config: DictConfig) -> None:  # one of several in a sweep; its failure does not stop the others
-        codes.append(_guard(lambda: task(config), folder / name))
+        codes.append(guard(lambda: task(config), folder / name))
 
     def main() -> int:
         _refuse_dashes(argv, folder / name)
@@ -53,12 +59,12 @@ def run(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | None
         return max(codes, default=0)
 
     with any_text():
-        code = _guard(main, folder / name)
+        code = guard(main, folder / name)
         # Whether anybody reads what was printed is known here, not only when the interpreter has ended.
-        return max(code, _guard(lambda: print(end="", flush=True) or 0, folder / name))
+        return max(code, guard(lambda: print(end="", flush=True) or 0, folder / name))
 
 
-def _guard(function: Callable[[], int], config: Path) -> int:
+def guard(function: Callable[[], int], config: Path) -> int:
     """The function's exit code, or what its exception means."""
     try:
         return function()
@@ -79,13 +85,13 @@ def _guard(function: Callable[[], int], config: Path) -> int:
         return 2
 
 
-def _unread(stream: IO[str]) -> bool:
-    """Whether nobody reads on what a stream still has to say."""
+def _unread(stream: IO[str] | None) -> bool:
+    """Whether a stream is a pipe at whose other end nobody is left."""
     try:
-        print(end="", file=stream, flush=True)
-    except BrokenPipeError:
-        return True
-    return False
+        (ends := select.poll()).register(stream.fileno(), 0)
+    except (AttributeError, OSError):  # closed, captured or replaced by something that is no file
+        return False
+    return any(event & select.POLLERR for _, event in ends.poll(0))
 
 
 @contextlib.contextmanager
@@ -99,7 +105,7 @@ def any_text() -> Iterator[None]:
         yield
     finally:
         for stream, errors in zip(streams, before):
-            if not _unread(stream):
+            if not _unread(stream):  # which it would be told now, and fail
                 stream.reconfigure(errors=errors)
 
 
