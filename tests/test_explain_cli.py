@@ -338,7 +338,7 @@ def test_a_bad_value_gets_one_line(photo, empty, composed, capsys, case):
     config = copy.deepcopy(composed)
     for override in [f"image={photo}", "out=results", *overrides]:
         key, _, value = override.partition("=")
-        OmegaConf.update(config, key, yaml.safe_load(value))
+        OmegaConf.update(config, key, value if key in cli.LITERAL else yaml.safe_load(value))
     assert cli.guard(lambda: explain.explain_photographs(config), cli.CONF / "explain") == 2
     check_one_line(message, capsys.readouterr())
 
