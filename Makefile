@@ -1,4 +1,5 @@
-# Two commands: `make explain` does the main job on a shipped photograph, `make test` passes the tests.
+# `make explain` does the main job on a shipped photograph, `make test` passes the tests, `make test-fast` those that one
+# runs while editing, `make check` reads the code: lint, format and types.
 # Each builds its own .venv first, if that is missing or older than the files that it comes from.
 # PYTHON=python3.12 chooses an interpreter (with VENV=.venv312 beside the one that is there), ARGS='image=my.jpg'
 # passes options on.
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 ARGS ?=
 
-.PHONY: explain test constraints clean
+.PHONY: explain check test test-fast constraints clean
 .DELETE_ON_ERROR:
 
 explain: $(VENV)/.installed
@@ -17,6 +18,17 @@ explain: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+# One file for each room, none that trains, sweeps or draws: under 90 seconds.
+FAST := $(addprefix tests/test_,$(addsuffix .py,types import house fills genome operators fitness surrogate front evaluate \
+	convolution statistics metrics conf readme))
+test-fast: $(VENV)/.installed-test
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(FAST) $(ARGS)
+
+check: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("evomask needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -29,11 +41,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing evomask and its tests into $(VENV) (a minute or two)"
-	$(INSTALL) '.[baselines,notebooks,test]'
+	$(INSTALL) '.[baselines,notebooks,check]'
 	@touch $@ $(VENV)/.installed
 
 # The newest versions of everything, for both interpreters: run the tests with them before you commit the file.
-FREEZE = -m venv $(1) && $(1)/bin/python -m pip install --quiet '.[baselines,notebooks,test]' && \
+FREEZE = -m venv $(1) && $(1)/bin/python -m pip install --quiet '.[baselines,notebooks,check]' && \
 	$(1)/bin/python -m pip freeze --exclude evomask | LC_ALL=C sort > $(1)/freeze
 constraints:
 	python3.11 $(call FREEZE,.venv-newest311)

@@ -11,7 +11,7 @@ import enum
 import operator
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, dataclass_transform, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, dataclass_transform, runtime_checkable
 
 import jax
 import numpy as np
@@ -23,6 +23,7 @@ Array = jax.Array
 Key = jax.Array  # one key of `jax.random.key`
 Image = jax.Array  # f32[H, W, C] in [0, 1]
 Mask = jax.Array  # bool[..., H, W], True where the pixel is kept
+T = TypeVar("T")
 Genome = jax.Array  # int32[..., G, 3]: (row, col, radius); a negative radius switches the patch off
 
 
@@ -39,7 +40,7 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     >>> whole("budget", np.int64(500))
     500
     """
-    is_truth = isinstance(value, (bool, np.bool_)) or getattr(value, "dtype", None) == bool
+    is_truth = isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool"
     try:
         number = None if is_truth else operator.index(value)
     except TypeError:
@@ -61,8 +62,9 @@ def static(default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(static,))
-def record(cls: type) -> type:
+# `static` is no field specifier: a type checker would want its default by keyword.
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def record(cls: type[T]) -> type[T]:
     """A frozen dataclass that is also a JAX pytree; mark static fields with `static()`.
 
     Two records are equal where their class and all that they hold are. One that holds arrays equals only itself, since

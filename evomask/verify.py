@@ -188,7 +188,9 @@ def _complete_under_others(
     others = tuple(fills.tried(config.fills).values())[len(config.fills) :]
     if not others:
         return []
-    blanks = [fills.blank(fill, key, question.image) for fill in others]  # each a program of its own, whatever others are
+    blanks = [
+        fills.blank(fill, key, question.image) for fill in others
+    ]  # each a program of its own, whatever others are
     pairs = zip(look(classifier, mask, question, blanks), look(classifier, ~mask, question, blanks), strict=True)
     return [judge(question, *pair, config.confidence_ratio).complete for pair in pairs]
 

@@ -347,7 +347,9 @@ def measure_stream(config: DictConfig) -> int:
         if not isinstance(num, int) or num < 1:
             raise InputError(f"stream has {num!r}: give whole numbers of images")
         # A process of its own, because a peak is never forgotten, and a spawned one, which starts with nothing.
-        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        with concurrent.futures.ProcessPoolExecutor(
+            1, multiprocessing.get_context("spawn"), cli.one_blas_thread
+        ) as pool:
             peak, taken = pool.submit(explain_many, plain, num).result()
         out.add_row(str(num), peak, f"{taken / num:.3f}")
     Console().print(out)

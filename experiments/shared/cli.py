@@ -15,6 +15,7 @@ from typing import IO, Any
 from unittest import mock
 
 import hydra
+import threadpoolctl
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -48,7 +49,8 @@ def run(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | None
     codes: list[int] = []
 
     def job(config: DictConfig) -> None:  # one of several in a sweep; its failure does not stop the others
-        codes.append(guard(lambda: task(config), folder / name))
+        with one_blas_thread():
+            codes.append(guard(lambda: task(config), folder / name))
 
     def main() -> int:
         _refuse_dashes(argv, folder / name)
@@ -62,6 +64,17 @@ def run(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | None
         code = guard(main, folder / name)
         # Whether anybody reads what was printed is known here, not only when the interpreter has ended.
         return max(code, guard(lambda: print(end="", flush=True) or 0, folder / name))
+
+
+def one_blas_thread() -> threadpoolctl.threadpool_limits:
+    """While open, OpenBLAS has one thread.
+
+    The screening factorizes small matrices between forward passes. OpenBLAS's threads wait for the next one by
+    spinning, on the very cores that the forward pass needs.
+    """
+    import scipy.linalg  # noqa: F401 (the OpenBLAS that JAX calls comes with it, and must be there to be limited)
+
+    return threadpoolctl.threadpool_limits(1, user_api="blas")
 
 
 def guard(function: Callable[[], int], config: Path) -> int:
