@@ -86,12 +86,10 @@ def guard(function: Callable[[], int], config: Path) -> int:
     except KeyboardInterrupt:
         report("interrupted; what was finished is kept")
         return 130
-    except BrokenPipeError:
-        if not _unread(sys.stdout):  # another pipe, such as that to a classifier in a process of its own
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return READER_GONE
     except BAD_INPUT as error:
+        if isinstance(error, BrokenPipeError) and _unread(sys.stdout):  # and not a pipe to a classifier, say
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return READER_GONE
         if FULL_ERROR:
             raise
         report(f"error: {explain_error(error, config)}")
