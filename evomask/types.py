@@ -360,7 +360,7 @@ class Explanation:
 
     def name(self, index: int) -> str:
         """What a class is called: its name, or its number where the classifier has no names."""
-        return self.names[int(index)] if self.names else str(int(index))
+        return str(self.names[int(index)]) if self.names else str(int(index))
 
     def question(self) -> Question:
         """What was asked about this one image (no leading axis)."""

@@ -229,7 +229,11 @@ class Fickle:
         (linear(LEFT - RIGHT, 0.5), 0.9, Status.BLANK_CLASS),
         (linear(0 * LEFT, 1.0), 0.9, Status.NOT_NECESSARY),  # whatever is blanked
         (linear(0 * LEFT, -1.0), 0.9, Status.COUNTERFACTUAL),  # the whole image has another class
-        (linear(np.full_like(LEFT, 1 / 64), -0.99, 100.0), 0.9, Status.NOT_SUFFICIENT),  # all pixels but one are too few
+        (
+            linear(np.full_like(LEFT, 1 / 64), -0.99, 100.0),
+            0.9,
+            Status.NOT_SUFFICIENT,
+        ),  # all pixels but one are too few
         # Every pixel adds confidence and all of it is asked for; but without any the class is the same.
         (linear(np.full_like(LEFT, 1 / 64), 0.1, 2.0), 1.0, Status.NEITHER),
         (Fickle(), 0.9, Status.UNSTABLE),
@@ -262,7 +266,7 @@ def test_what_is_missing_is_measured_against_the_verified_mask():
     np.testing.assert_allclose(probability.keeps_confidence, sigmoid(whole) - sigmoid(kept), atol=1e-5)
     np.testing.assert_allclose(nats.loses_class, rest, atol=1e-5)
     np.testing.assert_allclose(probability.loses_class, 2 * sigmoid(rest) - 1, atol=1e-5)
-    first, second = reasons(jax.tree.map(lambda x: x[0], found), ("dark", "bright"))
+    first, second = reasons(dataclasses.replace(found[0], names=("dark", "bright")))
     assert first.startswith("the masked image has confidence 0.") and f"by {nats.keeps_confidence[0]:.3g} nats" in first
     assert second.startswith(f"without the mask the image is still “bright”, ahead by {nats.loses_class[0]:.3g} nats (")
 
@@ -272,14 +276,14 @@ def test_a_lost_class_is_missed_by_its_margin():
     np.testing.assert_allclose(found.missing.keeps_class, 10, rtol=1e-5)
     np.testing.assert_allclose(found.missing_probability.keeps_class, 1, atol=1e-4)
     assert found.missing.keeps_confidence == found.missing.loses_class == 0
-    (only,) = reasons(jax.tree.map(lambda x: x[0], found), ("dark", "bright"))
+    (only,) = reasons(dataclasses.replace(found[0], names=("dark", "bright")))
     assert only == "the masked image is “dark”: “bright” is behind by 10 nats (1 in probability)"
 
 
 def test_a_complete_mask_misses_nothing():
     found = batch()
     assert all((part == 0).all() for part in jax.tree.leaves((found.missing, found.missing_probability)))
-    assert reasons(jax.tree.map(lambda x: x[0], found), ("dark", "bright")) == ()
+    assert reasons(dataclasses.replace(found[0], names=("dark", "bright"))) == ()
 
 
 # ------------------------------------------------------------------------------------------- two classes, several fills

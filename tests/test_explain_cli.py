@@ -1,5 +1,6 @@
 """The command line: what it writes, what it says, and the one line that each bad input gets."""
 
+import copy
 import dataclasses
 import io
 import json
@@ -8,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
+import hydra
 import numpy as np
 import pytest
+import yaml
+from omegaconf import OmegaConf
 from PIL import Image
 from rich.console import Console
 from synthetic import explanation
@@ -59,14 +62,6 @@ def _left_is_bright(weights, images):
 
 def gives_one_number():
     return lambda images: images.mean()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly():
-    """What is asserted here, programs do as well that are compiled in half the time and run more slowly."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
@@ -253,7 +248,10 @@ BAD = {
     "label unknown": (["label=brigt left"], "no class is called 'brigt left'; near: 1 bright left"),
     "contrast unknown": (["contrast=dork left"], "no class is called 'dork left'; near: 0 dark left"),
     "contrast with itself": (["label=1", "contrast=bright"], "label and contrast are both 'bright left': give another"),
-    "label and few names": (["label=elephant"], "no class is called 'elephant'; choose from 0 dark left, 1 bright left"),
+    "label and few names": (
+        ["label=elephant"],
+        "no class is called 'elephant'; choose from 0 dark left, 1 bright left",
+    ),
     "prune nothing": (["prune=0"], "prune is 0: give a whole number from 1, or null"),
     "certify how": (["certify=perhaps"], "certify is 'perhaps': give true or false"),
     "disjoint how": (["disjoint=2"], "disjoint is 2: give true or false"),
@@ -272,7 +270,7 @@ BAD = {
     "radius negative": (["preset.stages.gross.radii=[-3]"], "radius -3 does not fit"),
     "radius too large": (["preset.stages.gross.radii=[40]"], "radius 40 does not fit an image of 16 x 16"),
     "budget too small": (["budget=5"], "budget 5 is less than one generation"),
-    "budget negative": (["budget=-5"], "budget -5 is less than one generation"),
+    "budget negative": (["budget=-5"], "budget is -5: give a whole number of 1 or more"),
     "seed negative": (["seed=-1"], "seed is -1: give an integer from 0"),
     "seed text": (["seed=x"], "seed is 'x': give an integer from 0"),
     "classifier gives NaN": (["model.network._target_=test_explain_cli.gives_nan"], "NaN"),
@@ -284,6 +282,10 @@ BAD = {
     "classifier without size": (["model.image_shape=null"], "give model.image_shape=[height,width,channels]"),
     "classifier missing": (["model.network._target_=no.such.thing"], "no.such.thing"),
     "output under a file": (["out=/dev/null/out"], "cannot write in /dev/null/out"),
+}
+
+# What is no value, but a line that cannot be composed.
+BAD_LINES = {
     "unknown preset": (["preset=nonsense"], "unknown preset 'nonsense': choose from dissertation, evomask"),
     "unknown model": (
         ["model=nonsense"],
@@ -308,22 +310,45 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_gets_one_line(tmp_path, photo, monkeypatch, capsys, case):
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    monkeypatch.chdir(empty)
-    overrides, message = BAD[case]
-    default = [] if case == "dashes" or "image" in overrides[0].split("=")[0] else [f"image={photo}"]
-    default += [] if overrides[0].startswith("out=") else ["out=results"]
-    model = [] if overrides[0].startswith("model=") else SMALL
-    assert main([*model, *default, *overrides]) == 2
-    captured = capsys.readouterr()
+@pytest.fixture(scope="module")
+def composed():
+    """The configuration of `SMALL`, as the command line would compose it (which takes longer than what is tested)."""
+    with hydra.initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        return hydra.compose("explain", cli.quote(SMALL))
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    """An empty folder, in which we are."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    return tmp_path / "empty"
+
+
+def check_one_line(message, captured):
     error = [line for line in captured.err.splitlines() if line]
     assert len([line for line in error if line.startswith("error: ")]) == 1 and error[-1].startswith("error: ")
     assert message in error[-1]
     assert "Traceback" not in captured.err and not captured.out
-    assert sorted(path.name for path in empty.iterdir()) in ([], ["results"])  # Hydra leaves nothing behind
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_value_gets_one_line(photo, empty, composed, capsys, case):
+    overrides, message = BAD[case]
+    config = copy.deepcopy(composed)
+    for override in [f"image={photo}", "out=results", *overrides]:
+        key, _, value = override.partition("=")
+        OmegaConf.update(config, key, value if key in cli.LITERAL else yaml.safe_load(value))
+    assert cli.guard(lambda: explain.explain_photographs(config), cli.CONF / "explain") == 2
+    check_one_line(message, capsys.readouterr())
+
+
+@pytest.mark.parametrize("case", BAD_LINES)
+def test_a_bad_line_gets_one_line(photo, empty, capsys, case):
+    overrides, message = BAD_LINES[case]
+    assert main(["model=cifar10", f"image={photo}", "out=results", *overrides]) == 2
+    check_one_line(message, capsys.readouterr())
+    assert not list(empty.iterdir())  # Hydra leaves nothing behind, and the folder was not yet needed
 
 
 def test_in_a_process_of_its_own(tmp_path):
@@ -381,7 +406,16 @@ def test_quote(given, expected):
 
 @pytest.mark.parametrize(
     "name",
-    ["it's [1], {a}=b.jpg", "back\\slash.jpg", "ends'with\\'.jpg", "100%.jpg", "${a}.jpg", r"\${a}.jpg", '"a b".jpg', "~x"],
+    [
+        "it's [1], {a}=b.jpg",
+        "back\\slash.jpg",
+        "ends'with\\'.jpg",
+        "100%.jpg",
+        "${a}.jpg",
+        r"\${a}.jpg",
+        '"a b".jpg',
+        "~x",
+    ],
 )
 def test_any_file_name_survives_hydra(tmp_path, capsys, name):
     path = tmp_path / name
@@ -411,7 +445,7 @@ def test_any_file_name_comes_through_folders_records_pictures_and_terminals(tmp_
     assert main([*SMALL, *(f"image={path}" for path in paths), f"out={tmp_path}/deep/out"]) == 0
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["out"]
     done = {path.parent.name: path for path in (tmp_path / "deep/out").glob("*/explanation.json")}
-    assert sorted(done) == ["$x^2", "-o", "[bold] half", "__", "a ${b}", "m%E9"]
+    assert sorted(done) == ["$x^2", "-o", "[bold] half", "___", "a ${b}", "m%E9"]
     assert json.loads(done["-o"].read_bytes())["config"]["image"] == paths  # as the system knows them
     assert all((path.parent / "explanation.png").stat().st_size > 10_000 for path in done.values())
     out.seek(0), err.seek(0)
@@ -428,9 +462,7 @@ def test_terminals_show_the_like_of_what_they_cannot_encode():
 
 
 def answer(status, area=0.1, **fields):
-    found = dataclasses.replace(
-        explanation(SIDE, status), area=np.float32(area), names=("dog", "cat"), **fields
-    )
+    found = dataclasses.replace(explanation(SIDE, status), area=np.float32(area), names=("dog", "cat"), **fields)
     photo = Photo(found.image, f"[{status.name.lower()}]")
     return explain.Found(photo, found, None, explain.further.Found(None, None), 0.0, 0.0)
 
@@ -465,7 +497,7 @@ def test_a_counterfactual_from_the_command_line(tmp_path, photo, capsys):
     assert record["predicted_confidence"] == pytest.approx(1) and record["confidence"] == pytest.approx(0, abs=1e-6)
     assert record["sufficient"] and record["necessary"] is None and not record["complete"]
     shown = capsys.readouterr().out
-    assert "bright left 1.00" in shown and "complete under" not in shown
+    assert "predicted" in shown and "counterfact" in shown and "complete under" not in shown
     assert "the image is predicted as “bright left”, so necessity is not applicable" in shown
 
 
@@ -529,18 +561,21 @@ def test_a_sweep_runs_every_job_and_keeps_its_folders_together(tmp_path, photo, 
     assert seeds == [1, 2]
 
 
-def test_a_small_network_explains_cifar10_pictures_by_default(tmp_path, monkeypatch, capsys):
+def test_a_small_network_is_shown_cifar10_pictures_by_default(tmp_path, monkeypatch, capsys):
     """The shipped network and pictures; each file name ends in the true class."""
-    monkeypatch.setattr(explain, "drawn", lambda found, *_: [])  # ten pictures that nobody looks at
-    seen = []
-    monkeypatch.setattr(records, "write", lambda folder, _: seen.append(folder))
-    found = {}
-    summary = explain.summary
-    monkeypatch.setattr(explain, "summary", lambda answers: found.update(enumerate(answers)) or summary(answers))
-    quick = ["screening=none", "crossover=one_point", "mutation=replace", "~preset.stages.middle", "~preset.stages.fine"]
-    assert main(["model=cifar10", "budget=144", *quick, f"out={tmp_path}"]) == 0
-    assert len(found) == 10 and [folder.name for folder in seen] == [answer.photo.name for answer in found.values()]
-    for answer in found.values():
-        assert answer.explanation.label == int(answer.photo.name.rpartition("_")[2])
-        assert answer.explanation.evaluations == 144 and answer.photo.image.shape == (32, 32, 3)
-    assert "complete" in capsys.readouterr().out
+    seen = {}
+
+    def search(classifier, photo, asked, settings):  # what it would find takes long, and is tested elsewhere
+        seen[photo.name] = photo.image.shape, asked.label
+        found = answer(Status.COMPLETE)
+        predicted = np.argmax(classifier(photo.image[None])[0])
+        return found._replace(photo=photo, explanation=dataclasses.replace(found.explanation, label=predicted))
+
+    monkeypatch.setattr(explain, "search", search)
+    monkeypatch.setattr(explain, "drawn", lambda found, *_: [found])
+    written = {}
+    monkeypatch.setattr(records, "write", lambda folder, parts: written.update({folder.name: parts[0].explanation}))
+    assert main(["model=cifar10", f"out={tmp_path}"]) == 0
+    assert len(seen) == 10 and set(seen.values()) == {((32, 32, 3), None)}
+    assert all(found.label == int(name.rpartition("_")[2]) for name, found in written.items()) and len(written) == 10
+    assert "10 of 10 complete" in capsys.readouterr().out

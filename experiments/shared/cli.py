@@ -7,6 +7,7 @@ import contextlib
 import glob
 import os
 import re
+import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,7 +24,12 @@ from evomask.types import InputError
 
 CONF = Path(__file__).parents[2] / "conf"
 NAMES = ("image", "label", "contrast")  # keys whose value is what somebody called something: no ${...} is looked up
-LITERAL = (*NAMES, "out", "where", "reference")  # keys whose value is text, whatever commas, blanks and brackets are in it
+LITERAL = (
+    *NAMES,
+    "out",
+    "where",
+    "reference",
+)  # keys whose value is text, whatever commas, blanks and brackets are in it
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "evomask"
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"  # the user wants tracebacks
 BAD_INPUT = (InputError, OSError, HydraException, OmegaConfBaseException)
@@ -44,7 +50,7 @@ def run(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | None
 
     def job(config: DictConfig) -> None:  # one of several in a sweep; its failure does not stop the others
         with one_blas_thread():
-            codes.append(_guard(lambda: task(config), folder / name))
+            codes.append(guard(lambda: task(config), folder / name))
 
     def main() -> int:
         _refuse_dashes(argv, folder / name)
@@ -55,9 +61,9 @@ def run(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | None
         return max(codes, default=0)
 
     with any_text():
-        code = _guard(main, folder / name)
+        code = guard(main, folder / name)
         # Whether anybody reads what was printed is known here, not only when the interpreter has ended.
-        return max(code, _guard(lambda: print(end="", flush=True) or 0, folder / name))
+        return max(code, guard(lambda: print(end="", flush=True) or 0, folder / name))
 
 
 def one_blas_thread() -> threadpoolctl.threadpool_limits:
@@ -71,7 +77,7 @@ def one_blas_thread() -> threadpoolctl.threadpool_limits:
     return threadpoolctl.threadpool_limits(1, user_api="blas")
 
 
-def _guard(function: Callable[[], int], config: Path) -> int:
+def guard(function: Callable[[], int], config: Path) -> int:
     """The function's exit code, or what its exception means."""
     try:
         return function()
@@ -80,25 +86,23 @@ def _guard(function: Callable[[], int], config: Path) -> int:
     except KeyboardInterrupt:
         report("interrupted; what was finished is kept")
         return 130
-    except BrokenPipeError:
-        if not _unread(sys.stdout):  # another pipe, such as that to a classifier in a process of its own
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return READER_GONE
     except BAD_INPUT as error:
+        if isinstance(error, BrokenPipeError) and _unread(sys.stdout):  # and not a pipe to a classifier, say
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return READER_GONE
         if FULL_ERROR:
             raise
         report(f"error: {explain_error(error, config)}")
         return 2
 
 
-def _unread(stream: IO[str]) -> bool:
-    """Whether nobody reads on what a stream still has to say."""
+def _unread(stream: IO[str] | None) -> bool:
+    """Whether a stream is a pipe at whose other end nobody is left."""
     try:
-        print(end="", file=stream, flush=True)
-    except BrokenPipeError:
-        return True
-    return False
+        (ends := select.poll()).register(stream.fileno(), 0)
+    except (AttributeError, OSError):  # closed, captured or replaced by something that is no file
+        return False
+    return any(event & select.POLLERR for _, event in ends.poll(0))
 
 
 @contextlib.contextmanager
@@ -112,7 +116,7 @@ def any_text() -> Iterator[None]:
         yield
     finally:
         for stream, errors in zip(streams, before):
-            if not _unread(stream):
+            if not _unread(stream):  # which it would be told now, and fail
                 stream.reconfigure(errors=errors)
 
 

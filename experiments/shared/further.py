@@ -74,7 +74,9 @@ def drawn(explanation: Explanation, found: Found, name: str) -> list[Sheet]:
     """Picture, numbers and arrays of everything that was asked for."""
     parts = [] if explanation.front is None else [sheets.front(explanation, name=name)]
     parts += [] if found.several is None else [sheets.several(found.several, name=name)]
-    return parts + ([] if found.stability is None else [sheets.stability(explanation.image, found.stability, name=name)])
+    return parts + (
+        [] if found.stability is None else [sheets.stability(explanation.image, found.stability, name=name)]
+    )
 
 
 def said(explanation: Explanation, found: Found) -> list[str]:
