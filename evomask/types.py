@@ -40,7 +40,7 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     >>> whole("budget", np.int64(500))
     500
     """
-    is_truth = isinstance(value, (bool, np.bool_)) or getattr(value, "dtype", None) == bool
+    is_truth = isinstance(value, (bool, np.bool_)) or getattr(value, "dtype", None) == np.bool_
     try:
         number = None if is_truth else operator.index(value)
     except TypeError:
@@ -109,7 +109,7 @@ def record(cls: type[T]) -> type[T]:
         mine = contents(node)
         return object.__hash__(node) if mine is None else hash(mine)
 
-    cls.__eq__, cls.__hash__ = equal, hashed
+    cls.__eq__, cls.__hash__ = equal, hashed  # pyright: ignore[reportAttributeAccessIssue]
     # Not `register_dataclass`: its tree definitions compare equal for two classes with the same fields (jax 0.10 and
     # 0.12), so that a call of a jitted function with one operator could run the program that was compiled for another.
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)

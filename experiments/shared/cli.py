@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
 import glob
+import contextlib
 import os
 import re
 import sys
@@ -14,7 +14,6 @@ from typing import IO, Any
 from unittest import mock
 
 import hydra
-import threadpoolctl
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -23,7 +22,12 @@ from evomask.types import InputError
 
 CONF = Path(__file__).parents[2] / "conf"
 NAMES = ("image", "label", "contrast")  # keys whose value is what somebody called something: no ${...} is looked up
-LITERAL = (*NAMES, "out", "where", "reference")  # keys whose value is text, whatever commas, blanks and brackets are in it
+LITERAL = (
+    *NAMES,
+    "out",
+    "where",
+    "reference",
+)  # keys whose value is text, whatever commas, blanks and brackets are in it
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "evomask"
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"  # the user wants tracebacks
 BAD_INPUT = (InputError, OSError, HydraException, OmegaConfBaseException)
@@ -60,13 +64,14 @@ def run(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | None
         return max(code, _guard(lambda: print(end="", flush=True) or 0, folder / name))
 
 
-def one_blas_thread() -> threadpoolctl.threadpool_limits:
+def one_blas_thread() -> contextlib.AbstractContextManager:
     """While open, OpenBLAS has one thread.
 
     The screening factorizes small matrices between forward passes. OpenBLAS's threads wait for the next one by
     spinning, on the very cores that the forward pass needs.
     """
     import scipy.linalg  # noqa: F401 (the OpenBLAS that JAX calls comes with it, and must be there to be limited)
+    import threadpoolctl  # here, because it sets a variable of the environment when it is imported
 
     return threadpoolctl.threadpool_limits(1, user_api="blas")
 
