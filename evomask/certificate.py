@@ -18,6 +18,7 @@ from evomask.search import prune
 from evomask.search.config import Config
 from evomask.search.evaluate import cost, evaluate_fills
 from evomask.search.prune import Broken, Pruned
+from evomask.settings import pinned
 from evomask.types import Array, Classifier, Explanation, InputError, Key, Rows, Target, record
 
 
@@ -33,6 +34,7 @@ class Certificate:
     steps: np.ndarray  # int32[B], neighbours that took the mask's place, see `make_minimal`
 
 
+@pinned
 def certify(
     classifier: Classifier, images: Any, found: Explanation, *, key: Key, config: Config | None = None
 ) -> Certificate:
@@ -54,6 +56,7 @@ def certify(
     return _certificate(_prune_all(classifier, images, found, key, config, None), config)
 
 
+@pinned
 def make_minimal(
     classifier: Classifier,
     images: Any,

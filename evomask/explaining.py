@@ -21,6 +21,7 @@ from evomask.search.config import Config
 from evomask.search.evaluate import Hopeful, cost, evaluate_fills, feature_maps
 from evomask.search.progress import Progress, reporting, tick
 from evomask.search.refine import Refined
+from evomask.settings import pinned
 from evomask.types import (
     Array,
     Classifier,
@@ -36,6 +37,7 @@ from evomask.types import (
 )
 
 
+@pinned
 def explain(
     classifier: Classifier,
     images: Any,
@@ -135,6 +137,7 @@ def search(
     return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(questions)], *found)
 
 
+@pinned
 def precompile(
     classifier: Classifier,
     images: Any,
@@ -160,6 +163,7 @@ def precompile(
     return time.perf_counter() - start
 
 
+@pinned
 def lower(
     classifier: Classifier,
     images: np.ndarray,

@@ -26,6 +26,7 @@ from evomask.questions import ask
 from evomask.search import fitness
 from evomask.search.config import Config
 from evomask.search.progress import Progress, reporting
+from evomask.settings import pinned
 from evomask.types import Classifier, Explanation, InputError, Key, Niche, record, static
 
 
@@ -39,6 +40,7 @@ class Several:
     demanded: tuple[str, ...] = static()  # of each mask: "complete" or "sufficient"
 
 
+@pinned
 def several(
     classifier: Classifier,
     images: Any,

@@ -50,7 +50,7 @@ def pose(
     Raises:
       InputError: the classifier gives NaN or an infinite logit for a blank image.
     """
-    what = "an image that is all fill, as much of every masked image is (choose another fill, such as blur)"
+    what = "the blank image, all of it fill, as much of every masked image is (choose another fill, such as blur)"
     empty = [answer(logits(classifier, blank, what), label, contrast) for blank in blanks]
     said = answer(whole, label, contrast)
     if said.margin == 0:  # a draw of the whole image is no other class's win

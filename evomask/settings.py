@@ -1,14 +1,17 @@
-"""What a user sets for all of JAX and NumPy changes no explanation: public functions run under settings of their own."""
+"""What a user sets for all of JAX and NumPy changes no explanation: public functions have settings of their own."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
+
+_outside = threading.local()  # what the user had set before this thread came in here
 
 
 @contextlib.contextmanager
@@ -23,6 +26,9 @@ def own() -> Iterator[None]:
     dtype('float32')
     """
     with contextlib.ExitStack() as stack:
+        if not hasattr(_outside, "x64"):
+            _outside.x64 = jax.config.jax_enable_x64
+            stack.callback(delattr, _outside, "x64")
         for setting in (
             jax.enable_x64(False),
             jax.threefry_partitionable(True),
@@ -38,11 +44,11 @@ def own() -> Iterator[None]:
 
 @contextlib.contextmanager
 def users() -> Iterator[None]:
-    """While open, this thread computes in the precision that is set for the whole process, for a function of the user's.
+    """While open, this thread computes in the user's precision, for a function of the user's.
 
     A callback runs in any thread, also in one that is inside of `own`.
     """
-    with jax.enable_x64(jax.config.values["jax_enable_x64"]):
+    with jax.enable_x64(getattr(_outside, "x64", jax.config.jax_enable_x64)):
         yield
 
 

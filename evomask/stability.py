@@ -13,6 +13,7 @@ from evomask.explaining import explain_questions
 from evomask.measures import metrics
 from evomask.questions import ask
 from evomask.search.config import Config
+from evomask.settings import pinned
 from evomask.types import Classifier, Explanation, InputError, Key, record
 
 
@@ -62,6 +63,7 @@ def stability(explanations: Sequence[Explanation]) -> Stability:
     )
 
 
+@pinned
 def across_seeds(
     classifier: Classifier,
     images: Any,

@@ -40,7 +40,7 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     >>> whole("budget", np.int64(500))
     500
     """
-    is_truth = isinstance(value, (bool, np.bool_)) or getattr(value, "dtype", None) == np.bool_
+    is_truth = isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool"
     try:
         number = None if is_truth else operator.index(value)
     except TypeError:

@@ -79,7 +79,7 @@ def check_images(images: Any, name: str = "images") -> np.ndarray:
         )
     if is_bytes and given.max() == 1:
         raise InputError(f"{name} are bytes of 0 and 1, where 255 is white: give them as floats, or times 255")
-    rounding = max(float(jax.numpy.finfo(given.dtype).eps), SINGLE) if kind == "f" else 0.0
+    rounding = max(float(jax.numpy.finfo(given.dtype).eps), 8 * SINGLE) if kind == "f" else 0.0
     pixels = given.astype(np.float32) / np.float32(255) if is_bytes else given.astype(np.float32)
     low, high = pixels.min(), pixels.max()
     if not (low >= -rounding and high <= 1 + rounding):
@@ -113,40 +113,30 @@ def check_labels(labels: Any, num: int, classes: int, name: str = "label") -> np
     return labels.astype(np.int32)
 
 
-def check_maps(maps: Any, images: np.ndarray, name: str) -> np.ndarray:
-    """Heat maps or masks, one for each of the images: [B, H, W].
-
-    Raises:
-      InputError: their shape is another one.
-    """
-    maps = as_array(maps, name)
-    if maps.shape != images.shape[:3] or maps.dtype.kind not in "fbiu":
-        wanted = f"numbers {list(images.shape[:3])}, one map per image"
-        raise InputError(f"{name} are {maps.dtype}{list(maps.shape)}: give {wanted}")
-    return maps
-
-
-def check_blanks(logits: np.ndarray, fill: Any, image: int = 0) -> None:
-    """Refuses a classifier that says nothing of a blank image, as soon as it is known.
+def measured(
+    classifier: Classifier, images: Any, labels: Any, blanks: Any, **maps: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Checks what a metric is given: images and blanks f32[B, H, W, C], labels int32[B], and one map for each image.
 
     Args:
-      logits: of the blank image, f32[K].
-      fill: what blanked it.
-      image: which of the images it belongs to.
+      **maps: by its name, which is "masks" for bool[B, H, W], and anything else for heat maps f32[B, H, W].
 
-    Raises:
-      InputError: a logit is NaN or positive infinity.
-
-    >>> check_blanks(np.array([0.0, np.nan]), "black", 3)
-    Traceback (most recent call last):
-    ...
-    evomask.types.InputError: the classifier returned NaN or infinity for the blank image (image 3, fill black): ...
+    Returns:
+      Images, labels, maps and blanks.
     """
-    if np.isnan(logits).any() or (logits == np.inf).any():
+    images, labels = labelled(classifier, images, labels)
+    blanks = as_array(blanks, "blanks")
+    if blanks.shape != images.shape:
         raise InputError(
-            f"the classifier returned NaN or infinity for the blank image (image {image}, fill {fill}): an image of one "
-            "colour has no deviation to divide by; add a small number there, or give another fill"
+            f"blanks are {list(blanks.shape)}, the images {list(images.shape)}: give one for each, as large"
         )
+    [(name, values)] = maps.items()
+    values = as_array(values, name)
+    kinds, kind = ("b", bool) if name == "masks" else ("fbiu", np.float32)
+    if values.shape != images.shape[:3] or values.dtype.kind not in kinds:
+        wanted = f"{'booleans' if kind is bool else 'numbers'} {list(images.shape[:3])}, one map per image"
+        raise InputError(f"{name} are {values.dtype}{list(values.shape)}: give {wanted}")
+    return images, labels, values.astype(kind), blanks.astype(np.float32)
 
 
 def different(labels: np.ndarray, contrast: np.ndarray | None) -> None:
@@ -182,9 +172,3 @@ def as_key(key: Any) -> Key:
         return jax.random.wrap_key_data(given, impl=THREEFRY)
     what = f"{given.dtype}{list(given.shape)}" if given.ndim else repr(key)
     raise InputError(f"key is {what}: give a whole number from 0 to {SEEDS}, or one key of jax.random.key(seed)")
-
-
-def check_key(key: Any) -> None:
-    """Refuses anything but one key of the new style."""
-    if not jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key) or key.ndim:
-        raise InputError("key must be one key of jax.random.key(seed), not an integer, a raw key or an array of keys")

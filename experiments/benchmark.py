@@ -1,4 +1,4 @@
-"""Methods on image sets, a run folder for each; `python -m experiments.benchmark --help` says how, `runs` what is in it."""
+"""Methods on image sets; `python -m experiments.benchmark --help` says how, `benchmarks.runs` what it leaves behind."""
 
 from __future__ import annotations
 

@@ -97,11 +97,12 @@ def provenance(cell: Cell) -> dict[str, Any]:
     """What a reader needs to make the run again."""
     record = cell.run.record
     code = record["code"]["commit"] or "no repository"
+    changed = ", changed since" if record["code"]["dirty"] else ""
     made = {name: record["code"].get(name, {}) for name in ("modules", "own")}
     own = "".join(f", {name} {digest}" for name, digest in made["own"].items())
     return {
         "title": cell.title, "folder": cell.folder.name, "overrides": describe(record), "device": record["device"],
-        "code": f"{code[:12]}{', changed since' if record['code']['dirty'] else ''}, sources {sources.digest(made)}{own}",
+        "code": f"{code[:12]}{changed}, sources {sources.digest(made)}{own}",
         "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
     }  # fmt: skip
 
@@ -138,7 +139,8 @@ def explanation(cell: Cell, row: int, classes: Sequence[str]) -> dict[str, Any]:
     values = cell.run.rows.iloc[row]
     finite = lambda number, digits: round(float(number), digits) if np.isfinite(number) else None
     return {
-        "class": str(values["label_name"]), "complete": bool(values["complete"]), "status": values["status"].replace("_", " "),
+        "class": str(values["label_name"]), "complete": bool(values["complete"]),
+        "status": values["status"].replace("_", " "),
         "area": finite(values["area"], 4), "cp": finite(values["cp"], 2), "evaluations": int(values["evaluations"]),
         "whole": [str(values["predicted_name"]), finite(values["confidence"], 3)],
         "masked": [str(classes[values["masked_label"]]), finite(values["masked_confidence"], 3)],

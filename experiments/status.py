@@ -58,7 +58,7 @@ def status(config: DictConfig) -> int:
     for name in experiments if config.experiment is None else [config.experiment]:
         states = sorted((state(path) for path in runs.find(folder, name)), key=lambda one: one.title)
         console.print(overview(name, states))
-        console.print(summary(states, not_begun(folder, name)), "\n", sep="", highlight=False, markup=False)
+        console.print(totals(states, not_begun(folder, name)), "\n", sep="", highlight=False, markup=False)
     return 0
 
 
@@ -95,7 +95,7 @@ def overview(experiment: str, states: Sequence[State]) -> Table:
     return table
 
 
-def summary(states: Sequence[State], not_begun: Sequence[dict[str, str]]) -> str:
+def totals(states: Sequence[State], not_begun: Sequence[dict[str, str]]) -> str:
     """All of it in a line or two."""
     counts = {name: sum(one.status == name for one in states) for name in dict.fromkeys(one.status for one in states)}
     lines = [

@@ -16,9 +16,9 @@ from pathlib import Path
 from experiments.benchmarks import runs
 
 ROOT = Path(__file__).parent.parent
-RUNS = 8
+RUNS = 4
 SWEEP = (
-    "method=random_pixels,centred_square", "seeds=[0],[1],[2],[3]", "budget=10", "chunk=1", "data.num=3", "target=predicted",
+    "method=random_pixels,centred_square", "seeds=[0],[1]", "budget=10", "chunk=1", "data.num=3", "target=predicted",
     "cut_steps=8", "auc_steps=8", "fidelity_subsets=8", "model=custom", "model.network._target_=test_benchmark.tiny",
 )  # fmt: skip
 

@@ -1,4 +1,6 @@
-"""EfficientNet-Lite0 with three small blocks: everything about it is real but its size."""
+"""EfficientNet-Lite0 with three small blocks, for images of 32 x 32: everything about it is real but its size."""
+
+import dataclasses
 
 import jax
 import numpy as np
@@ -7,6 +9,7 @@ from flax import traverse_util
 
 from evomask.classifiers import efficientnet
 
+SIDE = 32  # pixels of the images that it takes
 BLOCKS = (
     efficientnet.Block(1, 3, 2, 4),
     efficientnet.Block(2, 3, 2, 4),
@@ -19,7 +22,7 @@ def shrink_lite0(monkeypatch, folder):
     monkeypatch.setattr(efficientnet, "BLOCKS", BLOCKS)
     monkeypatch.setattr(efficientnet, "DEPTHS", {"shallow": 1, "middle": 2, "deep": 3, "last": 4})
     network = efficientnet.EfficientNetLite0()
-    shapes = jax.eval_shape(network.init, jax.random.key(0), np.zeros((1, 224, 224, 3), np.float32))["params"]
+    shapes = jax.eval_shape(network.init, jax.random.key(0), np.zeros((1, SIDE, SIDE, 3), np.float32))["params"]
     draw = np.random.default_rng(0)
     weights = {
         name: draw.normal(0, 0.3, leaf.shape).astype(np.float16)
@@ -27,3 +30,6 @@ def shrink_lite0(monkeypatch, folder):
     }
     safetensors.numpy.save_file(weights, folder / "lite0.safetensors")
     monkeypatch.setattr(efficientnet, "WEIGHTS", folder / "lite0.safetensors")
+    load = efficientnet.efficientnet_lite0
+    small = lambda *args: dataclasses.replace(load(*args), image_shape=(SIDE, SIDE, 3))
+    monkeypatch.setattr(efficientnet, "efficientnet_lite0", small)

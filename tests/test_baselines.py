@@ -84,12 +84,12 @@ def test_cost_is_declared_within_the_budget_and_reported(name):
 def test_bad_input_is_named(name, name_of_none):
     good = dict(images=IMAGES, labels=LABELS, key=KEY, budget=BUDGET)
     change, problem = {
-        "budget": (dict(budget=0), "budget must be a positive int"),
+        "budget": (dict(budget=0), "budget is 0: give a whole number of 1 or more"),
         "images": (dict(images=IMAGES[0]), r"images are float32\[16, 16, 3\]"),
         "range": (dict(images=IMAGES * 255), "images range from"),
         "labels": (dict(labels=LABELS[:1]), "labels are"),
         "class": (dict(labels=np.array([1, 2])), "classes from 0 to 1"),
-        "key": (dict(key=0), "jax.random.key"),
+        "key": (dict(key=-1), "jax.random.key"),
         "shape": (dict(images=np.full((2, SIDE, SIDE, 3), np.nan, np.float32)), "images range from nan"),
     }[name_of_none]
     given = good | change

@@ -1,6 +1,8 @@
 """Benchmarks: what is measured, what a run leaves on disk, how it is resumed, and that every experiment runs."""
 
+import functools
 import os
+import sys
 from pathlib import Path
 
 import jax
@@ -23,6 +25,7 @@ from evomask.measures.budget import UnequalBudgets
 from evomask.types import Status, record, static
 from experiments import benchmark
 from experiments.benchmarks import imagesets, jobs, measured, protocol, runs, sources, sweeps
+from experiments.results import cells
 from experiments.shared import cli
 
 SIDE = 16
@@ -65,10 +68,11 @@ def composed(*overrides, **options):
 
 
 def jobs_of(experiment):
-    """The overrides of every job of an experiment's own sweep."""
+    """The overrides of the jobs of an experiment's own sweep that differ from its first in one key at most."""
     params = composed(f"+experiment={experiment}", return_hydra_config=True).hydra.sweeper.params
     given = OverridesParser.create().parse_overrides([f"{key}={values}" for key, values in params.items()])
-    return BasicSweeper.split_arguments(given, None)[0]
+    every = BasicSweeper.split_arguments(given, None)[0]
+    return [job for job in every if sum(one != first for one, first in zip(job, every[0])) <= 1]
 
 
 # ------------------------------------------------------------------------------------------------------- experiments
@@ -122,8 +126,24 @@ SWEPT = {
 }
 
 
+@pytest.fixture
+def remembered(monkeypatch):
+    """Searches are not made again: whatever is asked for, the answer is that of one search, of the image that is shown.
+
+    Configurations, budgets, masks' verdicts, rows and files are real.
+    """
+    images, found = explained()
+    known = {image.tobytes(): index for index, image in enumerate(images.pixels)}
+
+    def explain(classifier, pixels, *, key, labels, config, chunk):
+        index = known.get(np.asarray(pixels[0], np.float32).tobytes(), 0)
+        return jax.tree.map(lambda leaf: leaf[index : index + 1], found)
+
+    monkeypatch.setattr(evomask, "explain", explain)
+
+
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if not name.startswith("complete_area")])
-def test_every_experiment_runs(name, tmp_path):
+def test_every_experiment_runs(name, tmp_path, remembered):
     some = SWEPT.get(name, ["method=evomask,centred_square"]) + ["data=planted", "data.candidates=8"] * (
         name == "planted"
     )
@@ -144,7 +164,7 @@ def test_every_experiment_runs(name, tmp_path):
         assert found[0].rows["iou"].between(0, 1).all() and runs.images(found[0].folder)["truth"].sum() == 2 * 36
 
 
-def test_all_methods_on_one_footing(tmp_path):
+def test_all_methods_on_one_footing(tmp_path, remembered):
     assert run(tmp_path, "-m", "+experiment=complete_area_cifar10", *TINY, *SEARCH) == 0
     found = finished_runs(tmp_path, "complete_area_cifar10")
     assert {one.record["method"] for one in found} == {*baselines.BASELINES, "evomask", "dissertation", "random_search"}
@@ -173,6 +193,7 @@ def test_all_methods_on_one_footing(tmp_path):
 # -------------------------------------------------------------------------------------------------- what is measured
 
 
+@functools.cache
 def explained(seed=0):
     """The two sample images of `TINY`, their labels, and what explain makes of them under `SEARCH`."""
     config = composed(*SEARCH)
@@ -269,8 +290,7 @@ def test_fidelity_blanks_a_fifth_of_the_cells(shape):
 
 
 def test_jobs_that_differ_in_floats_compile_once(tmp_path):
-    sweep = ["-m", "preset.fitness.ratio=0.9,0.5", "preset.operators.survival._target_=evomask.operators.Plus"]
-    assert run(tmp_path, *sweep, *TINY, *SEARCH) == 0
+    assert run(tmp_path, "-m", "preset.fitness.ratio=0.9,0.5", *TINY, *SEARCH) == 0
     first, second = sorted(
         (one.record for one in finished_runs(tmp_path)), key=lambda record: record["sittings"][0]["started"]
     )
@@ -382,7 +402,11 @@ def test_the_folder_says_everything_and_a_finished_run_is_skipped(tmp_path, caps
     assert record["images"]["num"] == 2 and record["images"]["left_out"] == 0 and record["budget"] == 2000
     assert record["overrides"]["method"] == "random_pixels" and "out" not in record["overrides"]
     assert record["choices"]["data"] == "samples" and record["versions"]["evomask"] and record["device"]
-    assert record["code"].keys() == {"commit", "dirty", "digest"} and record["run_seconds"] > 0
+    assert record["code"].keys() == {"commit", "dirty", "modules", "own"} and record["run_seconds"] > 0
+    assert {"evomask.baselines.controls", "evomask.verify", "experiments.benchmarks.protocol"} <= {
+        *record["code"]["modules"]
+    }
+    assert list(record["code"]["own"]) == ["oracles", "test_benchmark"]  # of the network
     assert one.config["method"]["_target_"] == "evomask.baselines.RandomPixels" and one.config["out"] == str(tmp_path)
     assert runs.done(one.folder) == (2, 2) and runs.status(one.folder) == "finished"
     written = (one.folder / "rows.parquet").stat().st_mtime_ns
@@ -434,6 +458,178 @@ def test_the_hash_covers_what_decides_the_numbers_and_nothing_else(tmp_path):
     assert runs.digest({"b": [1, 0.5], "a": np.arange(3, dtype=np.int32)}) == "59023dea0c913a88"
 
 
+OWN = """
+import jax.numpy as jnp
+from own_part import HALF
+
+def method(classifier, images, labels, *, key, budget):
+    classifier(images)
+    return jnp.full(images.shape[:3], HALF)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A folder of the user's own, with a method in it and a part of that in a second file."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_method.py").write_text(OWN)
+    (tmp_path / "own_part.py").write_text("HALF = 0.5\n")
+    yield tmp_path
+    for name in ("own_method", "own_part"):
+        sys.modules.pop(name, None)
+        sources._LOADED.pop(name, None)
+
+
+def test_a_file_of_ones_own_that_is_edited_is_another_run_and_the_record_names_it(own, capsys):
+    base = [*TINY, "method=centred_square", "method._target_=own_method.method", "+method._partial_=true", "budget=40"]
+
+    def newest():
+        assert run(own / "out", *base) == 0
+        found = finished_runs(own / "out")
+        return max(found, key=lambda one: one.record["asked"]), len(found)
+
+    first, num = newest()
+    own_files = first.record["code"]["own"]
+    assert num == 1 and {"own_method", "own_part"} <= {*own_files} and first.rows["evaluations"].tolist() == [1, 1]
+    assert runs.arrays(first.folder, "score")["score"].max() == 0.5
+    (own / "own_part.py").write_text("# a word about it\n\nHALF = 0.5\n")
+    assert newest()[1] == 1 and "finished before" in capsys.readouterr().err  # a comment decides nothing
+    (own / "own_part.py").write_text("HALF = 0.9\n")
+    second, num = newest()
+    assert num == 2 and runs.arrays(second.folder, "score")["score"].max() == np.float16(0.9)
+    differ = {name for name in own_files if own_files[name] != second.record["code"]["own"][name]}
+    assert differ == {"own_part"}
+    shown = cells.gather(own / "out", "benchmark")
+    assert [cell.folder.name for cell in shown.cells] == [second.folder.name]
+    assert f"passed over: run {first.folder.name}, made by an earlier state of" in capsys.readouterr().err
+    (own / "own_part.py").write_text("HALF = 0.5\n")
+    assert newest()[0].folder == first.folder  # back again: nothing is computed, and it is the one that counts
+    assert [cell.folder.name for cell in cells.gather(own / "out", "benchmark").cells] == [first.folder.name]
+
+
+def test_the_digest_is_of_what_decides_the_numbers(own):
+    rise, fill = {"_target_": "evomask.baselines.RISE"}, {"_target_": "evomask.fills.Constant"}
+    modules = sources.of_run({"method": rise, "fill": fill})["modules"]
+    for needed in ("evomask.verify", "evomask.search.evolve", "evomask.measures.metrics", "evomask.baselines.rise",
+                   "experiments.benchmarks.protocol", "experiments.benchmarks.jobs"):  # fmt: skip
+        assert needed in modules
+    for name in modules:  # not what draws, nor what is there for other methods
+        assert not name.startswith(
+            ("evomask.report", "evomask.baselines.lime", "experiments.results", "evomask.training")
+        )
+    assert sources.of_run({"method": {"_target_": "evomask.baselines.LIME"}})["modules"].keys() - modules.keys() == {
+        "evomask.baselines.lime"
+    }
+    path = own / "own_part.py"
+    before = sources.meaning(path, 0)
+    path.write_text('"""About it."""\n\nHALF   =  0.5  # a half\n')
+    assert sources.meaning(path, 1) == before
+    path.write_text("HALF = 0.25\n")
+    assert sources.meaning(path, 2) != before
+    path.write_text("HALF = = 1\n")
+    assert len(sources.meaning(path, 3)) == 16  # no Python: its bytes
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda images: np.zeros((2, 2)), r"method mine returned float64\[2, 2\]: it should return scores"),
+        (lambda images: "a map", "method mine returned <U5"),
+        (lambda images: (np.zeros(images.shape[:3]), np.zeros(images.shape[:3])), "returned float64"),
+    ],
+)
+def test_what_a_method_returns_is_checked(answer, message):
+    images = np.zeros((1, 4, 4, 3), np.float32)
+    method = lambda classifier, images, labels, *, key, budget: answer(images)
+    with pytest.raises(evomask.types.InputError, match=message):
+        protocol.attribute(method, "mine", blind(), images, np.zeros(1, np.int32), jax.random.key(0), 10)
+
+
+def test_any_callable_is_a_method_and_its_calls_are_counted():
+    images, key, labels = np.ones((1, 4, 4, 3), np.float32), jax.random.key(0), np.zeros(1, np.int32)
+    mask = np.tri(4, dtype=bool)[None]
+    of = lambda made, budget=10: protocol.attribute(made, "mine", blind(), images, labels, key, budget)
+
+    def calls(classifier, images, labels, *, key, budget):
+        assert classifier.image_shape == (SIDE, SIDE, 3)
+        return classifier(np.repeat(images, 7, 0))[:, 0].mean() * np.ones(images.shape[:3])
+
+    found = of(calls)
+    assert found.spent == [evomask.budget.Spent(7)] and found.mask is None and found.score.dtype == np.float32
+    with pytest.raises(evomask.budget.BudgetExceeded):
+        of(calls, 6)
+    alone = of(lambda *_, **__: mask)
+    np.testing.assert_array_equal(alone.mask, mask)
+    assert alone.score.tolist() == mask.astype(np.float32).tolist() and alone.spent == [evomask.budget.Spent()]
+    both = of(lambda *_, **__: (np.full((1, 4, 4), 0.5), mask))
+    assert both.score.max() == 0.5 and both.mask.tolist() == mask.tolist()
+
+    class Attribution:
+        score, mask = np.full((1, 4, 4), 0.25, np.float32), np.tri(4, dtype=bool)[None]
+
+    assert of(lambda *_, **__: Attribution()).mask.tolist() == mask.tolist()
+    with pytest.raises(evomask.types.InputError, match="inside jax.jit"):
+        of(lambda classifier, images, *_, **__: jax.jit(lambda x: classifier(x))(images))
+
+
+def damaged_run(tmp_path):
+    """A finished run of two chunks."""
+    assert run(tmp_path, *TINY, "method=centred_square", "chunk=1") == 0
+    return finished_runs(tmp_path)[0].folder
+
+
+def test_damaged_files_are_named_and_made_again(tmp_path, capsys):
+    folder = damaged_run(tmp_path)
+    rows = (folder / "rows.parquet").read_bytes()
+    first, second = sorted(folder.glob("chunks/*"))
+    kept = first.stat().st_mtime_ns
+    go = lambda: run(tmp_path, *TINY, "method=centred_square", "chunk=1")
+    second.write_bytes(second.read_bytes()[:100])
+    with pytest.raises(evomask.types.InputError, match=f"{second.name} is damaged .*: run the experiment again"):
+        runs.arrays(folder, "mask")
+    assert go() == 0 and f"{second.name} is damaged and is made again" in capsys.readouterr().err
+    assert (first.stat().st_mtime_ns, (folder / "rows.parquet").read_bytes()) == (kept, rows)
+    for content in ("", "[]", '{"schema": 2}', "{"):
+        (folder / "record.json").write_text(content)
+        with pytest.raises(evomask.types.InputError, match="record.json"):
+            runs.read_record(folder)
+        assert runs.find(tmp_path, "benchmark") == [folder]
+    assert go() == 0 and "it is begun anew" in capsys.readouterr().err
+    (folder / "rows.parquet").write_bytes(rows[:50])
+    with pytest.raises(evomask.types.InputError, match="rows.parquet cannot be read"):
+        runs.load(folder)
+    assert go() == 0 and (folder / "rows.parquet").read_bytes() == rows
+
+
+def test_what_others_leave_in_a_folder_is_passed_over(tmp_path):
+    folder = damaged_run(tmp_path)
+    before = runs.arrays(folder, "mask")["mask"]
+    chunk = next(folder.glob("chunks/*"))
+    for name in ("._0-000000-000001.npz", "0-000000-000001 (copy).npz", "7-000000-000001.npz", "0-000004-000005.npz"):
+        (folder / "chunks" / name).write_bytes(chunk.read_bytes())
+    (folder / "chunks" / ".ipynb_checkpoints").mkdir()
+    (folder / ".DS_Store").write_bytes(b"x")
+    (folder / ".rows.parquet.x1").write_bytes(b"half")
+    for name in (".Trash/run", "benchmark/.hidden", "other/link"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / ".Trash/run/record.json").write_text("")
+    (tmp_path / "benchmark/.hidden/record.json").write_text("")
+    (tmp_path / "other/link/record.json").symlink_to(tmp_path / "nowhere")
+    assert runs.experiments(tmp_path) == ["benchmark"] and runs.find(tmp_path, "benchmark") == [folder]
+    assert runs.done(folder) == (2, 2)
+    np.testing.assert_array_equal(runs.arrays(folder, "mask")["mask"], before)
+    assert run(tmp_path, *TINY, "method=centred_square", "again=true") == 0
+    assert (folder / ".DS_Store").exists() and not (folder / ".rows.parquet.x1").exists()
+
+
+def test_a_sweep_is_declared_beside_its_runs(tmp_path, monkeypatch):
+    assert run(tmp_path, "+experiment=planted", *TINY, "method=centred_square") == 0
+    written = sweeps.declared(tmp_path, "planted")
+    assert written == sweeps.of_conf("planted") and written.values["method"][0] == "evomask"
+    monkeypatch.setattr(sweeps, "of_conf", None)  # what conf/ says later, is not asked
+    assert sweeps.declared(tmp_path, "planted") == written and written.standard("method") == "evomask"
+
+
 def test_a_failed_job_is_recorded_and_the_others_go_on(tmp_path, capsys):
     network = ["model=custom", "model.network._target_=test_benchmark.blind"]
     sweep = ["-m", "method=gradcam,occlusion,centred_square", "budget=1"]
@@ -466,9 +662,10 @@ def test_a_run_of_another_process_is_left_to_it(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "benchmark" / name
     with runs.locked(folder, wait=False):
         assert run(tmp_path, *TINY, "method=centred_square") == 0
-        assert "another process is at it" in capsys.readouterr().err
+        assert "another process is working on this run" in capsys.readouterr().err
         assert not (folder / "record.json").exists()
-        runs.begin(folder, {"schema": runs.SCHEMA, "status": "running", "seeds": [0]}, "", again=False)
+        record = dict.fromkeys(runs.NEEDED) | {"status": "running", "seeds": [0], "images": {"num": 2}}
+        runs.begin(folder, {"schema": runs.SCHEMA, **record}, "", again=False)
         assert runs.status(folder) == "running"
     assert runs.status(folder) == "killed"
 
@@ -484,7 +681,7 @@ def test_chunks_of_other_code_are_not_mixed(tmp_path, monkeypatch):
     kept = first.stat().st_mtime_ns
     assert run(tmp_path, *base) == 0 and first.stat().st_mtime_ns == kept
     second.unlink()
-    runs.write_record(one.folder, record | {"code": {"commit": None, "dirty": None, "digest": "other"}})
+    runs.write_record(one.folder, record | {"code": record["code"] | {"modules": {"evomask.verify": "other"}}})
     assert run(tmp_path, *base) == 0 and first.stat().st_mtime_ns > kept
 
 
@@ -528,7 +725,7 @@ def test_interruption_is_recorded_and_resumed(tmp_path, monkeypatch, capsys):
 
 def test_a_killed_sweep_that_two_processes_finish_gives_the_same_bytes(tmp_path):
     quiet, killed = tmp_path / "quiet", tmp_path / "killed"
-    kill_sweep.finish(kill_sweep.start(quiet))
+    assert run(quiet, "-m", *kill_sweep.SWEEP) == 0
     expected = kill_sweep.tables(quiet)
     assert len(expected) == 2 * kill_sweep.RUNS
     found = kill_sweep.kill_and_resume(killed, kills=1, seed=4)
@@ -538,11 +735,12 @@ def test_a_killed_sweep_that_two_processes_finish_gives_the_same_bytes(tmp_path)
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_launchers_run_the_same_sweep(launcher, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{cli.CONF.parent}{os.pathsep}{Path(__file__).parent}")
-    sweep = ["-m", *TINY, "method=centred_square,random_patches", "budget=40"]
+    methods = ["centred_square", "random_pixels"] if launcher == "joblib" else ["centred_square"]
+    sweep = ["-m", *TINY, f"method={','.join(methods)}", "budget=40"]
     assert run(tmp_path / "here", *sweep) == 0
     assert run(tmp_path / "there", *sweep, f"launcher={launcher}") == 0
     here, there = (finished_runs(tmp_path / name) for name in ("here", "there"))
-    assert [one.folder.name for one in there] == [one.folder.name for one in here] and len(there) == 2
+    assert [one.folder.name for one in there] == [one.folder.name for one in here] and len(there) == len(methods)
     for ours, theirs in zip(here, there):
         assert (theirs.record["status"], theirs.record["choices"]) == ("finished", ours.record["choices"])
         results = [one.rows.drop(columns=[name for name in one.rows if "seconds" in name]) for one in (ours, theirs)]

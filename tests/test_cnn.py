@@ -80,11 +80,14 @@ def test_other_files_are_refused(tmp_path):
         cnn.load(tmp_path / "other.safetensors")
 
 
+forward = jax.jit(lambda c, x: c(x))  # one program for both
+
+
 @pytest.mark.parametrize("name", ["cifar10", "cifar10_erased"])
 def test_shipped_networks_recognise_the_samples(name):
     classifier, samples = classifiers.load(name), data.samples("cifar10")
     assert classifiers.check_classifier(classifier, (32, 32, 3)) == 10 and classifier.labels == samples.names
     assert sum(leaf.size for leaf in jax.tree.leaves(classifier)) <= 1_500_000
-    assert classifier.features(jnp.zeros((1, 32, 32, 3)))[-1].shape[:3] == (1, 4, 4)
-    logits = jax.jit(lambda c, x: c(x))(classifier, jnp.asarray(samples.images, jnp.float32) / 255)
+    assert jax.eval_shape(classifier.features, jnp.zeros((1, 32, 32, 3)))[-1].shape[:3] == (1, 4, 4)
+    logits = forward(classifier, jnp.asarray(samples.images, jnp.float32) / 255)
     np.testing.assert_array_equal(logits.argmax(-1), samples.labels)

@@ -1,5 +1,6 @@
 """Decoding: what becomes of each kind of file, and the one line that each unusable file gets."""
 
+import os
 import struct
 import zlib
 
@@ -187,3 +188,47 @@ def test_expand_takes_brackets_in_a_name_literally(tmp_path):
 def test_unique_names_never_collide():
     paths = [photographs.Path(p) for p in ("a/cat.jpg", "b/cat.png", "cat_2.jpg", "c/CAT.gif")]
     assert photographs.unique_names(paths) == ["cat", "cat_3", "cat_2", "CAT_4"]
+
+
+def test_names_of_results_are_visible_and_lie_in_their_folder():
+    paths = [photographs.Path(name) for name in ("...png", "..png", ".hidden.png", "....png", "b/...png")]
+    assert photographs.unique_names(paths) == ["__", "_", "_hidden", "___", "___2"]
+
+
+def test_expand_passes_over_what_is_hidden_or_no_file(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"x")
+    (tmp_path / "._a.png").write_bytes(b"x")
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    os.symlink("nowhere.png", tmp_path / "link.png")
+    assert photographs.expand(tmp_path) == [tmp_path / "a.png", tmp_path / "link.png"]
+    with pytest.raises(photographs.ImageError, match="link.png is a link to 'nowhere.png', which does not exist"):
+        photographs.load(tmp_path / "link.png", SHAPE)
+    with pytest.raises(photographs.ImageError, match="pipe.png is not a regular file"):
+        photographs.load(tmp_path / "pipe.png", SHAPE)
+
+
+def test_patterns_end_where_links_lead_in_circles(tmp_path):
+    for name in ("a", "b", "c", ".hidden"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_bytes(b"x")
+        for other in ("a", "b", "c"):
+            os.symlink(tmp_path / other, tmp_path / name / f"to_{other}")
+    os.symlink("..", tmp_path / "a" / "up")
+    expected = [tmp_path / name / "0.png" for name in "abc"]
+    assert photographs.expand(f"{tmp_path}/**/*.png") == expected
+    assert photographs.expand(f"{tmp_path}/**/0.*") == expected
+    assert photographs.expand(f"{tmp_path}/**/b/*.png") == [expected[1]]
+
+
+def test_patterns_in_folders_with_brackets_blanks_and_tildes(tmp_path, monkeypatch):
+    folder = tmp_path / "~old [2019] *"
+    folder.mkdir()
+    (folder / "b [1].png").write_bytes(b"x")
+    assert photographs.expand(f"{folder}/*.png") == photographs.expand(f"{folder}/**/*.png") == [folder / "b [1].png"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(folder))
+    name = photographs.Path("~old [2019] *")
+    assert photographs.expand(name) == photographs.expand("~old [2019] */*.png") == [name / "b [1].png"]
+    assert photographs.expand("~/b*.png") == [folder / "b [1].png"]
+    assert photographs.expand("~nobody-here.png") == [photographs.Path("~nobody-here.png")]

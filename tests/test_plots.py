@@ -1,36 +1,48 @@
-"""Figures: what is drawn is what was found, it fits at every size, and pyplot is left alone."""
+"""Figures: what is drawn is what was found, it fits at every size, and nothing global is touched or looked at."""
 
 import dataclasses
 import io
 
 import jax
+import matplotlib
 import numpy as np
 import pytest
+import synthetic
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
-from synthetic import explanation
 
 from evomask.niches import Several
-from evomask.report import plots
+from evomask.report import drawing, plots
 from evomask.stability import stability
-from evomask.types import Front, Status
+from evomask.types import Front, InputError, Status
 
-LABELS = ("American Staffordshire terrier of some $considerable$ length", "Egyptian cat")
+NAMES = ("American Staffordshire terrier of some $considerable$ length", "Egyptian cat")
 
 
 def _image(size, channels=3):
     return np.linspace(0, 1, size * size * channels, dtype=np.float32).reshape(size, size, channels)
 
 
-def _figure(found, size=32, channels=3, **kwargs):
-    kwargs = {"stages": ["gross", "fine"], "ends": [900, 2000], "name": "photo"} | kwargs
-    return plots.explanation_figure(_image(size, channels), found, LABELS, **kwargs)
+def explanation(size=32, *args, channels=3, blank=0.0, **kwargs):
+    """The known one, of a picture that shows where each pixel belongs."""
+    image = _image(size, channels)
+    found = synthetic.explanation(size, *args, **kwargs)
+    return dataclasses.replace(found, image=image, blanks=np.full_like(image, blank)[None], names=NAMES, ends=(900, 2000))
+
+
+def _figure(found, **kwargs):
+    return plots.explanation_figure(found, **{"name": "photo"} | kwargs)
+
+
+def _png(figure):
+    file = io.BytesIO()
+    drawing.save_png(figure, file)
+    return Image.open(file)
 
 
 def test_panels_show_the_masked_images_and_the_score():
-    found = explanation(32)
-    blank = np.full((32, 32, 3), 0.5, np.float32)
-    panels = _figure(found, blank=blank).axes[:5]
+    found = explanation(32, blank=0.5)
+    panels = _figure(found).axes[:5]
     assert [axes.get_title() for axes in panels] == ["original", "gross", "fine", "score", "overlay"]
     drawn = [np.asarray(axes.images[0].get_array()) for axes in panels]
     np.testing.assert_array_equal(drawn[0], _image(32))
@@ -68,7 +80,7 @@ def test_convergence_shows_the_history_and_marks_infeasible_generations():
 def test_outline_follows_the_edges_of_pixels():
     mask = np.zeros((5, 7), bool)
     mask[1:3, 2:6] = True
-    points = np.array(plots.outline(mask).get_segments())
+    points = np.array(drawing.outline(mask).get_segments())
     assert len(points) == 2 * (2 + 4)
     assert points[..., 0].min() == 1.5 and points[..., 0].max() == 5.5
     assert points[..., 1].min() == 0.5 and points[..., 1].max() == 2.5
@@ -88,7 +100,7 @@ def test_nothing_overlaps_or_leaves_the_figure(size, status):
         contrast=np.int32(0),
         complete_under=np.array([False] + [True] * 5),
     )
-    figure = _figure(found, size, name="a rather long name of a photograph " * 3, minimal=True)
+    figure = _figure(found, name="a rather long name of a photograph " * 3, minimal=True)
     FigureCanvasAgg(figure).draw()
     failures = [text for text in figure.texts if "nats" in text.get_text()]
     assert len(failures) == (not (sufficient and necessary))
@@ -103,20 +115,20 @@ def test_nothing_overlaps_or_leaves_the_figure(size, status):
 
 
 def test_grey_images_single_stages_and_a_missing_inverse():
-    found = explanation(32)
+    found = explanation(32, channels=1)
     found = dataclasses.replace(
         found,
         stage_masks=found.stage_masks[1:],
         stage_labels=found.stage_labels[1:],
         stage_confidences=found.stage_confidences[1:],
+        stages=("only",),
+        ends=(),
         inverse_confidence=np.float32(np.nan),
     )
-    figure = _figure(found, channels=1, stages=["only"], ends=[])
+    figure = _figure(found)
     assert [axes.get_title() for axes in figure.axes[:4]] == ["original", "only", "score", "overlay"]
     assert figure.axes[3].get_xlabel() == ""
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    assert Image.open(file).size == tuple(figure.canvas.get_width_height())
+    assert _png(figure).size == tuple(figure.canvas.get_width_height())
 
 
 def test_what_is_missing_stands_under_the_heading():
@@ -146,7 +158,7 @@ def _front():
 
 
 def test_a_front_shows_its_points_and_its_masks():
-    figure = plots.front_figure(_image(16), _front(), LABELS, name="photo")
+    figure = plots.front_figure(_front(), name="photo")
     FigureCanvasAgg(figure).draw()
     panels = [axes for axes in figure.axes if axes.images]
     curve = next(axes for axes in figure.axes if axes.get_ylabel() == "confidence")
@@ -167,7 +179,7 @@ def test_a_front_tells_masks_whose_inverse_nobody_looked_at():
         found, front=dataclasses.replace(found.front, inverse_confidence=np.array([np.nan, np.nan, 0.2, 0.1]))
     )
     curve = next(
-        axes for axes in plots.front_figure(_image(16), found, LABELS).axes if axes.get_ylabel() == "confidence"
+        axes for axes in plots.front_figure(found).axes if axes.get_ylabel() == "confidence"
     )
     points = {line.get_label(): line.get_xydata().tolist() for line in curve.lines}
     assert points["the inverse was not evaluated"] == [[0.125, 0.3]] and points["the inverse keeps it"] == []
@@ -177,15 +189,15 @@ def test_a_front_tells_masks_whose_inverse_nobody_looked_at():
 def test_a_front_of_nothing_is_drawn_all_the_same():
     found = _front()
     empty = dataclasses.replace(found.front, area=np.full(4, np.nan))
-    figure = plots.front_figure(_image(16), dataclasses.replace(found, front=empty), LABELS)
+    figure = plots.front_figure(dataclasses.replace(found, front=empty))
     FigureCanvasAgg(figure).draw()
     assert not [axes for axes in figure.axes if axes.images]
 
 
 def test_several_masks_side_by_side():
-    first, second = explanation(16), explanation(16, Status.NOT_NECESSARY)
+    first, second = explanation(16, blank=0.5), explanation(16, Status.NOT_NECESSARY, blank=0.5)
     found = Several((first, second), np.ones((2, 2)), np.array([0, 0.25]), ("complete", "complete"))
-    figure = plots.several_figure(_image(16), found, LABELS, blank=np.full((16, 16, 3), 0.5, np.float32))
+    figure = plots.several_figure(found)
     FigureCanvasAgg(figure).draw()
     assert figure._suptitle.get_text() == "2 masks for “Egyptian cat”"
     assert (
@@ -198,7 +210,7 @@ def test_several_masks_side_by_side():
 
 
 def test_stability_shows_what_seeds_share():
-    batches = [jax.tree.map(lambda x: np.asarray(x)[None], explanation(16)) for _ in range(2)]
+    batches = [_batch(explanation(16)) for _ in range(2)]
     batches[1] = dataclasses.replace(batches[1], mask=~batches[1].mask, area=1 - batches[1].area)
     found = jax.tree.map(lambda x: x[0], stability(batches))
     figure = plots.stability_figure(_image(16), found, name="photo")
@@ -209,6 +221,50 @@ def test_stability_shows_what_seeds_share():
     assert figure._suptitle.get_text() == "photo: 2 seeds, 2 complete, area 50.0% ± 53.0%, mean IoU 0.00"
 
 
-def test_stage_names_must_match_the_masks():
-    with pytest.raises(ValueError, match="1 stage names for 2 stages"):
-        _figure(explanation(32), stages=["only"])
+def _batch(*found):
+    return jax.tree.map(lambda *fields: np.stack(fields), *found)
+
+
+def test_a_picture_is_of_one_image():
+    with pytest.raises(InputError, match=r"of 2 images: give that of one, such as found\[0\]"):
+        plots.explanation_figure(_batch(explanation(16), explanation(16)))
+    with pytest.raises(InputError, match=r"has no front: search with .* front=Collect\(40\)"):
+        plots.front_figure(explanation(16))
+
+
+@pytest.mark.parametrize("won", [True, False])
+def test_a_counterfactual_says_what_is_predicted_and_whether_the_mask_wins(won):
+    found = dataclasses.replace(
+        explanation(32, Status.COUNTERFACTUAL),
+        predicted=np.int32(0),
+        predicted_confidence=np.float32(0.62),
+        confidence=np.float32(0.0001),
+        sufficient=np.bool_(won),
+        inverse_label=np.int32(0),
+    )
+    figure = _figure(found)
+    heading = "photo: what would make it “Egyptian cat”, not “American Staffordshire terrier of some…”?"
+    assert figure._suptitle.get_text() == heading
+    assert figure.axes[0].get_xlabel().endswith("explained class: 0.00")
+    notes = figure.axes[-1].texts[0].get_text()
+    assert "predicted   American Staffordshire… (0.62)" in notes and "complete under" not in notes
+    ending = "the mask makes this one win" if won else "no mask was found that makes this one win"
+    assert " ".join(notes.split()).endswith(f"counterfactual: another class is predicted, {ending}")
+
+
+def test_what_users_set_for_pictures_of_their_own_changes_none_of_ours():
+    plain = np.asarray(_png(_figure(explanation(16))))
+    settings = {"axes.facecolor": "red", "font.size": 30, "savefig.dpi": 20, "figure.facecolor": "black", "axes.grid": True}
+    with matplotlib.rc_context(settings | {"savefig.bbox": "tight", "text.usetex": True, "image.origin": "lower"}):
+        np.testing.assert_array_equal(np.asarray(_png(_figure(explanation(16)))), plain)
+        assert matplotlib.rcParams["font.size"] == 30
+
+
+def test_any_name_is_drawn_as_it_is_written():
+    """Half a formula, a font that has no such glyph, a style of text: no error, no warning, no mathematics."""
+    names = ("$x_1$ {a} \\frac", "猫 🐈 قط")
+    found = dataclasses.replace(explanation(16), names=names, stages=("$gross", "fine_$2^"))
+    figure = _figure(found, name="$50 %s \\alpha ~[1]")
+    assert figure._suptitle.get_text() == "$50 %s \\alpha ~[1]: why “猫 🐈 قط”?"
+    assert not any(text.get_parse_math() for axes in figure.axes[1:3] for text in (axes.title, axes.xaxis.label))
+    assert min(_png(figure).size) > 300

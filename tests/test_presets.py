@@ -100,7 +100,7 @@ def test_generations_are_scaled_in_proportion(budget, generations):
     assert scaled.evaluations == 10 * (sum(generations) + 2) <= budget
 
 
-@pytest.mark.parametrize("budget", [39, 0, -5])
+@pytest.mark.parametrize("budget", [39, 1])
 def test_a_budget_below_one_generation_of_every_stage_is_refused(budget):
     message = f"^budget {budget} is less than one generation of every stage and its founders, 40: give more"
     with pytest.raises(InputError, match=message):

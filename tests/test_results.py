@@ -17,9 +17,10 @@ from PIL import Image
 from evomask.measures import statistics
 from evomask.types import InputError
 from experiments import figures, report, status, tables
-from experiments.benchmarks import runs, sweeps
-from experiments.results import cells, columns, drawing, summaries
-from experiments.results.kinds import bars, budget, convergence, front, grid
+from experiments.benchmarks import measured, runs, sweeps
+from experiments.results import cells, columns, drawing, rendering, summaries
+from experiments.results.kinds import bars, convergence, front, grid
+from experiments.results.kinds import budget as budgets
 from experiments.shared import cli
 
 SIDE, NUM = 8, 5
@@ -230,7 +231,7 @@ def test_seeds_of_an_image_are_one_observation(tmp_path):
     areas = {0: (0.1, 0.1, 0.1, 0.1, 0.1), 7: (0.3, np.nan, 0.3, 0.3, 0.3)}
     run = runs.load(make(tmp_path, "mine", seeds=(0, 7), areas=areas))
     assert columns.per_image(run, "complete_area", 1.0) == pytest.approx([0.2, 0.55, 0.2, 0.2, 0.2])
-    made = columns.quantities(run)
+    made = columns.quantities(run, columns.COLUMNS)
     assert made["images"] == NUM and made["complete"] == pytest.approx(0.9)
     assert made["complete area"].value == pytest.approx((4 * 0.2 + 0.1) / 5)
     assert made["failures as 1"] == statistics.bootstrap(columns.per_image(run, "complete_area", 1.0), seed=0)
@@ -265,17 +266,17 @@ def test_files_and_layout_of_the_dissertation(tmp_path, capsys):
 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path):
-    for out in ("a", "b"):
-        given = [f"runs={sweep(tmp_path / out)}", "experiment=dissertation_cifar10", f"out={tmp_path / out / 'made'}"]
-        assert (
-            tables.main(given),
-            report.main([*given, f"out={tmp_path / out / 'page'}"]),
-            figures.main([*given, "images=1", "kind=[bars,convergence]"]),
-        ) == (0, 0, 0)
-    files = sorted((tmp_path / "a" / "made").iterdir())
-    assert len(files) == 8 + 4
-    for path in [*files, tmp_path / "a" / "page" / "dissertation_cifar10.html"]:
-        assert path.read_bytes() == (tmp_path / "b" / path.parent.name / path.name).read_bytes(), path.name
+    def files(out):
+        found = cells.gather(sweep(tmp_path / out), "dissertation_cifar10")
+        table = summaries.summary(found, columns.DISSERTATION)
+        texts = [render(table) for render in rendering.RENDERERS.values()]
+        return [
+            *texts,
+            report.page(found, 2),
+            *(figures.rendered(bars.draw(found, 1), form) for form in figures.FORMATS),
+        ]
+
+    assert files("a") == files("b")
 
 
 @pytest.mark.parametrize(
@@ -303,7 +304,7 @@ def test_cells_that_cannot_be_compared_are_refused_by_name_or_marked(changed, me
     with pytest.raises(InputError, match=f"dissertation_cifar10 is not one whole: {message}"):
         cells.gather(tmp_path, "dissertation_cifar10")
     found = cells.gather(tmp_path, "dissertation_cifar10", mark=True)
-    table = summaries.summary(found, columns.COLUMNS)
+    table = summaries.summary(found, columns.DISSERTATION)
     assert [each.sound for each in found.cells] == [True, True, True, False, True]
     assert table.text["method"][3] == "LIME (1)" and len(table.notes) == 1 and re.search(message, table.notes[0])
     assert not table.best.iloc[3].any() and table.text["p"][3] == "–"
@@ -354,7 +355,7 @@ def test_budgets_are_compared_within_each(tmp_path):
         "*",
         "*",
     ]
-    figure = budget.draw(found, 1)
+    figure = budgets.draw(found, 1)
     first, second = figure.axes[0].lines
     assert first.get_xdata().tolist() == [250, 500] and first.get_ydata() == pytest.approx([0.2, 0.1])
     assert second.get_ydata() == pytest.approx([0.3, 0.2]) and second.get_label() == "RISE"
@@ -394,22 +395,101 @@ def test_formats_are_checked(tmp_path, capsys):
     assert "nothing for kind=budget" in capsys.readouterr().err
 
 
+def test_reference_names_the_row_of_p_and_without_one_the_table_says_why(tmp_path, capsys):
+    for value in ("rank", "truncation", "binary_tournament"):  # the default, tournament, was not run
+        make(tmp_path, "benchmark", selection=value)
+    found = cells.gather(tmp_path, "benchmark")
+    table = summaries.summary(found, columns.COLUMNS)
+    assert "p" not in table.text and "No p: no row has selection=" in table.caption
+    assert "reference=... names another." in table.caption
+    for asked in ("selection=rank", "rank"):
+        table = summaries.summary(cells.gather(tmp_path, "benchmark", reference=asked), columns.COLUMNS)
+        assert table.text.set_index("selection")["p"].to_dict() == {
+            "rank": "*", "truncation": "1.000", "binary_tournament": "1.000"}  # fmt: skip
+    given = [f"runs={tmp_path}", "experiment=benchmark", f"out={tmp_path}/made", "format=md"]
+    assert tables.main([*given, "reference=selection=rank", "columns=[complete,p]"]) == 0
+    assert "| rank | 100.0 % | \\* |" in capsys.readouterr().out
+    assert tables.main([*given, "reference=nothing"]) == 2
+    assert "reference is 'nothing', which names no row: choose from selection=" in capsys.readouterr().err
+    alone = cells.gather(tmp_path, "benchmark", where="selection=rank")
+    assert "No p: " in summaries.summary(alone, columns.DISSERTATION).caption
+
+
+def test_tables_read_the_sweep_that_was_declared_when_the_runs_were_made(tmp_path, monkeypatch):
+    declared = sweeps.of_conf("radii")
+    for each in declared.cells:
+        make(tmp_path, "radii", **{key.replace(".", "__"): value for key, value in each.items()})
+    (tmp_path / "radii" / sweeps.FILE).write_text(json.dumps(declared._asdict()))
+    edited = declared._replace(values={"preset.stages.gross.radii": ["[0.5]", "[0.6]"]}, about="Something else.")
+    monkeypatch.setattr(sweeps, "of_conf", lambda *_: edited)
+    found = cells.gather(tmp_path, "radii")
+    assert all(cell.sound for cell in found.cells) and len(found.cells) == 7 and found.about == declared.about
+    assert cells.not_begun(tmp_path, "radii") == []
+    (tmp_path / "radii" / sweeps.FILE).write_text('{"about"')  # half written: what conf/ says, then
+    with pytest.raises(InputError, match=r"radii=\[0.5\] missing"):
+        cells.gather(tmp_path, "radii")
+
+
+def test_one_damaged_run_is_named_and_ends_nothing(tmp_path, capsys):
+    sweep(tmp_path)
+    lime, shap = (next(p for p in runs.find(tmp_path, "dissertation_cifar10") if runs.read_record(p)["method"] == name)
+                  for name in ("lime", "shap"))  # fmt: skip
+    (lime / "record.json").write_text("")
+    chunk = next(shap.glob("chunks/*"))
+    chunk.write_bytes(chunk.read_bytes()[:100])
+    assert status.main([f"runs={tmp_path}"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(rf"{lime.name} +unreadable", text) and re.search("method=shap.* damaged +5/5", text)
+    assert len([line for line in text.splitlines() if " finished " in line]) == 3
+    with pytest.raises(InputError, match="method=lime missing"):
+        cells.gather(tmp_path, "dissertation_cifar10")
+    assert f"passed over: {lime}/record.json cannot be read" in capsys.readouterr().err
+    found = cells.gather(tmp_path, "dissertation_cifar10", mark=True)
+    assert [cell.sound for cell in found.cells] == [True, True, True, False, True]
+    (shap / "rows.parquet").write_bytes(b"PAR1")
+    (shap / "config.yaml").write_text("")
+    assert tables.main([f"runs={tmp_path}", "experiment=dissertation_cifar10", f"out={tmp_path}/m", "mark=true"]) == 0
+    assert f"passed over: {shap}/config.yaml holds no configuration" in capsys.readouterr().err
+    assert status.main([f"runs={tmp_path}"]) == 0
+
+
+def test_a_column_is_one_line(tmp_path, monkeypatch):
+    run = runs.load(make(tmp_path, "benchmark"))
+    mine = columns.Column("largest", -1, columns.percent, lambda run: float(run.rows["area"].max()))
+    monkeypatch.setattr(columns, "COLUMNS", (*columns.COLUMNS, mine))
+    assert columns.quantities(run, columns.COLUMNS)["largest"] == 0.25
+    heads = {column.name for column in columns.COLUMNS}
+    assert {metric.head for metric in measured.METRICS.values() if metric.head} <= heads
+    assert set(measured.METRICS) <= set(runs.ROWS)
+
+
+def test_nothing_is_written_before_everything_is_rendered(tmp_path, monkeypatch):
+    out = tmp_path / "made"
+    given = [f"runs={sweep(tmp_path)}", "experiment=dissertation_cifar10", f"out={out}"]
+
+    def broken(*_):
+        raise InputError("no room")
+
+    monkeypatch.setitem(rendering.RENDERERS, "html", broken)
+    monkeypatch.setitem(figures.KINDS, "bars", broken)
+    assert tables.main(given) == 2 and figures.main([*given, "kind=[front,bars]"]) == 2
+    assert not out.exists()
+
+
 # ----------------------------------------------------------------------------------------------------------- figures
 
 
 def test_every_figure_is_written_with_text_as_text(tmp_path):
     out = tmp_path / "made"
-    given = [f"runs={sweep(tmp_path)}", "experiment=dissertation_cifar10", f"out={out}", "images=2"]
-    assert figures.main(given) == 0
+    given = [f"runs={sweep(tmp_path)}", "experiment=dissertation_cifar10", f"out={out}", "images=1"]
+    assert figures.main([*given, "format=png"]) == 0 and figures.main([*given, "format=pdf", "kind=grid"]) == 0
     kinds = ("bars", "convergence", "front", "grid")
-    assert sorted(path.stem for path in out.glob("*.pdf")) == [f"dissertation_cifar10_{kind}" for kind in kinds]
-    for kind in kinds:
-        pdf = (out / f"dissertation_cifar10_{kind}.pdf").read_bytes()
-        assert (
-            pdf.startswith(b"%PDF") and b"/Type3" not in pdf and b"CIDFontType2" in pdf and b"CreationDate" not in pdf
-        )
-        with Image.open(out / f"dissertation_cifar10_{kind}.png") as picture:
+    assert sorted(path.stem for path in out.glob("*.png")) == [f"dissertation_cifar10_{kind}" for kind in kinds]
+    for path in out.glob("*.png"):
+        with Image.open(path) as picture:
             assert np.asarray(picture.convert("L")).std() > 5
+    (pdf,) = (path.read_bytes() for path in out.glob("*.pdf"))
+    assert pdf.startswith(b"%PDF") and b"/Type3" not in pdf and b"CIDFontType2" in pdf and b"CreationDate" not in pdf
 
 
 def test_the_grid_shows_what_the_network_saw(tmp_path):
@@ -463,9 +543,45 @@ def test_many_cells_get_a_panel_each(tmp_path):
     assert [len(axes.lines) for axes in figure.axes if axes.get_visible()] == 7 * [3]
 
 
+def test_names_are_whole_and_of_the_keys_that_vary(tmp_path):
+    for radii in ("[0.03,0.06,0.12]", "[0.12]"):
+        for fitness in ("smallest_complete", "a_name_that_is_longer_than_any_line"):
+            make(tmp_path, "mine", preset__stages__gross__radii=radii, fitness=fitness, selection="tournament")
+    found = cells.gather(tmp_path, "mine", where="selection=tournament,rank")
+    assert "selection" in found.keys
+    titles = [each.title for each in found.cells]
+    assert "gross radii [0.12], fitness smallest_complete" in titles and "tournament" not in "".join(titles)
+    bare = lambda text: "".join(text.split())
+    with figures.matplotlib.rc_context(figures.STYLE):
+        drawn = [figures.KINDS[kind](found, 1) for kind in ("convergence", "front", "bars", "grid")]
+    for figure in drawn:
+        figure.draw_without_rendering()
+        shown = [
+            text
+            for axes in figure.axes
+            for text in (axes.title, *axes.get_yticklabels(), axes.yaxis.label, axes.xaxis.label)
+        ]
+        shown += [text for each in figure.legends for text in each.get_texts()]
+        assert {bare(title) for title in titles} <= {bare(text.get_text()) for text in shown}
+        for text in shown:
+            box = text.get_window_extent()
+            if text.get_text() and text.get_visible():
+                assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, text.get_text()
+                assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, text.get_text()
+
+
+def test_the_search_and_the_table_mean_different_things_and_the_figure_says_so(tmp_path):
+    make(tmp_path, "benchmark", areas=(0.25, *[np.nan] * (NUM - 1)))
+    figure = convergence.draw(cells.gather(tmp_path, "benchmark"), 1)
+    constraints, star = figure.axes[-1].lines
+    assert constraints.get_ydata().tolist() == [1.0] * 4 and star.get_ydata() == pytest.approx([0.2])
+    assert figure.axes[-1].get_ylabel() == "share that meets\nthe search's constraints"
+    assert "★ at the end: the share of complete masks" in figure.axes[-1].get_xlabel()
+
+
 def test_every_method_has_a_look_of_its_own_without_colour():
-    assert len({(look.marker, look.dashes) for look in map(drawing.look, range(12))}) == 12
-    assert len({drawing.look(number) for number in range(24)}) == 24
+    assert len({(style.marker, style.dashes) for style in map(drawing.style_of, range(12))}) == 12
+    assert len({drawing.style_of(number) for number in range(24)}) == 24
 
 
 # ------------------------------------------------------------------------------------------------------------ report

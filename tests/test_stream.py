@@ -169,7 +169,7 @@ def test_the_chunk_follows_from_the_limit():
     [
         (dict(chunk=0), "chunk is 0: give a whole number of 1 or more"),
         (dict(memory_limit=1.5), "memory_limit is 1.5: give a whole number"),
-        (dict(key=3), "key must be one key of jax.random.key"),
+        (dict(key=0.5), "key is 0.5: give a whole number"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_read(options, message):

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evomask import validate
+from evomask import settings, validate
 from evomask.classifiers.blackbox import run
-from evomask.classifiers.wrappers import check_classifier
 from evomask.measures.budget import Account, Counted, bare, charge, check_budget, check_spent
+from evomask.search.checks import Plain
 from evomask.types import Array, Classifier, Key
 
 
@@ -27,19 +27,23 @@ def compiled(method, classifier: Classifier | Counted, images: Array, labels: Ar
       classifier: a `Classifier`, or `Counted` to have the cost of every image recorded.
       images: f32[B, H, W, C] in [0, 1].
       labels: int[B], the class to explain in each image.
-      key: one key, the same for every image, so that an image gets the same score alone or among others.
+      key: one key or a whole number, the same for every image, so that an image gets the same score alone or among
+        others.
       budget: evaluations allowed per image.
 
     Returns:
-      f32[B, H, W]. A classifier that returns NaN gives a NaN score, never a made-up one.
+      f32[B, H, W], or bool[B, H, W] of a method whose score is a mask. A classifier that returns NaN gives
+      a NaN score, never a made-up one.
 
     Raises:
       InputError: bad input. BudgetExceeded: the method needs more than `budget`.
     """
-    images, labels = check_inputs(classifier, images, labels, key, budget)
-    cost = method.cost(images.shape[1:], budget)
-    check_spent(cost, budget, type(method).__name__)
-    scores = run(_explain, method, bare(classifier), images, labels, key, budget)
+    with settings.own():
+        images, labels, key, budget = check_inputs(classifier, images, labels, key, budget)
+        cost = method.cost(images.shape[1:], budget)
+        check_spent(cost, budget, type(method).__name__)
+        method, network = Plain.in_place_of_functions(method), settings.single(bare(classifier))
+        scores = run(_explain, method, network, images, labels, key, budget)
     for _ in range(len(images)):
         charge(classifier, cost)
     return scores
@@ -56,10 +60,14 @@ def on_host(method, classifier: Classifier | Counted, images: Array, labels: Arr
     Raises:
       ImportError: the package behind the method is missing. InputError: the classifier returned NaN.
     """
-    images, labels = check_inputs(classifier, images, labels, key, budget)
+    with settings.own():
+        return _on_host(method, classifier, *check_inputs(classifier, images, labels, key, budget))
+
+
+def _on_host(method, classifier, images: np.ndarray, labels: np.ndarray, key: Key, budget: int) -> Array:
     check_spent(method.cost(images.shape[1:], budget), budget, type(method).__name__)
     scores = []
-    for image, label in zip(np.asarray(images), labels.tolist(), strict=True):
+    for image, label in zip(images, labels.tolist(), strict=True):
         account = Account(classifier, budget)
         try:
             scores.append(method.explain(account, image, label, key, budget))
@@ -68,16 +76,14 @@ def on_host(method, classifier: Classifier | Counted, images: Array, labels: Arr
                 f"{type(method).__name__} needs the {error.name!r} package: pip install 'evomask[baselines]'"
             ) from error
         charge(classifier, account.spent)
-    return jnp.asarray(np.stack(scores), jnp.float32)
+    scores = np.stack(scores)
+    return jnp.asarray(scores, None if scores.dtype == bool else jnp.float32)
 
 
-def check_inputs(classifier, images, labels, key, budget) -> tuple[Array, Array]:
-    """Images f32[B, H, W, C] and labels int32[B], or an error that names the input and the remedy."""
-    check_budget(budget)
-    validate.check_key(key)
-    images = validate.check_images(images)
-    classes = check_classifier(bare(classifier), images.shape[1:])
-    return jnp.asarray(images), jnp.asarray(validate.check_labels(labels, len(images), classes))
+def check_inputs(classifier, images, labels, key, budget) -> tuple[np.ndarray, np.ndarray, Key, int]:
+    """Images f32[B, H, W, C], labels int32[B], one key and the budget, or an InputError."""
+    budget, key = check_budget(budget), validate.as_key(key)
+    return *validate.labelled(bare(classifier), images, labels), key, budget
 
 
 def probability(classifier: Classifier, images: Array, label: Array) -> Array:

@@ -17,13 +17,13 @@ from evomask.types import RATIO, Array, Classifier, Key, Target, decide, record
 
 @record
 class RandomPatches:
-    """The smallest complete one of random squares, as a score of 1 inside and 0 outside.
+    """The smallest complete one of random squares, as a mask bool[H, W].
 
     Draws budget / 2 - 1 squares beside the whole image, sides uniform in 1..min(H, W), centres uniform, clipped at
     the border, and evaluates each masked and inverse-masked. A square is complete when it keeps the label with at
     least `ratio` of the probability that the whole image has, and its inverse loses the label. Without a complete
     one: the square whose smaller margin, of keeping the label and of losing it in the inverse, is greatest. The
-    score is itself a mask (`score > 0`).
+    score is itself a mask.
     """
 
     ratio: float = RATIO
@@ -47,7 +47,7 @@ class RandomPatches:
         complete = decide(found.margin, found.confidence, found.inverse_margin, enough).complete
         smallest = jnp.argmin(jnp.where(complete, found.area, jnp.inf))
         nearest = jnp.argmax(jnp.minimum(found.margin, -found.inverse_margin))
-        return masks[jnp.where(complete.any(), smallest, nearest)].astype(jnp.float32)
+        return masks[jnp.where(complete.any(), smallest, nearest)]
 
 
 @record

@@ -20,7 +20,10 @@ from evomask.fills import Constant
 from evomask.measures.budget import Account, Spent
 from evomask.types import InputError, Key, record, static
 
-REMEDY = "python3.11 -m venv .venv-rex; .venv-rex/bin/pip install torch==2.13.0 rex-xai==0.4.1; then python=.venv-rex/bin/python"
+REMEDY = (
+    "python3.11 -m venv .venv-rex; .venv-rex/bin/pip install torch==2.13.0 rex-xai==0.4.1; "
+    "then python=.venv-rex/bin/python"
+)
 
 
 @record
@@ -98,7 +101,7 @@ class Worker:
             raise InputError(f"python={command[0]!r} cannot run ReX ({said}): {REMEDY}") from error
 
     def ask(self, predict: rex_worker.Predict, **request) -> np.ndarray:
-        """The heat map f32[H, W]; RuntimeError where the process ends. Any error of `predict` is passed on and ends it."""
+        """The heat map f32[H, W]; RuntimeError where the process ends. Errors of `predict` are passed on and end it."""
         try:
             message = self._turn(**request)
             while "score" not in message:

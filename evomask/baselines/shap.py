@@ -54,9 +54,9 @@ class SHAP:
 @contextlib.contextmanager
 def _global_seed(seed: int) -> Iterator[None]:
     """The package breaks ties with NumPy's global generator: seed it, and give it back as it was."""
-    state = np.random.get_state()
-    np.random.seed(seed)
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
     try:
         yield
     finally:
-        np.random.set_state(state)
+        np.random.set_state(state)  # noqa: NPY002

@@ -320,8 +320,8 @@ def _unlike_probabilities(scores: np.ndarray) -> str:
         # As logits they would go through a softmax, which makes 0.35 of the 0.99 of a sigmoid.
         return (
             f"values from 0 to 1 whose rows sum to {sums.min():.4g} to {sums.max():.4g}, not to one, where "
-            "probabilities were promised: one class may be right for each image; the sigmoids of several labels at a time "
-            "(outputs='sigmoid') are not built yet"
+            "probabilities were promised: one class may be right for each image; the sigmoids of several labels at "
+            "a time (outputs='sigmoid') are not built yet"
         )
     return (
         f"values from {low:.4g} to {high:.4g} where probabilities were promised, which are from 0 to 1 and sum to one: "

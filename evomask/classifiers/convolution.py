@@ -146,7 +146,7 @@ def _even(x: Array) -> Array:
 
 
 def _chunks(x: Array, floats: int, channels: int) -> Array:
-    """f32[N, ...] -> f32[chunks, n, ...], the last chunk filled up with zeros; the tiles of one hold at most `floats`."""
+    """f32[N, ...] -> f32[chunks, n, ...], the last one filled up with zeros; the tiles of one hold at most `floats`."""
     num, height, width, _ = x.shape
     most = max(floats // (4 * height * width * channels), 1)  # 16 floats for every four pixels
     count = -(-num // 2 ** (most.bit_length() - 1))  # powers of two divide the common batches

@@ -82,9 +82,9 @@ def planted(num: int = 4096, seed: int = 0, size: int = 32) -> tuple[Dataset, Da
     [64, 16]
     """
 
-    def read(key: Key, count: int) -> Dataset:
-        images, labels, _ = jax.jit(planted_evidence, static_argnums=(1, 2))(key, count, size)
-        return Dataset(np.asarray(jnp.round(255 * images), np.uint8), np.asarray(labels), PLANTED_LABELS)
-
     train_key, test_key = jax.random.split(jax.random.key(seed))
-    return read(train_key, num), read(test_key, num // 4)
+    keys = jnp.concatenate([jax.random.split(train_key, num), jax.random.split(test_key, num // 4)])
+    draw = jax.jit(jax.vmap(lambda key: _planted(key, size, 3)[:2]))  # both sets by one program
+    pixels, labels = jax.device_get(draw(keys))
+    images = np.asarray(np.round(255 * pixels), np.uint8)
+    return Dataset(images[:num], labels[:num], PLANTED_LABELS), Dataset(images[num:], labels[num:], PLANTED_LABELS)

@@ -112,7 +112,7 @@ def _cache_file(path: Path, size: int | None) -> Path:
 def _read_cache(path: Path) -> tuple[Dataset, Dataset] | None:
     """None where nothing is kept, or where what is kept is damaged: the archive is read again then."""
     try:
-        with np.load(path) as arrays:
+        with open(path, "rb") as file, np.load(file) as arrays:
             names = tuple(arrays["names"].tolist())
             return tuple(Dataset(arrays[f"{s}_images"], arrays[f"{s}_labels"], names) for s in ("train", "test"))  # pyright: ignore[reportReturnType]
     except (FileNotFoundError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError):

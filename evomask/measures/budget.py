@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 import jax
 import numpy as np
 
+from evomask import settings
 from evomask.classifiers.blackbox import run
 from evomask.search.batching import batch_size
-from evomask.types import Array, Classifier
+from evomask.types import Array, Classifier, whole
 
 
 class BudgetExceeded(ValueError):
@@ -59,7 +60,7 @@ class Counted:
     """
 
     def __init__(self, classifier: Classifier, budget: int):
-        self.classifier = classifier
+        self.classifier = settings.single(classifier)
         self.budget = check_budget(budget)
         self.spent: list[Spent] = []
 
@@ -125,10 +126,8 @@ def charge(classifier: Classifier | Counted, spent: Spent) -> None:
 
 
 def check_budget(budget: int) -> int:
-    """A positive int, or ValueError."""
-    if isinstance(budget, bool) or not isinstance(budget, (int, np.integer)) or budget < 1:
-        raise ValueError(f"budget must be a positive int, the evaluations allowed per image, got {budget!r}")
-    return int(budget)
+    """A positive int, or InputError."""
+    return whole("budget", budget)
 
 
 def check_spent(spent: Spent, budget: int, name: str) -> None:

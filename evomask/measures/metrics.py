@@ -19,12 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from evomask import validate
 from evomask.classifiers.blackbox import run
 from evomask.fills import apply
 from evomask.measures.budget import Counted, Spent, bare
 from evomask.measures.thresholding import prefix_pixels, ranks
 from evomask.search.batching import batch_size, in_batches
 from evomask.search.evaluate import evaluate
+from evomask.settings import pinned
 from evomask.types import RATIO, Array, Classifier, Key, Mask, Target, Verdict, decide, record
 
 # ---------------------------------------------------------------------------------------- masks and the classifier
@@ -44,8 +46,11 @@ class Judgement:
     blank_margin: Array  # f32[B]: positive where the blank image has the label by itself, and nothing is necessary
 
 
+@pinned
 def judge(classifier: Classifier | Counted, images: Array, labels: Array, masks: Mask, blanks: Array) -> Judgement:
     """Sends B whole, masked, inverse-masked and blank images through the classifier, at batch size 1.
+
+    A label that is no class has a confidence of 0, and is never predicted.
 
     Args:
       images, blanks: f32[B, H, W, C]. labels: int[B]. masks: bool[B, H, W].
@@ -144,6 +149,7 @@ def auc_cost(steps: int = 100) -> Spent:
     return Spent(forward=steps + 1)
 
 
+@pinned
 def deletion_auc(
     classifier: Classifier | Counted, images: Array, labels: Array, scores: Array, blanks: Array, *, steps: int = 100
 ) -> Array:
@@ -153,9 +159,11 @@ def deletion_auc(
     to all; trapezoid rule; activation softmax. The paper blanks with 0 and takes steps of one image row. Equal scores
     go in pixel order.
     """
+    images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
     return run(_auc, bare(classifier), *map(jnp.asarray, (images, labels, scores, images, blanks)), steps)
 
 
+@pinned
 def insertion_auc(
     classifier: Classifier | Counted, images: Array, labels: Array, scores: Array, blanks: Array, *, steps: int = 100
 ) -> Array:
@@ -163,6 +171,7 @@ def insertion_auc(
 
     Starts from the blank image; the paper's is a Gaussian blur (`fills.Blur`).
     """
+    images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
     return run(_auc, bare(classifier), *map(jnp.asarray, (images, labels, scores, blanks, images)), steps)
 
 
@@ -199,6 +208,7 @@ def random_subsets(key: Key, num: int, shape: tuple[int, int], size: int) -> Arr
     return jax.random.permutation(key, pixels, axis=1, independent=True).reshape(num, *shape)
 
 
+@pinned
 def mu_fidelity(
     classifier: Classifier | Counted, images: Array, labels: Array, scores: Array, blanks: Array, subsets: Array
 ) -> Array:
@@ -209,6 +219,7 @@ def mu_fidelity(
     evaluations. Equals Quantus `FaithfulnessCorrelation` on the same subsets, where a model's outputs are
     probabilities and a pixel is perturbed in all its channels.
     """
+    images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
     return run(_mu_fidelity, bare(classifier), *map(jnp.asarray, (images, labels, scores, blanks, subsets)))
 
 

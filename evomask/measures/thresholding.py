@@ -18,9 +18,11 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from evomask import validate
 from evomask.measures.budget import Counted, Spent, bare
 from evomask.search.batching import batch_size
 from evomask.search.evaluate import evaluate
+from evomask.settings import pinned
 from evomask.types import RATIO, Array, Classifier, Mask, Target, Verdict, decide, record
 
 
@@ -61,6 +63,7 @@ def cost(steps: int = 100) -> Spent:
     return Spent(forward=2 * steps)
 
 
+@pinned
 def sweep(
     classifier: Classifier | Counted, images: Array, labels: Array, scores: Array, blanks: Array, *, steps: int = 100
 ) -> Sweep:
@@ -70,17 +73,13 @@ def sweep(
       images, blanks: f32[B, H, W, C]. labels: int[B]. scores: f32[B, H, W]. steps: T, at most H * W.
 
     Raises:
-      ValueError: the shapes do not belong together, or there are more steps than pixels.
+      InputError: the shapes do not belong together, or a label is no class.
+      ValueError: there are more steps than pixels.
     """
-    images, blanks, scores, labels = (jnp.asarray(x) for x in (images, blanks, scores, labels))
-    if scores.shape != images.shape[:3] or blanks.shape != images.shape or labels.shape != images.shape[:1]:
-        raise ValueError(
-            f"scores must be [B, H, W], labels [B] and blanks like the images [B, H, W, C]; got scores "
-            f"{scores.shape}, labels {labels.shape}, blanks {blanks.shape}, images {images.shape}"
-        )
+    images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
     if not 1 <= steps <= scores[0].size:
         raise ValueError(f"steps must lie in 1..{scores[0].size}, the number of pixels, got {steps}")
-    return _sweep(bare(classifier), images, labels.astype(jnp.int32), scores.astype(jnp.float32), blanks, steps)
+    return _sweep(bare(classifier), *map(jnp.asarray, (images, labels, scores, blanks)), steps)
 
 
 @functools.partial(jax.jit, static_argnames="steps")

@@ -57,7 +57,8 @@ class Config:
           InputError: there is no part of that name, or the budget is too small.
 
         >>> from evomask import fills, presets
-        >>> three = presets.evomask().replace(fill=(fills.Constant(0.0), fills.Mean(), fills.Blur()), genes=8, budget=2000)
+        >>> several = fills.Constant(0.0), fills.Mean(), fills.Blur()
+        >>> three = presets.evomask().replace(fill=several, genes=8, budget=2000)
         >>> three.evaluations <= 2000, {stage.genes for stage in three.stages}
         (True, {8})
         """

@@ -86,7 +86,7 @@ class KeepsClass(_MaskedOnly):
 
 @record
 class KeepsConfidence(_MaskedOnly):
-    """The masked image keeps the target's ratio of the whole image's confidence; what is missing is measured in nats."""
+    """The masked image keeps the target's ratio of the whole image's confidence; what is missing is in nats."""
 
     def __call__(self, evaluation: Evaluation, target: Target) -> Array:
         wanted = jnp.log(target.ratio * target.confidence) + SLACK

@@ -66,7 +66,8 @@ def efficientnet_lite0(num_classes: int, precision: str = "auto") -> Trainable:
     def init(key: Key, images: Array):
         if images.shape[1:] != pretrained.image_shape:
             raise InputError(
-                f"images are {images.shape[1:]}, the network takes {pretrained.image_shape}: set data.size=224"
+                f"images are {images.shape[1:]}, the network takes {pretrained.image_shape}: "
+                f"set data.size={pretrained.image_shape[0]}"
             )
         head = {"kernel": jnp.zeros((1280, num_classes)), "bias": jnp.zeros(num_classes)}
         return {**pretrained.params, "logits": head}, {}

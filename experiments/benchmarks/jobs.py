@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,8 +17,10 @@ from evomask import fills
 from evomask.questions import ask
 from evomask.types import Classifier, InputError
 from experiments.benchmarks import protocol, runs, sources
-from experiments.benchmarks.imagesets import ImageSet
 from experiments.shared import cli
+
+if TYPE_CHECKING:  # which images there are, their own digest says
+    from experiments.benchmarks.imagesets import ImageSet
 
 OURS = "evomask.explain"  # the target of conf/method/evomask.yaml and its like
 

@@ -6,13 +6,12 @@ every mask is then seen by the classifier once more, one image at a time, as `ev
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from evomask import verify
-from evomask.baselines import RandomPatches
 from evomask.explaining import explain_questions
 from evomask.measures import metrics, thresholding
 from evomask.measures.budget import Spent, check_spent
@@ -21,9 +20,11 @@ from evomask.questions import look, worst
 from evomask.search.config import Config
 from evomask.types import Answer, Classifier, Key, Question, Status
 from experiments.benchmarks.answers import Calls, answer
-from experiments.benchmarks.imagesets import ImageSet
 from experiments.benchmarks.measured import Asked, heat_map
 from experiments.benchmarks.runs import CUTS, ROWS, Chunk
+
+if TYPE_CHECKING:  # which images there are, their own digest says
+    from experiments.benchmarks.imagesets import ImageSet
 
 # Where a mask comes from; area_5 is the best 5 % of the pixels. The headline is `own` where there is one, else
 # `complete`.
@@ -77,8 +78,6 @@ def attribute(
     images, labels = columns(questions)
     counted = Calls(classifier, budget)
     score, mask = answer(name, method(counted, images, labels, key=key, budget=budget), images.shape[:3])
-    if mask is None and isinstance(method, RandomPatches):
-        mask = np.asarray(thresholding.own_mask(jnp.asarray(score)).mask)
     return Found(score, mask, counted.bill(len(images)))
 
 

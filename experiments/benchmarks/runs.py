@@ -11,7 +11,8 @@
                               killed
 
 The hash is that of everything that decides the numbers (method, model and its weights, images, fill, budget, seeds,
-steps, source files of the user's own among their `_target_`s), and of nothing else: neither the folder, nor how many images make a chunk, nor how a choice is called. Every
+steps, source files of the user's own among their `_target_`s), and of nothing else: neither the folder, nor how many
+images make a chunk, nor how a choice is called. Every
 image is explained alone, so that its numbers depend on no other. Rows are ordered by seed, then image, then rule, hold
 no times, and are the same bytes however often a run was killed and resumed; both .parquet files appear when all of them
 are there.
@@ -31,8 +32,8 @@ record.json
     code             {commit, dirty, modules, own}: commit null outside of a repository; digests of the modules that
                      decided the numbers, by name, and of the user's own among them, see `sources`
     versions, device of the packages; kind of the first device
-    asked            when the run was last asked for: of two that differ in the state of the user's files, tables take the
-                     later one
+    asked            when the run was last asked for: of two that differ in the state of the user's files, tables
+                     take the later one
     sittings         [{started, outside, seconds, compile_seconds}]: one for every process that has worked on the run;
                      outside holds versions of packages in another environment. Seconds of a killed one are those up to
                      its last chunk; compile_seconds are those that XLA took
@@ -237,7 +238,7 @@ def common_budget(runs: Sequence[Run]) -> int:
 
 
 def write_images(folder: Path, arrays: Mapping[str, np.ndarray]) -> str:
-    """Writes <folder>/images/<digest>.npz unless it is there, undamaged, and returns its path relative to a run folder."""
+    """Writes <folder>/images/<digest>.npz unless it stands there undamaged; returns its path relative to a run."""
     name = f"{digest(dict(arrays))}.npz"
     path = folder / "images" / name
     if not damage.intact(path):

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -51,11 +52,11 @@ def own(config: Any) -> dict[str, str]:
     A file that was edited since this process loaded it is loaded again when it is next needed, so that in a long sweep,
     too, what is named here is what runs.
     """
-    paths = {name: path for name, path in reached(_defined_in(targets(config))).items() if not _is_house(name)}
+    paths = reached(_defined_in(targets(config)), house=False)
     found = {name: meaning(path, path.stat().st_mtime_ns) for name, path in sorted(paths.items())}
     edited = {name for name, digest in found.items() if _LOADED.get(name, digest) != digest}
     for name in found if edited else ():
-        if edited & set(reached([name])):
+        if edited & set(reached([name], house=False)):
             sys.modules.pop(name, None)
             Path(importlib.util.cache_from_source(str(paths[name]))).unlink(missing_ok=True)
     _LOADED.update(found)
@@ -103,13 +104,13 @@ def targets(config: Any) -> Iterator[str]:
             yield from targets(item)
 
 
-def reached(names: Iterable[str]) -> dict[str, Path]:
-    """{module: file} of these modules and all that they import, of the house or the user's own."""
+def reached(names: Iterable[str], house: bool = True) -> dict[str, Path]:
+    """{module: file} of these modules and all that they import, of the house or, alone or with it, the user's own."""
     found: dict[str, Path] = {}
     waiting = list(names)
     while waiting:
         name = waiting.pop()
-        path = None if name in found else _source(name)
+        path = None if name in found or not house and _is_house(name) else _source(name)
         if path is not None:
             found[name] = path
             waiting += _imports(name, path, path.stat().st_mtime_ns)
@@ -149,7 +150,7 @@ def _imports(name: str, path: Path, changed: int) -> tuple[str, ...]:
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     found: list[str] = []
     packages: dict[str, str] = {}  # `import evomask`: what is used of it, stands further down
-    for node in ast.walk(tree):
+    for node in _executed(tree):
         if isinstance(node, ast.Import):
             for each in node.names:
                 if each.asname is None and "." in each.name:
@@ -170,15 +171,31 @@ def _imports(name: str, path: Path, changed: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def _executed(tree: ast.Module) -> Iterator[ast.AST]:
+    """Every node but those for type checkers only."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop(0)
+        if not (isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")):
+            yield node
+            waiting += ast.iter_child_nodes(node)
+
+
 def _homes(base: str, name: str) -> tuple[str, ...]:
     """The modules that define `base.name`: of a package of the house, that which defines it, not its `__init__`."""
     if not _is_house(base):
         return base, f"{base}.{name}"
-    module = _module(base)
-    value = getattr(module, name, None)
+    if _shows(base) or not _is_package(base):  # nothing is imported only to be looked at
+        return (base,)
+    if _spec(f"{base}.{name}") is not None:
+        return (f"{base}.{name}",)
+    try:
+        value = getattr(_module(base), name, None)
+    except Exception:  # a name that is looked up late, in a module that cannot be had here
+        value = None
     if isinstance(value, ModuleType):
         return (value.__name__,)
-    home = getattr(value, "__module__", None) if hasattr(module, "__path__") and callable(value) else None
+    home = getattr(value, "__module__", None) if callable(value) else None
     return (home if isinstance(home, str) and _is_house(home) else base,)
 
 
@@ -209,19 +226,40 @@ def _module(name: str) -> ModuleType | None:
 
 def _source(name: str) -> Path | None:
     """The file of a module of the house or of the user's own; None for what is installed, built in, or no module."""
-    if name == SHOWS or name.startswith(f"{SHOWS}."):
+    if _shows(name):
         return None
-    module = sys.modules.get(name)
+    if not _is_house(name) and _is_installed(name.partition(".")[0]):  # looked up without importing it
+        return None
+    spec = getattr(sys.modules.get(name), "__spec__", None) or _spec(name)
+    if spec is None or not spec.has_location or not Path(spec.origin).is_file():
+        return None
+    return Path(spec.origin).resolve()
+
+
+@functools.cache
+def _is_installed(top: str) -> bool:
+    """Whether a package comes with Python or from an index, and is not the user's own."""
+    spec = getattr(sys.modules.get(top), "__spec__", None) or _spec(top)
+    file = spec.origin if spec is not None and spec.has_location else None
+    if spec is None or file is None:
+        return spec is not None and spec.submodule_search_locations is None  # built in
+    return any(Path(file).resolve().is_relative_to(Path(folder).resolve()) for folder in INSTALLED)
+
+
+def _shows(name: str) -> bool:
+    return name == SHOWS or name.startswith(f"{SHOWS}.")
+
+
+def _is_package(name: str) -> bool:
+    spec = _spec(name)
+    return spec is not None and spec.submodule_search_locations is not None
+
+
+def _spec(name: str) -> ModuleSpec | None:
     try:
-        spec = module.__spec__ if module is not None else importlib.util.find_spec(name)
-    except (ImportError, AttributeError, ValueError):
-        spec = None
-    file = getattr(module, "__file__", None) or (spec.origin if spec is not None and spec.has_location else None)
-    if file is None or not Path(file).is_file():
+        return importlib.util.find_spec(name)
+    except (ImportError, AttributeError, ValueError):  # of what is no package
         return None
-    path = Path(file).resolve()
-    installed = any(path.is_relative_to(Path(folder).resolve()) for folder in INSTALLED)
-    return path if _is_house(name) or not installed else None
 
 
 def _is_house(name: str) -> bool:

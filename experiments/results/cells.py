@@ -25,9 +25,11 @@ from experiments.shared import cli
 
 OURS = "evomask"
 TITLES = {  # of methods, as their authors write them
-    "dissertation": "dissertation", "random_search": "random search", "gradcam": "Grad-CAM", "gradcam_plus_plus": "Grad-CAM++",
-    "integrated_gradients": "Integrated Gradients", "smoothgrad": "SmoothGrad", "rise": "RISE", "hsic": "HSIC", "lime": "LIME",
-    "shap": "SHAP", "rex": "ReX", "heatmaps": "heat maps", "random_patches": "random patches", "random_pixels": "random pixels",
+    "dissertation": "dissertation", "random_search": "random search", "gradcam": "Grad-CAM",
+    "gradcam_plus_plus": "Grad-CAM++",
+    "integrated_gradients": "Integrated Gradients", "smoothgrad": "SmoothGrad", "rise": "RISE", "hsic": "HSIC",
+    "lime": "LIME", "shap": "SHAP", "rex": "ReX", "heatmaps": "heat maps", "random_patches": "random patches",
+    "random_pixels": "random pixels",
     "centred_square": "centred square",
 }  # fmt: skip
 
@@ -152,7 +154,7 @@ def _read(runs: str | Path, experiment: str) -> list[_Found]:
 
 
 def _keys(declared: sweeps.Declared, wanted: Mapping[str, Sequence[str]], found: Sequence[_Found]) -> tuple[str, ...]:
-    """The keys of a sweep: those declared, those that `where` lists and, where nothing is declared, whatever differs."""
+    """The keys of a sweep: those declared, those that `where` lists and, if none is declared, whatever differs."""
     varied = [key for key, values in wanted.items() if len(values) > 1 and key not in declared.values]
     if not declared.values:
         given = dict.fromkeys(key for one in found for key in one.record["overrides"])

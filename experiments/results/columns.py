@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ SEED = 0  # of the bootstrap
 
 
 def per_image(run: runs.Run, name: str, failure: float | None = None) -> np.ndarray:
-    """One value f64[N] for each image: the mean over its seeds, for these are not independent. NaN becomes `failure`."""
+    """f64[N]: for each image the mean over its seeds, for these are not independent. NaN becomes `failure`."""
     values = run.rows[name].astype("float64")
     values = values if failure is None else values.fillna(failure)
     return values.groupby(run.rows["index"]).mean().to_numpy()
@@ -123,6 +123,10 @@ LAYOUT = ("images", "keeps class", "confidence", "pixels", "CP mean", "CP median
 DISSERTATION = tuple(column for name in LAYOUT for column in COLUMNS if column.name == name)
 
 
-def quantities(run: runs.Run) -> dict[str, Any]:
-    """The numbers of one run under the names of `COLUMNS`, but for `TESTS`. None where there is nothing to say."""
-    return {column.name: column.of(run) for column in COLUMNS if column.of is not None}
+def quantities(run: runs.Run, columns: Sequence[Column]) -> dict[str, Any]:
+    """The numbers of one run by the names of the columns, and of what `TESTS` among them are about, whose own come from
+    several runs. None where there is nothing to say.
+    """
+    names = {column.name for column in columns} | {TESTS[column.name].of for column in columns if column.name in TESTS}
+    every = {column.name: column for column in (*COLUMNS, *columns)}
+    return {name: column.of(run) for name, column in every.items() if name in names and column.of is not None}

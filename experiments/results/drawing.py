@@ -26,7 +26,7 @@ TOGETHER = 6  # cells whose curves are drawn in one panel
 LETTER, LINE = 0.075, 0.155  # inches that a letter of a label takes at most, and a line
 
 
-class Look(NamedTuple):
+class Style(NamedTuple):
     """How a cell is drawn wherever it appears: told apart by colour, marker, dashes and hatch."""
 
     colour: str
@@ -35,13 +35,14 @@ class Look(NamedTuple):
     hatch: str
 
 
-def look(number: int) -> Look:
-    """The look of the n-th thing in a figure."""
-    return Look(*(choices[number % len(choices)] for choices in (COLOURS, MARKERS, DASHES, HATCHES)))
+def style_of(number: int) -> Style:
+    """The style of the n-th thing in a figure."""
+    return Style(*(choices[number % len(choices)] for choices in (COLOURS, MARKERS, DASHES, HATCHES)))
 
 
 def wrapped(text: str, width: int) -> str:
-    """The whole text in lines of at most `width` letters, broken after blanks and commas where it can be.
+    """The whole text in lines of at most `width` letters: broken between keys, else after a blank, else after a comma
+    or an underscore, and within a word only where it must be.
 
     >>> wrapped("gross radii [0.03,0.06,0.12], budget 2000", 18)
     'gross radii\\n[0.03,0.06,0.12],\\nbudget 2000'
@@ -49,13 +50,21 @@ def wrapped(text: str, width: int) -> str:
     'populationge\\nnerations'
     """
     lines = [""]
-    for piece in re.split(r"(?<=[,\s])", text):
-        if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
-            lines.append("")
-        lines[-1] += piece
-        while len(lines[-1].rstrip()) > width:
-            lines[-1:] = [lines[-1][:width], lines[-1][width:]]
+    for key in re.split(r"(?<=, )", text):
+        lines = _filled(lines, [key], width, (r"(?<=\s)", r"(?<=[,_])", r"(?<=.)"))
     return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def _filled(lines: list[str], pieces: Sequence[str], width: int, finer: Sequence[str]) -> list[str]:
+    """The lines with these pieces after them; a piece that fits in no line is split by the first of `finer`."""
+    for piece in pieces:
+        if len(lines[-1]) + len(piece.rstrip()) <= width:
+            lines = [*lines[:-1], lines[-1] + piece]
+        elif len(piece.rstrip()) <= width:
+            lines = [*lines, piece]
+        else:
+            lines = _filled(lines, re.split(finer[0], piece), width, finer[1:])
+    return lines
 
 
 def tallest(texts: Sequence[str]) -> int:
@@ -91,24 +100,25 @@ def by_image(cell: Cell, values: np.ndarray) -> np.ndarray:
 
 def beside(labels: Sequence[str], high: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
     """Axes one below the other, with room at their right for a legend of these labels."""
-    wide = 5.6 + 0.75 + LETTER * widest(labels)
+    wide = 5.75 + 0.75 + LETTER * widest(labels)
     high = max(high, 0.8 + sum(LINE * (label.count("\n") + 1) + 0.05 for label in labels))
     figure = Figure(figsize=(wide, high))
-    place = {"left": 0.62 / wide, "right": 5.55 / wide, "top": 1 - 0.15 / high, "bottom": 0.5 / high, "hspace": 0.14}
+    place = {"left": 0.8 / wide, "right": 5.7 / wide, "top": 1 - 0.15 / high, "bottom": 0.65 / high, "hspace": 0.14}
     axes = figure.subplots(rows, 1, sharex=True, gridspec_kw=place)
     return figure, list(np.atleast_1d(axes))
 
 
-def panels(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
-    """Small multiples with common axes, four in a row, and room for a legend below."""
+def panels(titles: Sequence[str], labels: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """Small multiples with common axes, four in a row, and room for a legend of these labels below."""
     titles = [wrapped(title, 25) for title in titles]
     down, gap, tall = -(-len(titles) // 4), 0.14 + LINE * tallest(titles), 1.35
-    high = 0.85 + down * (tall + gap)
+    room = 0.62 + 0.2 * rows_below(labels)
+    high = room + down * (tall + gap)
     figure = Figure(figsize=(8.4, high))
     place = {
         "left": 0.075,
         "right": 0.985,
-        "bottom": 0.82 / high,
+        "bottom": room / high,
         "top": 1 - gap / high,
         "hspace": gap / tall,
         "wspace": 0.12,
@@ -126,7 +136,7 @@ def curve(
     axes: Axes,
     x: np.ndarray,
     values: np.ndarray,
-    style: Look,
+    style: Style,
     label: str,
     every: int,
     first: int = 0,
@@ -150,12 +160,22 @@ def curve(
     axes.grid(alpha=0.3)
 
 
+def _columns(labels: Sequence[str]) -> int:
+    """Of a legend below panels."""
+    return max(1, min(len(labels), int(8.2 / (0.75 + LETTER * widest(labels)))))
+
+
+def rows_below(labels: Sequence[str]) -> int:
+    """Of a legend below panels."""
+    return -(-len(labels) // _columns(labels))
+
+
 def legend(figure: Figure, axes: Axes, below: bool = False) -> None:
     """Beside the axes, or below all of them."""
     handles, labels = axes.get_legend_handles_labels()
     side = axes.get_position()
     where: dict[str, Any] = (
-        {"loc": "lower center", "bbox_to_anchor": (0.5, 0.0), "ncols": 3, "borderaxespad": 0.2}
+        {"loc": "lower center", "bbox_to_anchor": (0.5, 0.0), "ncols": _columns(labels), "borderaxespad": 0.2}
         if below
         else {"loc": "upper left", "bbox_to_anchor": (side.x1 + 0.01, side.y1)}
     )

@@ -71,7 +71,7 @@ def no_test(sweep: Sweep, test: Test, figures: Sequence[dict[str, Any]]) -> str:
 
 def summary(sweep: Sweep, columns: Sequence[Column]) -> Table:
     """One row for each cell."""
-    values = [quantities(cell.run) if cell.run else {} for cell in sweep.cells]
+    values = [quantities(cell.run, columns) if cell.run else {} for cell in sweep.cells]
     untested = []
     for name in [column.name for column in columns if column.name in TESTS]:
         found = tests(sweep, TESTS[name], values)
@@ -151,7 +151,8 @@ def caption(sweep: Sweep, intervals: bool, blanks: bool, tested: Sequence[str]) 
     if blanks:
         counts = sorted({int(of_blank_class(cell.run).sum()) for cell in sweep.sound})
         words += [
-            f"Without blank: without the images that have the class of the blank image, of which there are {span(counts)}."
+            "Without blank: without the images that have the class of the blank image, "
+            f"of which there are {span(counts)}."
         ]
     words += [f"{name}: Wilcoxon's signed-rank test of “{TESTS[name].of}” against *, after Holm." for name in tested]
     return " ".join([*words, "Best in bold."])
@@ -165,7 +166,7 @@ def notes(sweep: Sweep) -> tuple[str, ...]:
 
 
 def single_images(sweep: Sweep, most: int) -> Table:
-    """The dissertation's layout: for each image, what the network makes of it as a whole and as masked by every method."""
+    """The dissertation's layout: for each image, what the network makes of the whole and of what each method masks."""
     cells = [cell for cell in sweep.sound if cell.run.record["images"] == sweep.sound[0].run.record["images"]]
     classes = runs.images(cells[0].folder)["classes"]
     rows, best = [], []
@@ -210,7 +211,7 @@ def single_images(sweep: Sweep, most: int) -> Table:
     bold["CP"] = best
     seed = cells[0].run.record["seeds"][0]
     words = (
-        f"{sweep.experiment}: single images, seed {seed}: what the network predicts for the masked image, its confidence "
-        "in the explained class, pixels kept and CP. In bold the best CP of a mask that keeps the class."
+        f"{sweep.experiment}: single images, seed {seed}: what the network predicts for the masked image, its "
+        "confidence in the explained class, pixels kept and CP. In bold the best CP of a mask that keeps the class."
     )
     return Table(words, (), numbers, text.fillna(""), bold)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import codecs
-import glob
 import contextlib
+import glob
 import os
 import re
 import sys

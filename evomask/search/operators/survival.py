@@ -1,4 +1,4 @@
-"""Survival: (fitness f32[P + O], num) -> int32[num]. The first `num` entries are the parents, the rest their offspring."""
+"""Survival: (fitness f32[P + O], num) -> int32[num]. The first `num` entries are parents, the rest their offspring."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def draw(sweep: Sweep, most: int) -> Figure | None:
                 place, found.value, height=0.68, xerr=errors, error_kw={"capsize": 2.5, "elinewidth": 1.0}, **fill
             )
     axes[0].set_yticks(range(len(cells)), titles, parse_math=False)
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(cells) - 0.4, -0.6)
     axes[0].set(xlabel="complete area, failures as 1", xlim=(0, 1.03))
     axes[1].set(xlabel="share of complete explanations", xlim=(0, 1.03))
     for panel in axes:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from evomask.measures import statistics
 from experiments.results.cells import Sweep, titled
 from experiments.results.columns import SEED, per_image
-from experiments.results.drawing import beside, legend, look, wrapped
+from experiments.results.drawing import beside, legend, style_of, wrapped
 
 
 def draw(sweep: Sweep, most: int) -> Figure | None:
@@ -21,7 +21,7 @@ def draw(sweep: Sweep, most: int) -> Figure | None:
     for number, name in enumerate(dict.fromkeys(map(rest, sweep.sound))):
         cells = sorted((cell for cell in sweep.sound if rest(cell) == name), key=lambda cell: cell.run.record["budget"])
         found = [statistics.bootstrap(per_image(cell.run, "complete_area", 1.0), seed=SEED) for cell in cells]
-        style, budgets = look(number), [cell.run.record["budget"] for cell in cells]
+        style, budgets = style_of(number), [cell.run.record["budget"] for cell in cells]
         axes.fill_between(
             budgets, [x.low for x in found], [x.high for x in found], color=style.colour, alpha=0.13, linewidth=0
         )

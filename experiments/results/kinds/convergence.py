@@ -8,7 +8,7 @@ from experiments.benchmarks import runs
 from experiments.benchmarks.jobs import OURS
 from experiments.results.cells import Sweep
 from experiments.results.columns import per_image
-from experiments.results.drawing import TOGETHER, beside, by_image, curve, legend, look, panels, wrapped
+from experiments.results.drawing import TOGETHER, beside, by_image, curve, legend, panels, rows_below, style_of, wrapped
 
 NAMES = {
     "history_area": "area",
@@ -30,24 +30,30 @@ def draw(sweep: Sweep, most: int) -> Figure | None:
     complete = [float(per_image(cell.run, "complete").mean()) for cell in cells]
     star = {"marker": "*", "markersize": 11, "markeredgecolor": "white", "linestyle": "", "clip_on": False, "zorder": 6}
     if len(cells) > TOGETHER:
-        figure, axes = panels([cell.title for cell in cells])
+        kinds = [label.replace("\n", " ") for label in NAMES.values()]
+        figure, axes = panels([cell.title for cell in cells], kinds)
         for panel, cell, arrays, x, share in zip(axes, cells, found, spent, complete):
             for number, (name, label) in enumerate(NAMES.items()):
                 curve(
-                    panel, x, by_image(cell, arrays[name]), look(number), label.replace("\n", " "), max(len(x) // 5, 1)
+                    panel,
+                    x,
+                    by_image(cell, arrays[name]),
+                    style_of(number),
+                    label.replace("\n", " "),
+                    max(len(x) // 5, 1),
                 )
-            panel.plot(x[-1], share, color=look(2).colour, **star)
+            panel.plot(x[-1], share, color=style_of(2).colour, **star)
             panel.set(xlim=(0, max(each[-1] for each in spent)), ylim=(0, 1.03))
         high = figure.get_figheight()
-        figure.supxlabel(f"evaluations; {COMPLETE}", fontsize=9, y=0.28 / high)
+        figure.supxlabel(f"evaluations; {COMPLETE}", fontsize=9, y=(0.14 + 0.2 * rows_below(kinds)) / high)
         legend(figure, axes[0], below=True)
         return figure
     labels = [wrapped(cell.title, 26) for cell in cells]
     figure, axes = beside(labels, 4.9, 3)
     for number, (cell, arrays, x, share) in enumerate(zip(cells, found, spent, complete)):
         for panel, name in zip(axes, NAMES):
-            curve(panel, x, by_image(cell, arrays[name]), look(number), labels[number], max(len(x) // 8, 1))
-        axes[-1].plot(x[-1], share, color=look(number).colour, **star)
+            curve(panel, x, by_image(cell, arrays[name]), style_of(number), labels[number], max(len(x) // 8, 1))
+        axes[-1].plot(x[-1], share, color=style_of(number).colour, **star)
     for panel, label in zip(axes, NAMES.values()):
         panel.set(ylim=(0, 1.03))
         panel.set_ylabel(label, fontsize=8)

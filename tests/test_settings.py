@@ -1,0 +1,90 @@
+"""What a user sets for all of JAX and NumPy changes no explanation."""
+
+import contextlib
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+import evomask
+from evomask import operators, settings
+from evomask.baselines import RISE
+from evomask.measures import metrics
+from evomask.search import fitness
+from evomask.search.config import Config
+
+SETTINGS = {
+    "64 bits": lambda: jax.enable_x64(True),
+    "NaN is an error": lambda: jax.debug_nans(True),
+    "other random bits": lambda: jax.threefry_partitionable(False),
+    "keys are used once": lambda: jax.debug_key_reuse(True),
+    "nothing is copied unasked": lambda: jax.transfer_guard("disallow"),
+    "NumPy raises": lambda: np.errstate(all="raise"),
+}
+CONFIG = Config(
+    stages=(evomask.Stage("only", population=6, genes=2, radii=(1, 2), generations=8),),
+    operators=evomask.Operators(operators.Tournament(2), operators.Uniform(0.5), operators.Replace(), operators.Plus()),
+    fitness=fitness.smallest_complete(),
+)
+ORACLE, IMAGE = oracles.BoxOracle(), oracles.lit((2, 4, 4, 4), 8, 8)[None]
+LINEAR = oracles.linear(jax.random.key(0), 8, 8)
+
+
+def everything(classifier=ORACLE):
+    """What the public functions say: they share one compiled search."""
+    found = evomask.explain(classifier, IMAGE, key=0, config=CONFIG)
+    several = evomask.several(classifier, IMAGE, 2, key=0, config=CONFIG)
+    stable, _ = evomask.across_seeds(classifier, IMAGE, 2, key=0, config=CONFIG)
+    proof = evomask.certify(classifier, IMAGE, found, key=0, config=CONFIG)
+    streamed = list(evomask.explain_stream(classifier, IMAGE, key=0, config=CONFIG))
+    heat = RISE()(classifier, IMAGE, [1], key=0, budget=8)
+    auc = metrics.insertion_auc(classifier, IMAGE, [1], found.score, 0 * IMAGE, steps=4)
+    return jax.tree.leaves(jax.device_get((found, several, stable, proof, streamed, heat, auc)))
+
+
+@functools.cache
+def usual():
+    return everything()
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_public_function_says_the_same_under_it(setting):
+    wanted = usual()
+    with SETTINGS[setting]():
+        found = everything()
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_weights_of_64_bits_are_used_in_32():
+    wanted = evomask.explain(LINEAR, IMAGE, key=0, config=CONFIG)
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float64), LINEAR)
+        found = evomask.explain(wide, IMAGE, key=0, config=CONFIG)
+    np.testing.assert_array_equal(found.mask, wanted.mask)
+    np.testing.assert_array_equal(found.confidence, wanted.confidence)
+
+
+def test_a_black_box_computes_in_the_precision_of_its_user():
+    seen = set()
+
+    def predict(images):
+        seen.add(jnp.ones(1).dtype.name)
+        return np.stack([0 * images.mean((1, 2, 3)), 20 * images[:, 2:6, 4:8].mean((1, 2, 3)) - 10], axis=-1)
+
+    with jax.enable_x64(True):
+        evomask.explain(evomask.BlackBox(predict, 2), IMAGE, key=0, config=CONFIG)
+    assert "float64" in seen
+
+
+def test_the_settings_come_back():
+    with jax.enable_x64(True), contextlib.suppress(KeyError):
+        with settings.own():
+            assert jnp.ones(1).dtype == jnp.float32
+            with settings.own(), settings.users():
+                assert jnp.ones(1).dtype == jnp.float64
+            raise KeyError
+    assert jnp.ones(1).dtype == jnp.float32 and not hasattr(settings._outside, "x64")
