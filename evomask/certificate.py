@@ -178,7 +178,7 @@ def sentence(certificate: Certificate, complete: bool) -> str:
 
 def report(certificate: Certificate, genome: np.ndarray) -> dict[str, Any]:
     """The certificate of one image (no batch axis), for `explanation.json`: for every patch what breaks without it."""
-    named = lambda flags: None if flags < 0 else [flag.name.lower() for flag in Broken if flags & flag]
+    named = lambda flags: None if flags < 0 else [str(flag.name).lower() for flag in Broken if flags & flag]
     patches = [
         {"row": row, "col": col, "radius": radius, "dropped": named(dropped), "shrunk": named(shrunk)}
         for (row, col, radius), dropped, shrunk in zip(genome.tolist(), *certificate.broken.tolist())

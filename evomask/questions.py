@@ -52,10 +52,10 @@ def pose(
     """
     what = "the blank image, all of it fill, as much of every masked image is (choose another fill, such as blur)"
     empty = [answer(logits(classifier, blank, what), label, contrast) for blank in blanks]
-    whole = answer(whole, label, contrast)
-    if whole.margin == 0:  # a draw of the whole image is no other class's win
-        whole = whole._replace(label=label)
-    return Question(image, blanks, label, contrast, whole, worst(empty))
+    said = answer(whole, label, contrast)
+    if said.margin == 0:  # a draw of the whole image is no other class's win
+        said = said._replace(label=label)
+    return Question(image, blanks, label, contrast, said, worst(empty))
 
 
 @jax.jit

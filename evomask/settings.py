@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import numpy as np
 
-
 _outside = threading.local()  # what the user had set before this thread came in here
 
 

@@ -170,7 +170,7 @@ def _rows(
         row = {name: next(classes, _MISSING) for name, classes in given.items()}
         for name in (name for name, value in row.items() if value is _MISSING):
             raise InputError(f"{name} ends after {number} images: give one for each")
-        yield image, row.get("labels"), row.get("contrast")
+        yield image, row.get("labels"), row.get("contrast")  # pyright: ignore[reportReturnType]
     for name, classes in given.items():
         if next(classes, _MISSING) is not _MISSING:
             raise InputError(f"{name} goes on after the last image: give one for each")

@@ -109,7 +109,7 @@ def record(cls: type[T]) -> type[T]:
         mine = contents(node)
         return object.__hash__(node) if mine is None else hash(mine)
 
-    cls.__eq__, cls.__hash__ = equal, hashed
+    cls.__eq__, cls.__hash__ = equal, hashed  # pyright: ignore[reportAttributeAccessIssue]
     # Not `register_dataclass`: its tree definitions compare equal for two classes with the same fields (jax 0.10 and
     # 0.12), so that a call of a jitted function with one operator could run the program that was compiled for another.
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from evomask import settings
@@ -162,7 +163,7 @@ def as_key(key: Any) -> Key:
     >>> bool(as_key(3) == jax.random.key(3)), bool(as_key(jax.random.PRNGKey(3)) == jax.random.key(3))
     (True, True)
     """
-    if jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
+    if jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
         if not key.ndim:
             return key
         raise InputError(f"key is an array of {key.size} keys: give one of them, such as key[0]")

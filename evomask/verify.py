@@ -192,7 +192,7 @@ def _complete_under_others(
         fills.blank(fill, key, question.image) for fill in others
     ]  # each a program of its own, whatever others are
     pairs = zip(look(classifier, mask, question, blanks), look(classifier, ~mask, question, blanks), strict=True)
-    return [judge(question, *pair, config.confidence_ratio).complete for pair in pairs]
+    return [judge(question, *pair, config.confidence_ratio).complete for pair in pairs]  # pyright: ignore[reportReturnType]
 
 
 def status_of(
@@ -216,4 +216,4 @@ def status_of(
 def _stack(answers: Sequence[Answer]) -> Answer:
     """One answer with leading axis B."""
     kinds = Answer(np.int32, np.float32, np.float32, np.float32, np.float32)
-    return Answer(*(np.array(column, kind) for column, kind in zip(zip(*answers), kinds)))
+    return Answer(*(np.array(column, kind) for column, kind in zip(zip(*answers), kinds)))  # pyright: ignore[reportCallIssue]

@@ -67,7 +67,7 @@ class GradCAMPlusPlus:
 
 def feature_and_gradient(classifier: Classifier, image: Array, label: Array, depth: int | None) -> tuple[Array, Array]:
     """The feature map f32[h, w, c] at that depth, and the gradient of the label's logit with respect to it."""
-    features = classifier.features(image[None])
+    features = classifier.features(image[None])  # pyright: ignore[reportAttributeAccessIssue]
     shapes = [feature.shape[1:] for feature in features]
     if depth is None:
         wide = [i for i, (height, width, _) in enumerate(shapes) if height * width > 1]
@@ -80,5 +80,6 @@ def feature_and_gradient(classifier: Classifier, image: Array, label: Array, dep
     elif not -len(shapes) <= depth < len(shapes):
         raise ValueError(f"depth {depth} does not exist: the classifier has {len(shapes)} feature maps")
     depth %= len(shapes)
-    gradient = jax.grad(lambda feature: classifier.from_features(depth, feature)[0, label])(features[depth])
+    resume = classifier.from_features  # pyright: ignore[reportAttributeAccessIssue]
+    gradient = jax.grad(lambda feature: resume(depth, feature)[0, label])(features[depth])
     return features[depth][0], gradient[0]

@@ -50,7 +50,7 @@ class Occlusion:
                 f"windows of {self.window} pixels need more than {budget} evaluations to cover an "
                 f"image of {sides[0]} x {sides[1]} pixels: enlarge the window or the budget"
             )
-        return tuple(
+        return tuple(  # pyright: ignore[reportReturnType]
             (np.arange(side)[None] >= starts[:, None]) & (np.arange(side)[None] < starts[:, None] + window)
             for side, window, starts in zip(sides, windows, (rows, cols), strict=True)
         )

@@ -143,7 +143,7 @@ def _started(python: str) -> Worker:
 def _end(process: subprocess.Popen, log) -> None:
     process.kill()
     with contextlib.suppress(BrokenPipeError):  # what was still to be sent
-        process.stdin.close()
-    process.stdout.close()
+        process.stdin.close()  # pyright: ignore[reportOptionalMemberAccess]
+    process.stdout.close()  # pyright: ignore[reportOptionalMemberAccess]
     process.wait()
     log.close()

@@ -39,7 +39,7 @@ class SHAP:
             import shap
 
         fill_key, seed_key = jax.random.split(key)
-        masker = shap.maskers.Image(np.asarray(self.fill(fill_key, image)))
+        masker = shap.maskers.Image(np.asarray(self.fill(fill_key, image)))  # pyright: ignore[reportAttributeAccessIssue]
         explainer = shap.PartitionExplainer(lambda images: predict(images)[:, label], masker)
         with _global_seed(int(jax.random.randint(seed_key, (), 0, 2**31 - 1))):
             found = explainer(
@@ -48,7 +48,7 @@ class SHAP:
                 batch_size=predict.batch_size,
                 silent=True,
             )
-        return found.values[0].reshape(image.shape).sum(-1)
+        return found.values[0].reshape(image.shape).sum(-1)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.buffer_callback import Buffer, buffer_callback
+from jax.experimental.buffer_callback import buffer_callback
 
 from evomask import settings
 from evomask.data.classes import as_names
@@ -115,6 +115,8 @@ class BlackBox:
                 object.__setattr__(self, name, form(getattr(self, name)))
 
     def __call__(self, images: Array) -> Array:
+        # JAX prints the traceback of every failing callback before it raises it; ours will be seen once, where it is raised.
+        logging.getLogger("jax._src.callback").addFilter(_not_ours)
         # In place costs next to nothing, but NumPy sees no accelerator's memory.
         return jax.lax.platform_dependent(images, cpu=self._in_place, default=self._copied)
 
@@ -127,7 +129,7 @@ class BlackBox:
     def _result(self, images: Array) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((images.shape[0], self.num_classes), jnp.float32)
 
-    def _write(self, _, scores: Buffer, images: Buffer) -> None:
+    def _write(self, _, scores: Any, images: Any) -> None:  # `Buffer`s
         np.asarray(scores)[...] = self._answer(np.asarray(images))
 
     def _answer(self, images: Array | np.ndarray) -> np.ndarray:
@@ -164,7 +166,7 @@ class BlackBox:
         for attempt in itertools.count():
             try:
                 # A copy, while a later attempt may need what this one writes into, or goes on to when it is given up.
-                scores = self.function(images if attempt == self.retries else images.copy(), self.timeout)
+                scores = self.function(images if attempt == self.retries else images.copy(), self.timeout)  # pyright: ignore[reportCallIssue]
                 break
             except Exception:
                 if attempt == self.retries:

@@ -176,12 +176,12 @@ class EfficientNetLite0Classifier:
 
     def features_and_logits(self, images: Array) -> tuple[tuple[Array, ...], Array]:
         """Both from one pass: images f32[N, 224, 224, 3] in [0, 1] -> (feature maps, logits f32[N, K])."""
-        return self._network.apply({"params": self.params}, images)
+        return self._network.apply({"params": self.params}, images)  # pyright: ignore[reportReturnType]
 
     def from_features(self, depth: int, feature: Array) -> Array:
         """Logits f32[N, K] from `features(...)[depth]` alone: what Grad-CAM differentiates."""
         start = tuple(DEPTHS.values())[depth]
-        return self._network.apply({"params": self.params}, feature, start, method="resume")[1]
+        return self._network.apply({"params": self.params}, feature, start, method="resume")[1]  # pyright: ignore[reportReturnType]
 
     @property
     def _network(self) -> EfficientNetLite0:

@@ -2,6 +2,7 @@
 
 In five lines, the network's definition left out:
 
+>>> from flax import linen as nn
 >>> from evomask.classifiers import as_classifier, check_classifier
 >>> network = nn.Sequential((lambda x: jnp.mean(x, (1, 2)), nn.Dense(10)))
 >>> variables = network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
@@ -14,7 +15,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +28,17 @@ from flax import nnx
 from evomask.data.classes import as_names
 from evomask.types import Array, Classifier, InputError, record, static
 
+if TYPE_CHECKING:  # Flax takes a second to import: who has a network of it has paid for that
+    from flax import linen as nn
+    from flax import nnx
+
 Normalize = tuple[Sequence[float] | float, Sequence[float] | float]  # (mean, std) per channel, of images in [0, 1]
+
+
+def _is_flax(kind: str, network: object) -> bool:
+    """Whether it is a module of Flax's "linen" or "nnx", which is imported already if it is."""
+    flax = sys.modules.get(f"flax.{kind}")
+    return flax is not None and isinstance(network, flax.Module)
 
 
 @record
@@ -36,7 +49,8 @@ class FlaxClassifier:
     """
 
     definition: nn.Module | nnx.GraphDef = static()
-    state: object  # variables of the Linen module or state of the NNX module: leaves
+    # Variables of the Linen module or state of the NNX module: leaves.
+    state: Any  # pyright: ignore[reportGeneralTypeIssues]
     normalize: tuple[Array, Array] | None = None  # (mean, std), each f32[1, 1, 1, C]
     options: tuple[tuple[str, Hashable], ...] = static(())  # keywords of every call, such as ("train", False)
     labels: tuple[str, ...] | None = static(None)
@@ -49,17 +63,24 @@ class FlaxClassifier:
     @property
     def features(self) -> Callable[[Array], tuple[Array, ...]]:
         """The network's own `features`; AttributeError if it has none, so that hasattr tells."""
-        linen = isinstance(self.definition, nn.Module)
-        network = self.definition if linen else nnx.merge(self.definition, self.state)
+        network = self._network()
         if not callable(getattr(type(network), "features", None)):
             raise AttributeError(f"{type(network).__name__} has no method features(images)")
         return lambda images: self._apply("features", images)
 
-    def _apply(self, method: str, images: Array):
+    def _network(self) -> Any:
+        """The Linen module, or the NNX module with its state."""
+        if _is_flax("linen", self.definition):
+            return self.definition
+        from flax import nnx
+
+        return nnx.merge(self.definition, self.state)  # pyright: ignore[reportCallIssue]
+
+    def _apply(self, method: str, images: Array) -> Any:
         images, options = _normalized(images, self.normalize), dict(self.options)
-        if isinstance(self.definition, nn.Module):
-            return self.definition.apply(self.state, images, method=method, **options)
-        return getattr(nnx.merge(self.definition, self.state), method)(images, **options)
+        if _is_flax("linen", self.definition):
+            return self._network().apply(self.state, images, method=method, **options)
+        return getattr(self._network(), method)(images, **options)
 
 
 class Trace:
@@ -111,7 +132,7 @@ class FunctionClassifier:
 class _Rebuilt:
     """Calls a callable pytree taken apart into arrays (params) and everything else (here, static)."""
 
-    structure: jax.tree_util.PyTreeDef
+    structure: Any  # a tree definition
     others: tuple[Hashable, ...]  # one per leaf, None where the leaf is an array
 
     def __call__(self, arrays, images: Array) -> Array:
@@ -151,6 +172,7 @@ def as_classifier(
       InputError: `network` is none of these.
       InputError: a `normalize` that is not a pair of finite means and positive deviations.
 
+    >>> from flax import nnx
     >>> classifier = as_classifier(nnx.Linear(3, 10, rngs=nnx.Rngs(0)))
     >>> classifier(jnp.ones((2, 3))).shape
     (2, 10)
@@ -163,15 +185,17 @@ def as_classifier(
     )
     flax = dict(options=tuple(sorted(options.items())), **common)
     pair = network if isinstance(network, tuple) and len(network) == 2 else (None, None)
-    if isinstance(pair[0], nn.Module):
+    if _is_flax("linen", pair[0]):
         return FlaxClassifier(*pair, **flax)
-    if isinstance(network, nnx.Module):
+    if _is_flax("nnx", network):
+        from flax import nnx
+
         network = nnx.clone(network)
-        network.eval()
+        network.eval()  # pyright: ignore[reportAttributeAccessIssue]
         return FlaxClassifier(*nnx.split(network), **flax)
     if options:
         raise InputError(f"options {sorted(options)} are for Flax networks only, got a {type(network).__name__}")
-    if isinstance(network, nn.Module):
+    if _is_flax("linen", network):
         raise InputError(
             f"a Linen module has no weights of its own: pass the pair ({type(network).__name__}, variables)"
         )
@@ -187,7 +211,7 @@ def as_classifier(
     leaves, structure = jax.tree.flatten(network)
     plain = normalize is None and labels is None and image_shape is None
     if plain and all(_is_array(leaf) for leaf in leaves):
-        return network
+        return network  # pyright: ignore[reportReturnType]
     others = tuple(None if _is_array(leaf) else leaf for leaf in leaves)
     arrays = tuple(leaf if _is_array(leaf) else None for leaf in leaves)
     return FunctionClassifier(_Rebuilt(structure, others), arrays, **common)
@@ -203,7 +227,7 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
     >>> check_classifier(as_classifier(lambda images: jnp.mean(images, (1, 2))), (8, 8, 3))
     3
     """
-    name, image_shape = type(classifier).__name__, tuple(image_shape)
+    name, image_shape = type(classifier).__name__, tuple(image_shape)  # pyright: ignore[reportAssignmentType]
     if not callable(classifier) or not all(_is_number(leaf) for leaf in jax.tree.leaves(classifier)):
         raise InputError(
             f"classifier {name} is not a callable pytree of arrays: pass evomask.classifiers.as_classifier(...) of it"
@@ -265,8 +289,8 @@ def check_logits(logits: Array) -> None:
     evomask.types.InputError: the classifier returned NaN or infinity for 1 of 1 images: check its weights and its
     normalisation (images are in [0, 1])
     """
-    logits = np.asarray(logits)
-    bad = (np.isnan(logits) | (logits == np.inf)).any(axis=-1)
+    values = np.asarray(logits)
+    bad = (np.isnan(values) | (values == np.inf)).any(axis=-1)
     if bad.any():
         raise InputError(
             f"the classifier returned NaN or infinity for {int(bad.sum())} of {bad.size} images: check its weights and "

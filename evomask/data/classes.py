@@ -83,7 +83,7 @@ def called(written: Sequence[str], names: Sequence[str]) -> list[list[int]]:
     [[1], [1], [0, 1], [2]]
     """
     named = lambda name: _wordnet().get(name, name)
-    ways = (str, named, lambda name: named(name).casefold().replace("_", " ").strip())
+    ways = (str, named, lambda name: named(name).casefold().replace("_", " ").strip())  # pyright: ignore[reportOptionalMemberAccess]
     tables: list[dict[str, list[int]]] = [{} for _ in ways]
     for way, table in zip(ways, tables):
         for index, name in enumerate(names):

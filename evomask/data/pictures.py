@@ -276,7 +276,7 @@ def _decoded(file: Image.Image, name: str, shape: Shape | None, crop: float) -> 
         # What `fit` calls bleed is the share cut off on each side.
         picture = ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC, bleed=(1 - crop) / 2)
     if transparent:
-        if picture.getextrema()[3][0] < 255:
+        if picture.getextrema()[3][0] < 255:  # pyright: ignore[reportIndexIssue, reportGeneralTypeIssues]
             notices.append("is transparent in places, shown on white")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     return picture.convert("L" if shape is not None and shape[2] == 1 else "RGB"), notices

@@ -17,7 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -114,7 +114,7 @@ def _read_cache(path: Path) -> tuple[Dataset, Dataset] | None:
     try:
         with open(path, "rb") as file, np.load(file) as arrays:
             names = tuple(arrays["names"].tolist())
-            return tuple(Dataset(arrays[f"{s}_images"], arrays[f"{s}_labels"], names) for s in ("train", "test"))
+            return tuple(Dataset(arrays[f"{s}_images"], arrays[f"{s}_labels"], names) for s in ("train", "test"))  # pyright: ignore[reportReturnType]
     except (FileNotFoundError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError):
         return None
 
@@ -144,7 +144,8 @@ def _read_archive(path: Path, size: int | None) -> tuple[Dataset, Dataset]:
                 if path.name == CIFAR10_ARCHIVE:
                     _check_official(path)
                 return _cifar10(
-                    {PurePosixPath(m.name).name: lambda m=m: archive.extractfile(m).read() for m in members}, path
+                    {PurePosixPath(m.name).name: lambda m=m: archive.extractfile(m).read() for m in members},  # pyright: ignore[reportOptionalMemberAccess]
+                    path,  # pyright: ignore[reportOptionalMemberAccess]
                 )
             return _assemble((found for m in members if (found := _member(archive, m, path))), path, size)
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
@@ -161,7 +162,7 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> Fo
         return None
     name = f"{member.name} in '{path}'"
     try:
-        return Found(split, parts[-2], name, archive.extractfile(member).read())
+        return Found(split, parts[-2], name, archive.extractfile(member).read())  # pyright: ignore[reportOptionalMemberAccess]
     except KeyError as error:
         raise DataError(f"{name} is a link to '{member.linkname}', which is not in it: pack it again") from error
 
@@ -243,7 +244,7 @@ def _assemble(files: Iterable[Found], path: Path, size: int | None) -> tuple[Dat
     if unknown:
         raise DataError(f"'{path}': classes {unknown} occur under test/ but not under train/")
     names = class_names(classes)
-    return tuple(_stacked(images, classes, names, path) for images in found.values())
+    return tuple(_stacked(images, classes, names, path) for images in found.values())  # pyright: ignore[reportReturnType]
 
 
 def _stacked(images: list[tuple[str, np.ndarray]], classes: list[str], names: tuple[str, ...], path: Path) -> Dataset:
@@ -308,7 +309,7 @@ def digits() -> tuple[Dataset, Dataset]:
         raise DataError("the digits come with scikit-learn: pip install scikit-learn")
     from sklearn.datasets import load_digits
 
-    raw = load_digits()
+    raw: Any = load_digits()
     images = np.round(raw.images * (255 / 16)).astype(np.uint8).repeat(2, 1).repeat(2, 2)[..., None]
     labels, names = raw.target.astype(np.int32), tuple(str(digit) for digit in range(10))
     test = np.arange(len(images)) % 5 == 0

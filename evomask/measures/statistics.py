@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy import stats
+from numpy.typing import ArrayLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Comparison:
     p_holm: float  # corrected for all the rivals of the table
 
 
-def fill_failures(values: Sequence[float], failure: float = 1.0) -> tuple[np.ndarray, int]:
+def fill_failures(values: ArrayLike, failure: float = 1.0) -> tuple[np.ndarray, int]:
     """NaN becomes `failure`; returns the values f64[N] and the number of failures.
 
     >>> fill_failures([0.2, float("nan")])
@@ -55,7 +55,7 @@ def fill_failures(values: Sequence[float], failure: float = 1.0) -> tuple[np.nda
 
 
 def bootstrap(
-    values: Sequence[float],
+    values: ArrayLike,
     statistic: Callable = np.mean,
     *,
     seed: int,
@@ -104,12 +104,14 @@ def _bca_tails(
     if spread == 0:
         return tails
     acceleration = np.sum(pull**3) / (6 * spread**1.5)
+    from scipy import stats
+
     bias = stats.norm.ppf(below)
     z = bias + stats.norm.ppf(tails)
     return stats.norm.cdf(bias + z / (1 - acceleration * z))
 
 
-def wilcoxon(differences: Sequence[float]) -> float:
+def wilcoxon(differences: ArrayLike) -> float:
     """Two-sided p of Wilcoxon's signed-rank test; a 0 gives half its rank to either sign; p = 1 if all are 0.
 
     >>> round(wilcoxon([-1.0, -2.0, -3.0, -4.0, -5.0, -6.0]), 4)
@@ -118,10 +120,12 @@ def wilcoxon(differences: Sequence[float]) -> float:
     differences = np.asarray(differences, np.float64)
     if not differences.any():
         return 1.0
-    return float(stats.wilcoxon(differences, zero_method="zsplit").pvalue)
+    from scipy import stats
+
+    return float(stats.wilcoxon(differences, zero_method="zsplit").pvalue)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def holm(p_values: Sequence[float]) -> np.ndarray:
+def holm(p_values: ArrayLike) -> np.ndarray:
     """Holm's step-down correction (Holm 1979): adjusted p-values in the order given, for a family-wise error rate.
 
     >>> holm([0.01, 0.04, 0.03])
@@ -136,7 +140,7 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def compare(
-    ours: Sequence[float],
+    ours: ArrayLike,
     rivals: Mapping[str, Sequence[float]],
     *,
     seed: int,

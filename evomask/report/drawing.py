@@ -88,7 +88,7 @@ def show(axes: Axes, picture: np.ndarray, title: str, **kwargs: Any) -> AxesImag
 def colour_bar(axes: Axes, shown: AxesImage, unit: str, **kwargs: Any) -> None:
     """What the colours of a panel stand for, in a bar under it."""
     figure, (left, bottom, width, _) = axes.figure, axes.get_position().bounds
-    bar = figure.add_axes((left, bottom - 0.25 / figure.get_figheight(), width, 0.12 / figure.get_figheight()))
+    bar = figure.add_axes((left, bottom - 0.25 / figure.get_figheight(), width, 0.12 / figure.get_figheight()))  # pyright: ignore[reportAttributeAccessIssue]
     figure.colorbar(shown, cax=bar, orientation="horizontal", **kwargs)
     bar.tick_params(labelsize=8)
     bar.set_xlabel(unit, fontsize=9.5)

@@ -67,7 +67,7 @@ def explanation(
 
 def front(found: Explanation, *, name: str = "") -> Sheet:
     """The area-confidence front of one image; an array `masks` bool[N, H, W]."""
-    points = np.isfinite(found.front.area)
+    points = np.isfinite(found.front.area)  # pyright: ignore[reportOptionalMemberAccess]
     columns = {field.name: getattr(found.front, field.name)[points] for field in dataclasses.fields(found.front)}
     masks, unseen = columns.pop("mask"), np.isnan(columns["inverse_confidence"])
     columns["necessary"] = np.where(unseen, None, columns["necessary"])

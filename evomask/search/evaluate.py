@@ -99,7 +99,7 @@ def evaluate_fills(
     )
     if not later:
         return worst
-    chosen = jax.lax.top_k(hopeful.rank(worst), hopeful.num)[1]
+    chosen = jax.lax.top_k(hopeful.rank(worst), hopeful.num)[1]  # pyright: ignore[reportOptionalMemberAccess]
     options = {**options, "features": False}
     inverses = _under_each(classifier, target, blanks, ~masks[chosen], inverse=False, **options)
     return dataclasses.replace(
@@ -169,11 +169,11 @@ def _look(classifier: Classifier, target: Target, blank: Array, features: bool, 
 
 def feature_maps(classifier: Classifier, image: Image) -> tuple[Array, ...]:
     """The feature maps of one image that distances are measured on: f32[h, w, c] each, shallow to deep."""
-    return tuple(maps[0] for maps in classifier.features(image[None])[:FEATURE_DEPTHS])
+    return tuple(maps[0] for maps in classifier.features(image[None])[:FEATURE_DEPTHS])  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def features_and_logits(classifier: Classifier, images: Array) -> tuple[tuple[Array, ...], Array]:
     """Feature maps and logits, from one pass where the classifier offers it."""
     if hasattr(classifier, "features_and_logits"):
-        return classifier.features_and_logits(images)
-    return classifier.features(images), classifier(images)
+        return classifier.features_and_logits(images)  # pyright: ignore[reportAttributeAccessIssue]
+    return classifier.features(images), classifier(images)  # pyright: ignore[reportAttributeAccessIssue]

@@ -152,7 +152,7 @@ class Fitness:
 
     def objective(self, evaluation: Evaluation, target: Target) -> Array:
         """f32[P], larger is better."""
-        return sum(weight * term(evaluation, target) for term, weight in zip(self.terms, self.weights, strict=True))
+        return sum(weight * term(evaluation, target) for term, weight in zip(self.terms, self.weights, strict=True))  # pyright: ignore[reportReturnType]
 
     def violation(self, evaluation: Evaluation, target: Target) -> Array:
         """f32[P], zero where every constraint holds; NaN counts as infinitely far."""

@@ -31,7 +31,7 @@ class Space:
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.region.shape[-2:]
+        return self.region.shape[-2:]  # pyright: ignore[reportReturnType]
 
 
 def space(region: Mask, radii: Array, density: Array | None = None) -> Space:
@@ -139,7 +139,7 @@ def area(mask: Mask) -> Array:
     height, width = mask.shape[-2:]
     # Bytes, and rows first: on CPU ten times as fast as a sum of 32-bit numbers.
     columns = [mask[..., row : row + BYTE, :].sum(-2, dtype=jnp.uint8) for row in range(0, height, BYTE)]
-    return sum(part.sum(-1, dtype=jnp.int32) for part in columns).astype(jnp.float32) / (height * width)
+    return sum(part.sum(-1, dtype=jnp.int32) for part in columns).astype(jnp.float32) / (height * width)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def is_active(genome: Genome) -> Array:

@@ -43,7 +43,7 @@ def reporting(progress: Progress | None, total: int) -> Iterator[np.ndarray | No
 
     _listeners[number] = told
     try:
-        yield np.int32(number)
+        yield np.int32(number)  # pyright: ignore[reportReturnType]
         jax.effects_barrier()  # callbacks may still be on their way when the results are there
     finally:
         del _listeners[number]

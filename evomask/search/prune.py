@@ -52,7 +52,7 @@ def broken(evaluation: Evaluation, target: Target) -> Array:
         Broken.CONFIDENCE: verdict.keeps_confidence,
         Broken.INVERSE: verdict.loses_class,
     }
-    return sum(jnp.where(holds, 0, int(flag)) for flag, holds in flags.items()).astype(jnp.int32)
+    return sum(jnp.where(holds, 0, int(flag)) for flag, holds in flags.items()).astype(jnp.int32)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def neighbours(genome: Genome, mask: Mask) -> tuple[Genome, Mask, Array]:

@@ -41,7 +41,7 @@ from evomask.types import InputError
 AXES = IMAGES, POPULATION = "images", "population"
 
 
-def images_mesh(devices: Sequence[jax.Device] | None = None, *, population: int = 1) -> Mesh:
+def images_mesh(devices: Sequence[Any] | None = None, *, population: int = 1) -> Mesh:
     """A mesh over these devices, over all of this process where None: `population` of them share each image.
 
     Raises:
@@ -50,10 +50,10 @@ def images_mesh(devices: Sequence[jax.Device] | None = None, *, population: int 
     >>> images_mesh(jax.local_devices()[:8], population=2).shape["images"]
     4
     """
-    devices = np.array(jax.local_devices() if devices is None else devices)
-    if population < 1 or len(devices) % population:
-        raise InputError(f"population is {population}, with {len(devices)} devices: give a number that divides theirs")
-    return Mesh(devices.reshape(-1, population), AXES) if population > 1 else Mesh(devices, AXES[:1])
+    grid = np.array(jax.local_devices() if devices is None else devices)
+    if population < 1 or len(grid) % population:
+        raise InputError(f"population is {population}, with {len(grid)} devices: give a number that divides theirs")
+    return Mesh(grid.reshape(-1, population), AXES) if population > 1 else Mesh(grid, AXES[:1])
 
 
 def ways(mesh: Mesh | None, classifier: Any) -> int:

@@ -98,7 +98,7 @@ class Screening:
         within, across = self.correlation(model.features, model.features), self.correlation(features, model.features)
         regress = lambda known: _regress_in_turn(within, across, model.targets, known, self.noise)
         of_masks, of_inverses = (regress(known) for known in model.known)
-        return tuple(jnp.where(OF_INVERSES[None], inverse, mask) for mask, inverse in zip(of_masks, of_inverses))
+        return tuple(jnp.where(OF_INVERSES[None], inverse, mask) for mask, inverse in zip(of_masks, of_inverses))  # pyright: ignore[reportReturnType]
 
     def correlation(self, first: Array, second: Array) -> Array:
         """Of masks with these features, f32[P, F] and f32[Q, F]: f32[P, Q] in (0, 1], one where two masks are the same."""

@@ -247,7 +247,7 @@ def check_finite(state: TrainState, recipe: Recipe, epoch: int, manager: ocp.Che
     else:
         return
     saved = None if manager is None else manager.latest_step()
-    kept = "no checkpoint is kept" if saved is None else f"'{manager.directory}' keeps the checkpoint of step {saved}"
+    kept = "no checkpoint is kept" if saved is None else f"'{manager.directory}' keeps the checkpoint of step {saved}"  # pyright: ignore[reportOptionalMemberAccess]
     raise Diverged(f"training diverged in epoch {epoch + 1} of {recipe.epochs}: {found}; {remedy(recipe)} ({kept})")
 
 

@@ -75,7 +75,7 @@ def efficientnet_lite0(num_classes: int, precision: str = "auto") -> Trainable:
     def apply(params: Params, stats: Params, images: Array, train: bool):
         cast = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
         logits = network.apply({"params": cast}, images.astype(dtype))[1]
-        return logits.astype(jnp.float32), stats
+        return logits.astype(jnp.float32), stats  # pyright: ignore[reportAttributeAccessIssue]
 
     def classifier(params: Params, stats: Params, labels: tuple[str, ...], image_shape: tuple[int, int, int]):
         return dataclasses.replace(pretrained, params=params, labels=labels, crop=1.0)  # as it is trained

@@ -15,7 +15,6 @@ from typing import IO, Any
 from unittest import mock
 
 import hydra
-import threadpoolctl
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -66,13 +65,14 @@ def run(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | None
         return max(code, guard(lambda: print(end="", flush=True) or 0, folder / name))
 
 
-def one_blas_thread() -> threadpoolctl.threadpool_limits:
+def one_blas_thread() -> contextlib.AbstractContextManager:
     """While open, OpenBLAS has one thread.
 
     The screening factorizes small matrices between forward passes. OpenBLAS's threads wait for the next one by
     spinning, on the very cores that the forward pass needs.
     """
     import scipy.linalg  # noqa: F401 (the OpenBLAS that JAX calls comes with it, and must be there to be limited)
+    import threadpoolctl  # here, because it sets a variable of the environment when it is imported
 
     return threadpoolctl.threadpool_limits(1, user_api="blas")
 

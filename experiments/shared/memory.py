@@ -21,4 +21,4 @@ def keep_freed() -> bool:
     except (OSError, AttributeError, TypeError):  # another C library
         return False
     settings = {ARENA_MAX: 1, MMAP_MAX: 0, TRIM_THRESHOLD: MOST, TOP_PAD: 2**28}
-    return all([mallopt(name, value) == 1 for name, value in settings.items()])
+    return all(mallopt(name, value) == 1 for name, value in settings.items())
