@@ -72,7 +72,7 @@ def attribute(
     method: Any, name: str, classifier: Classifier, questions: list[Question], key: Key, budget: int
 ) -> Found:
     """A baseline: any callable that returns scores, masks of its own (bool), or both, as (score, mask) or as an object
-    that has them. A method whose scores say which mask it means has a function `own_mask` of them.
+    that has them.
 
     Its evaluations are those that it charges, as `evomask.baselines` do, or else the calls that it makes.
     """
