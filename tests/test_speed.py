@@ -12,7 +12,6 @@ import pytest
 import evomask
 from evomask import classifiers, presets
 from evomask.classifiers import cnn
-from evomask.search import fitness
 from evomask.types import InputError
 from experiments import speed
 from experiments.speed import Contestant
