@@ -170,7 +170,8 @@ def sentence(certificate: Certificate, complete: bool) -> str:
     of = f"{len(known)} changes to its {patches} patches"
     if certificate.minimal:
         lost, faint, kept = ((known & flag > 0).sum() for flag in Broken)
-        return f"1-minimal: each of {of} breaks it (class lost by {lost}, confidence by {faint}, inverse keeps class in {kept})"
+        why = f"class lost by {lost}, confidence by {faint}, inverse keeps class in {kept}"
+        return f"1-minimal: each of {of} breaks it ({why})"
     if (known == 0).any():
         return f"not 1-minimal: {(known == 0).sum()} of {of} leave it complete"
     return f"not known to be 1-minimal: the budget ended after {of}"

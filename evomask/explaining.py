@@ -53,8 +53,8 @@ def explain(
     """Explains one decision of a classifier for each image, by evolving a binary mask.
 
     Every image is searched with the same key, so it gets the same mask, bit for bit, alone or among others, on one
-    device or many. On a CPU images take turns, since a generation of masks fills the machine. An accelerator wants larger
-    batches: `config.together` images are then searched side by side, which may change last bits, and with them masks.
+    device or many. On a CPU images take turns, since a generation of masks fills the machine. An accelerator wants
+    larger batches: `config.together` images are then searched side by side, which may change masks.
 
     Args:
       classifier: logits f32[N, K] of images f32[N, H, W, C] in [0, 1]; see `evomask.types.Classifier`.

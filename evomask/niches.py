@@ -5,9 +5,9 @@ is to be complete like the first. Where it is forbidden, that may be too much to
 shows all of the first, which is sufficient by itself. Disjoint later masks are therefore to be sufficient, and being
 necessary is a wish with a weight; status and verdicts say which of them are necessary all the same.
 
-And where the first mask is necessary, what it leaves is no longer the class, so that for a classifier whose evidence adds
-up no part of the rest is: a decision with several such reasons has no small necessary one. (Networks do not add up, and
-often have disjoint complete masks.) `demand="sufficient"` asks for reasons that suffice.
+And where the first mask is necessary, what it leaves is no longer the class, so that for a classifier whose evidence
+adds up no part of the rest is: a decision with several such reasons has no small necessary one. (Networks do not add up
+and often have disjoint complete masks.) `demand="sufficient"` asks for reasons that suffice.
 """
 
 from __future__ import annotations

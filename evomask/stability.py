@@ -77,8 +77,8 @@ def across_seeds(
 ) -> tuple[Stability, tuple[Explanation, ...]]:
     """Searches `num` times for the answer to one question; compiled once.
 
-    The searches draw from keys `fold_in(key, 0)`, `fold_in(key, 1)` ...; the question is posed with `key` itself, so that
-    noise, where that is the fill, is the same for all.
+    The searches draw from keys `fold_in(key, 0)`, `fold_in(key, 1)` ...; the question is posed with `key` itself, so
+    that noise, where that is the fill, is the same for all.
 
     Args:
       classifier, images, labels, contrast, config, options: as for `explain`.

@@ -128,8 +128,8 @@ def fitting_chunk(
     one = whole if most == 1 else used(1)
     if one > limit:
         raise InputError(
-            f"explaining {'one image' if config.together == 1 else f'{config.together} images together'} takes {one} bytes, "
-            f"the memory limit is {limit}: raise the limit, or lower batch_size or together of the configuration"
+            f"explaining {'one image' if config.together == 1 else f'{config.together} images together'} takes {one} "
+            f"bytes, the memory limit is {limit}: raise the limit, or lower batch_size or together of the configuration"
         )
     size = 1 + int((limit - one) * (most - 1) / (whole - one))
     size = min(size, most - 1)

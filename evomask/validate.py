@@ -78,8 +78,8 @@ def check_images(images: Any, name: str = "images") -> np.ndarray:
     is_bytes = given.dtype == np.uint8
     if given.ndim != 4 or not given.size or not (kind in "fb" or is_bytes):
         raise InputError(
-            f"{name} are {given.dtype}{list(given.shape)}: give floats in [0, 1] or bytes (uint8) [B, H, W, C], for one "
-            "image image[None]"
+            f"{name} are {given.dtype}{list(given.shape)}: give floats in [0, 1] or bytes (uint8) [B, H, W, C], for "
+            "one image image[None]"
         )
     if is_bytes and given.max() == 1:
         raise InputError(f"{name} are bytes of 0 and 1, where 255 is white: give them as floats, or times 255")

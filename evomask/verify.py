@@ -1,4 +1,4 @@
-"""Nothing about an explanation is believed from inside the loop: final masks are seen once more, one image at a time."""
+"""Nothing is believed from inside the loop: final masks are seen once more, one image at a time."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def _complete_under_others(
 def status_of(
     questions: Sequence[Question], sufficient: np.ndarray, necessary: np.ndarray, held: np.ndarray
 ) -> np.ndarray:
-    """The `Status` int32[B] of masks by their verdicts, bool[B] each; `held`: what the search itself held for complete."""
+    """The `Status` int32[B] of masks by their verdicts, bool[B] each; `held`: what the search held for complete."""
     counterfactual = np.array([question.counterfactual for question in questions])
     is_blank_class = np.array([question.blank.label == question.label for question in questions])
     complete = sufficient & necessary

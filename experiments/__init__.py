@@ -1,1 +1,1 @@
-"""Entry points: each module is a program, `python -m experiments.NAME key=value ...`, configured by `conf/NAME.yaml`."""
+"""Each module here is a program: `python -m experiments.NAME key=value ...`, configured by `conf/NAME.yaml`."""

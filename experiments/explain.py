@@ -224,7 +224,8 @@ def tally(found: Sequence[Explanation]) -> str:
 
     >>> from types import SimpleNamespace
     >>> of = lambda status, area: SimpleNamespace(status=status, area=area, sufficient=True)
-    >>> tally([of(Status.COMPLETE, 0.1), of(Status.COMPLETE, 0.2), of(Status.NEITHER, 0.9), of(Status.BLANK_CLASS, 0.01)])
+    >>> complete = [of(Status.COMPLETE, area) for area in (0.1, 0.2)]
+    >>> tally([*complete, of(Status.NEITHER, 0.9), of(Status.BLANK_CLASS, 0.01)])
     '2 of 3 complete, 15.0% of the pixels on average; 1 blank class, counted apart'
     >>> tally([of(Status.COUNTERFACTUAL, 0.5)])
     '1 of 1 counterfactual masks makes its class win'

@@ -370,7 +370,7 @@ def explain_many(plain: dict, num: int) -> tuple[str, float]:
 
 
 def peak_memory() -> str:
-    """The most memory that this process has had, in MiB, and what it has had on each accelerator: "1133, cuda:0 2048"."""
+    """The most memory that this process has had, in MiB, and on each accelerator: "1133, cuda:0 2048"."""
     had = {device: device.memory_stats() for device in jax.local_devices()}  # None on a CPU
     host = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f}"
     return ", ".join(

@@ -313,7 +313,7 @@ def tree(folder: Path, **classes: int) -> Path:
 
 
 SHADE = evomask.as_classifier(  # knows three shades, and takes the second for the third
-    lambda images: jnp.stack([0.25 - images.mean((1, 2, 3)), jnp.full(len(images), -9.0), images.mean((1, 2, 3)) - 0.25], 1),
+    lambda x: jnp.stack([0.25 - x.mean((1, 2, 3)), jnp.full(len(x), -9.0), x.mean((1, 2, 3)) - 0.25], 1),
     labels=("dark", "Mid grey", "bright"), image_shape=(8, 8, 3),
 )  # fmt: skip
 
@@ -446,8 +446,9 @@ def test_the_hash_covers_what_decides_the_numbers_and_nothing_else(tmp_path):
         ["data.only_correct=false"],
     ):
         assert hashes(tmp_path, *base, *same) == [name], same
-    different = [["budget=97"], ["seeds=[1]"], ["seeds=[0,1]"], ["fill=grey"], ["data.num=3"], ["cut_steps=9"], ["auc_steps=9"],
-                 ["fidelity_subsets=9"], ["cut_areas=[0.1]"], ["selection=rank"], ["preset.confidence_ratio=0.8"], ["stages=flat"], ["method=rise"],
+    different = [["budget=97"], ["seeds=[1]"], ["seeds=[0,1]"], ["fill=grey"], ["data.num=3"], ["cut_steps=9"],
+                 ["auc_steps=9"], ["fidelity_subsets=9"], ["cut_areas=[0.1]"], ["selection=rank"],
+                 ["preset.confidence_ratio=0.8"], ["stages=flat"], ["method=rise"],
                  ["model.network._target_=test_benchmark.blind"]]  # fmt: skip
     found = [
         hashes(tmp_path, *[t for t in base if t.partition("=")[0] != d[0].partition("=")[0]], *d)[0] for d in different

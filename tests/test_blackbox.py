@@ -60,7 +60,7 @@ def probabilities(images):
 
 
 class Service:
-    """Calls whatever it is told to, so that many tests can do with one compiled program; counts, and notes the sizes."""
+    """Calls whatever it is told to, so that many tests can do with one compiled program; counts, and notes sizes."""
 
     def __init__(self):
         self.function, self.sizes = logits, []
@@ -440,7 +440,7 @@ def test_a_batch_is_shared_by_workers_and_no_more_than_those(service):
 
 @contextlib.contextmanager
 def serve(fails):
-    """A service at localhost; `fails(number)` says which requests it answers with an error. Yields its address and log."""
+    """A service at localhost; `fails(number)` says which requests end in an error. Yields its address and log."""
     answered, lock = {True: 0, False: 0}, threading.Lock()
 
     class Handler(http.server.BaseHTTPRequestHandler):

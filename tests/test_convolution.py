@@ -1,4 +1,4 @@
-"""Winograd's convolution: equal to the library's, with its gradients, for any shape and however it is cut into chunks."""
+"""Winograd's convolution: equal to the library's, with its gradients, for any shape and however it is cut up."""
 
 import hypothesis
 import jax

@@ -88,7 +88,8 @@ def test_explains_a_photograph_and_writes_three_files(tmp_path, photo, capsys):
     assert (
         list(record)
         == (
-            "class_index label contrast predicted predicted_confidence confidence masked_confidence inverse_confidence blank_confidence area cp cp_floored "
+            "class_index label contrast predicted predicted_confidence confidence masked_confidence "
+            "inverse_confidence blank_confidence area cp cp_floored "
             "sufficient necessary complete status reasons missing_nats missing_probability complete_under evaluations "
             "certificate seed compile_seconds run_seconds config versions device"
         ).split()
@@ -289,7 +290,8 @@ BAD_LINES = {
     "unknown preset": (["preset=nonsense"], "unknown preset 'nonsense': choose from dissertation, evomask"),
     "unknown model": (
         ["model=nonsense"],
-        "unknown model 'nonsense': choose from blackbox, cifar10, cifar10_erased, custom, efficientnet_lite0, imagenette, trained",
+        "unknown model 'nonsense': choose from blackbox, cifar10, cifar10_erased, custom, efficientnet_lite0, "
+        "imagenette, trained",
     ),
     "unknown fill": (
         ["fill=nonsense"],
@@ -297,7 +299,8 @@ BAD_LINES = {
     ),
     "unknown key": (
         ["imgae=a.jpg"],
-        "unknown key 'imgae': choose from budget, certify, contrast, crossover, demand, disjoint, fill, fitness, front, image, label",
+        "unknown key 'imgae': choose from budget, certify, contrast, crossover, demand, disjoint, fill, fitness, "
+        "front, image, label",
     ),
     "unknown nested key": (
         ["preset.budgt=3"],

@@ -46,10 +46,12 @@ def chunk(known, start, stop, seed, method, areas, spent, history):
     with np.errstate(divide="ignore"):
         cp = np.where(kept > 0, 0.5 / kept, np.inf).astype(np.float32)
     values = {
-        "image": known["names"][start:stop], "index": np.arange(start, stop), "seed": same(seed), "method": same(method),
+        "image": known["names"][start:stop], "index": np.arange(start, stop),
+        "seed": same(seed), "method": same(method),
         "label": labels, "label_name": CLASSES[labels], "predicted": labels, "predicted_name": CLASSES[labels],
         "confidence": same(0.9), "blank_confidence": same(0.1), "blank_label": same(0),
-        "rule": same("own"), "area": kept, "masked_confidence": same(0.5), "masked_label": np.where(complete, labels, 0),
+        "rule": same("own"), "area": kept, "masked_confidence": same(0.5),
+        "masked_label": np.where(complete, labels, 0),
         "inverse_confidence": same(0.2), "inverse_label": same(1), "cp": cp, "cp_floored": 0.5 / np.maximum(kept, 0.05),
         "sufficient": complete, "necessary": same(True), "complete": complete, "complete_area": area,
         "status": np.where(complete, "complete", "not_sufficient"), "reason": same("found"), "cut_evaluations": same(0),
@@ -111,11 +113,13 @@ def make(
     }
     file = runs.write_images(runs.records.prepare_folder(folder), known)
     record = {
-        "schema": runs.SCHEMA, "status": "running", "error": None, "experiment": experiment, "method": method, "overrides": overrides,
-        "hash": name or runs.digest([overrides, code, salt, dict(own)]), "budget": budget, "seeds": list(seeds), "weights": "w", "device": "cpu",
+        "schema": runs.SCHEMA, "status": "running", "error": None, "experiment": experiment, "method": method,
+        "overrides": overrides, "hash": name or runs.digest([overrides, code, salt, dict(own)]), "budget": budget,
+        "seeds": list(seeds), "weights": "w", "device": "cpu",
         "choices": {"method": method, "data": "samples", "model": "cifar10", "fill": "black", **dict(choices)},
         "images": {"file": file, "num": num, "left_out": 0}, "versions": {"python": "3.11", "jax": "0.10"},
-        "code": {"commit": code * 40, "dirty": False, "modules": {"evomask.verify": code}, "own": dict(own)}, "asked": asked,
+        "code": {"commit": code * 40, "dirty": False, "modules": {"evomask.verify": code}, "own": dict(own)},
+        "asked": asked,
     }  # fmt: skip
     run = folder / record["hash"]
     with runs.locked(run, wait=False):

@@ -55,7 +55,7 @@ def learnt(generations, screening=SCREENING):
 
 
 def by_the_book(screening, samples, targets, masks):
-    """Universal kriging in float64 (Rasmussen & Williams 2006, sections 2.2 and 2.7), without anything of the library."""
+    """Universal kriging in float64 (Rasmussen & Williams 2006, sections 2.2 and 2.7), with nothing of the library."""
     near = lambda a, b: np.exp(-(np.asarray(a)[:, None] != np.asarray(b)[None]).mean((2, 3)) / screening.reach)
     inverse = np.linalg.inv(near(samples, samples) + screening.noise * np.eye(len(samples)))
     mean = inverse.sum(0) @ targets / inverse.sum()
@@ -228,7 +228,7 @@ def test_of_equal_candidates_the_first_is_not_known():
 
 
 def test_fingerprints_tell_masks_apart():
-    """4,096 masks that differ in 12 pixels of a corner; a number of 32 bits for each, so 2^-9 collisions are expected."""
+    """4,096 masks that differ in 12 pixels of a corner; 32 bits for each, so 2^-9 collisions are expected."""
     bits = (np.arange(4096)[:, None] >> np.arange(12)) & 1
     masks = np.zeros((4096, *SHAPE), bool)
     masks[:, 0, :12] = bits

@@ -1,4 +1,4 @@
-"""`Config.together`: images searched side by side find what they find in turn, and no image depends on its neighbours."""
+"""`Config.together`: images searched side by side find what they find in turn, whatever their neighbours are."""
 
 import dataclasses
 

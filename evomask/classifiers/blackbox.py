@@ -115,7 +115,7 @@ class BlackBox:
                 object.__setattr__(self, name, form(getattr(self, name)))
 
     def __call__(self, images: Array) -> Array:
-        # JAX prints the traceback of every failing callback before it raises it; ours will be seen once, where it is raised.
+        # JAX prints the traceback of every failing callback before it raises it; ours is seen once, where it is raised.
         logging.getLogger("jax._src.callback").addFilter(_not_ours)
         # In place costs next to nothing, but NumPy sees no accelerator's memory.
         return jax.lax.platform_dependent(images, cpu=self._in_place, default=self._copied)

@@ -100,7 +100,7 @@ def _sweep(classifier, images, labels, scores, blanks, steps: int) -> Sweep:
 
 
 def verdict(sweep: Sweep, ratio: float = 0.0) -> Verdict:
-    """Of every prefix, bool[B, T], whether it is sufficient, with `ratio` of the whole image's probability, and necessary."""
+    """Of every prefix, bool[B, T], whether it suffices, with `ratio` of the whole's probability, and is necessary."""
     return decide(sweep.margin, sweep.confidence, sweep.inverse_margin, ratio * sweep.whole[:, None])
 
 

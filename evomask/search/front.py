@@ -42,7 +42,8 @@ class Collect:
         """The archive after bool[P, H, W] with their evaluation: a slot changes hands where a mask is more confident.
 
         >>> masks = jnp.array([[[True, False]], [[True, True]]])
-        >>> seen = Evaluation(*(jnp.array(x) for x in ([0.5, 1.0], [0.7, 0.9], [1.0, 1.0], [0.1, 0.1], [-1.0, -1.0], [0.0, 0.0])))
+        >>> fields = [0.5, 1.0], [0.7, 0.9], [1.0, 1.0], [0.1, 0.1], [-1.0, -1.0], [0.0, 0.0]
+        >>> seen = Evaluation(*map(jnp.array, fields))
         >>> collect = Collect(bins=4)
         >>> collect.add(collect.init((1, 2)), masks, seen).evaluation.confidence
         Array([-inf, -inf,  0.7,  0.9], dtype=float32)

@@ -75,7 +75,8 @@ def check_stages(stages: Sequence[Stage]) -> None:
             )
         if stage.num_inverses > stage.num_offspring:
             raise InputError(
-                f"stage {stage.name!r}: inverses is {stage.inverses}, but there are {stage.num_offspring} offspring: give at most as many"
+                f"stage {stage.name!r}: inverses is {stage.inverses}, but there are {stage.num_offspring} offspring: "
+                "give at most as many"
             )
         if stage.penalty is not None and not (len(stage.penalty) == 2 and min(stage.penalty) > 0):
             raise InputError(f"stage {stage.name!r}: penalty is {stage.penalty}: give two positive numbers, or None")

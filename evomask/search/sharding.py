@@ -69,14 +69,14 @@ def ways(mesh: Mesh | None, classifier: Any) -> int:
         raise InputError(f"mesh {axes}: give one that evomask.sharding.images_mesh() makes, with the axis {IMAGES!r}")
     if any(device.process_index != jax.process_index() for device in mesh.devices.flat):
         raise InputError(
-            "mesh has devices of another process: give images_mesh(), which has those of this one, and explain the images "
-            "that evomask.sharding.own_rows names"
+            "mesh has devices of another process: give images_mesh(), which has those of this one, and explain the "
+            "images that evomask.sharding.own_rows names"
         )
     is_box = lambda node: isinstance(node, BlackBox)
     if any(map(is_box, jax.tree.leaves(classifier, is_leaf=is_box))):
         raise InputError(
-            "a BlackBox is called by this process and gains nothing from a mesh: leave mesh out, and let its workers make "
-            "several calls at a time"
+            "a BlackBox is called by this process and gains nothing from a mesh: leave mesh out, and let its workers "
+            "make several calls at a time"
         )
     return mesh.shape[IMAGES]
 

@@ -101,7 +101,7 @@ class Screening:
         return tuple(jnp.where(OF_INVERSES[None], inverse, mask) for mask, inverse in zip(of_masks, of_inverses))  # pyright: ignore[reportReturnType]
 
     def correlation(self, first: Array, second: Array) -> Array:
-        """Of masks with these features, f32[P, F] and f32[Q, F]: f32[P, Q] in (0, 1], one where two masks are the same."""
+        """Of masks with these features, f32[P, F] and f32[Q, F]: f32[P, Q] in (0, 1], one where two are the same."""
         squares = lambda features: jnp.square(features).sum(1)
         products = jnp.matmul(first, second.T, precision="highest")
         differing = squares(first)[:, None] + squares(second)[None] - 2.0 * products
@@ -125,7 +125,7 @@ class Screening:
         return repeated | (own[:, None] == model.seen[None]).any(1)
 
     def rasterize(self, genomes: Genome, region: Mask) -> Mask:
-        """Masks at some rows and columns only, which is enough to choose by: bool[P, h, w], h and w at most `samples`."""
+        """Masks at some rows and columns only, enough to choose by: bool[P, h, w], h and w at most `samples`."""
         return self.sample(region[None]) & genes.rasterize(genomes, region.shape, self.step(region.shape))
 
     def sample(self, masks: Mask) -> Mask:

@@ -140,7 +140,7 @@ def measure(
 
 
 def cut(found: Found, sweep: thresholding.Sweep, protocol: Protocol) -> tuple[dict, dict, dict]:
-    """Masks bool[B, H, W], reasons int32[B] and evaluations spent on the cut, for each rule; the headline rule first."""
+    """Masks bool[B, H, W], reasons int32[B] and evaluations spent on the cut, for each rule; the headline's first."""
     scores = jnp.asarray(found.score)
     price = thresholding.cost(protocol.cut_steps).total
     cuts = {

@@ -260,7 +260,7 @@ def explain_error(error: Exception, config: Path) -> str:
 
 
 def _keys(path: Path, unknown: str) -> list[str]:
-    """The keys beside `unknown` in the default configuration, as far down as its path exists; at the top, groups too."""
+    """The keys beside `unknown` in the default configuration, as far down as its path exists; on top, groups too."""
     with hydra.initialize_config_dir(str(path.parent), version_base="1.3"):
         config = hydra.compose(path.name, return_hydra_config=True)
     parent = unknown.rpartition(".")[0]

@@ -144,7 +144,7 @@ def judge_as_published(classifier: Classifier, image: np.ndarray, mask: np.ndarr
 def verdict(
     logits: np.ndarray, inverse_logits: np.ndarray, distances: list[np.float32], mask: np.ndarray, label: int
 ) -> Seen:
-    """What logits [1, K] of the masked and of the inverse-masked image, and the distances at three depths, amount to."""
+    """What logits [1, K] of the masked and the inverse-masked image, and the distances at three depths, amount to."""
     log_prob, margin = log_prob_and_margin(logits[0], label)
     _, inverse_margin = log_prob_and_margin(inverse_logits[0], label)
     violation = max(SLACK - margin, 0.0) + max(SLACK + inverse_margin, 0.0)
