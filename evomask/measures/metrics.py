@@ -160,7 +160,7 @@ def deletion_auc(
     go in pixel order.
     """
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
-    return run(_auc, bare(classifier), *map(jnp.asarray, (images, labels, scores, images, blanks)), steps)
+    return run(_auc, bare(classifier), images, labels, scores, images, blanks, steps)
 
 
 @pinned
@@ -172,7 +172,7 @@ def insertion_auc(
     Starts from the blank image; the paper's is a Gaussian blur (`fills.Blur`).
     """
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
-    return run(_auc, bare(classifier), *map(jnp.asarray, (images, labels, scores, blanks, images)), steps)
+    return run(_auc, bare(classifier), images, labels, scores, blanks, images, steps)
 
 
 @functools.partial(jax.jit, static_argnames="steps")
@@ -220,7 +220,7 @@ def mu_fidelity(
     probabilities and a pixel is perturbed in all its channels.
     """
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
-    return run(_mu_fidelity, bare(classifier), *map(jnp.asarray, (images, labels, scores, blanks, subsets)))
+    return run(_mu_fidelity, bare(classifier), images, labels, scores, blanks, jnp.asarray(subsets))
 
 
 @jax.jit

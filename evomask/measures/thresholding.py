@@ -79,7 +79,7 @@ def sweep(
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
     if not 1 <= steps <= scores[0].size:
         raise ValueError(f"steps must lie in 1..{scores[0].size}, the number of pixels, got {steps}")
-    return _sweep(bare(classifier), *map(jnp.asarray, (images, labels, scores, blanks)), steps)
+    return _sweep(bare(classifier), images, labels, scores, blanks, steps)
 
 
 @functools.partial(jax.jit, static_argnames="steps")
