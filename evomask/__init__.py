@@ -79,7 +79,7 @@ _SHORT = {
     "data": ("images",),
     "measures": ("budget", "metrics", "statistics", "thresholding"),
     "report": ("plots", "reasons", "records"),
-    "search": ("evolve", "fitness", "front", "genome", "prune", "refine", "scoring", "surrogate"),
+    "search": ("evolve", "fitness", "front", "genome", "prune", "refine", "scoring", "sharding", "surrogate"),
 }
 _MODULES = {name: f"evomask.{room}.{name}" for room, names in _SHORT.items() for name in names}
 _MODULES["images"] = "evomask.data.photographs"

@@ -14,7 +14,7 @@ from evomask.search import checks, genome
 from evomask.search.config import Config
 from evomask.search.refine import check_stages
 from evomask.search.surrogate import check_screening
-from evomask.types import Classifier, InputError, Key
+from evomask.types import Array, Classifier, InputError, Key
 
 THREEFRY = "threefry2x32"  # so that a seed gives the same bits whatever generator is JAX's default in this process
 SINGLE = float(np.finfo(np.float32).eps)  # what rounding to single precision may add to 1
@@ -119,7 +119,7 @@ def check_labels(labels: Any, num: int, classes: int | None, name: str = "label"
 
 def measured(
     classifier: Classifier, images: Any, labels: Any, blanks: Any, *, any_label: bool = False, **maps: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[Array, Array, Array, Array]:
     """Checks what a metric is given: images and blanks f32[B, H, W, C], labels int32[B], and one map for each image.
 
     Args:
@@ -127,7 +127,7 @@ def measured(
       **maps: by its name, which is "masks" for bool[B, H, W], and anything else for heat maps f32[B, H, W].
 
     Returns:
-      Images, labels, maps and blanks.
+      Images, labels, maps and blanks, on the device.
     """
     images, labels = labelled(classifier, images, labels, any_label)
     blanks = as_array(blanks, "blanks")
@@ -141,7 +141,12 @@ def measured(
     if values.shape != images.shape[:3] or values.dtype.kind not in kinds:
         wanted = f"{'booleans' if kind is bool else 'numbers'} {list(images.shape[:3])}, one map per image"
         raise InputError(f"{name} are {values.dtype}{list(values.shape)}: give {wanted}")
-    return images, labels, values.astype(kind), blanks.astype(np.float32)
+    return (
+        jnp.asarray(images),
+        jnp.asarray(labels),
+        jnp.asarray(values.astype(kind)),
+        jnp.asarray(blanks.astype(np.float32)),
+    )
 
 
 def different(labels: np.ndarray, contrast: np.ndarray | None) -> None:

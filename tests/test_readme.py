@@ -33,6 +33,13 @@ def test_own_classifier_is_explained(names):
     assert names["found"].evaluations.tolist() == [names["quick"].evaluations] * 4
 
 
+def test_parts_are_replaced_before_the_budget_is_applied(names):
+    config = names["config"]
+    assert len(config.fills) == 2 and config.confidence_ratio == 0.8
+    assert {stage.genes for stage in config.stages} == {16}
+    assert 1800 < config.evaluations <= 2000
+
+
 def test_own_operator_moves_patches_by_no_more_than_it_says(names):
     genome = jnp.array([[0, 5, 1], [31, 8, 2]], jnp.int32)
     everywhere = space(jnp.ones((32, 32), bool), jnp.array([1]))

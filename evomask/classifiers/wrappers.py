@@ -22,8 +22,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
-from flax import nnx
 
 from evomask.data.classes import as_names
 from evomask.types import Array, Classifier, InputError, record, static

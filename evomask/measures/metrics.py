@@ -168,8 +168,7 @@ def deletion_auc(
       InputError: the shapes do not belong together, a label is no class, or there is no step.
     """
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
-    shown = map(jnp.asarray, (images, labels, scores, images, blanks))
-    return run(_auc, bare(classifier), *shown, whole("steps", steps))
+    return run(_auc, bare(classifier), images, labels, scores, images, blanks, whole("steps", steps))
 
 
 @pinned
@@ -184,8 +183,7 @@ def insertion_auc(
       InputError: as for deletion.
     """
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
-    shown = map(jnp.asarray, (images, labels, scores, blanks, images))
-    return run(_auc, bare(classifier), *shown, whole("steps", steps))
+    return run(_auc, bare(classifier), images, labels, scores, blanks, images, whole("steps", steps))
 
 
 @functools.partial(jax.jit, static_argnames="steps")
@@ -242,7 +240,7 @@ def mu_fidelity(
     if subsets.ndim != 3 or subsets.shape[1:] != images.shape[1:3] or subsets.dtype != bool:
         wanted = f"booleans [N, {images.shape[1]}, {images.shape[2]}], such as those of random_subsets"
         raise InputError(f"subsets are {subsets.dtype}{list(subsets.shape)}: give {wanted}")
-    return run(_mu_fidelity, bare(classifier), *map(jnp.asarray, (images, labels, scores, blanks, subsets)))
+    return run(_mu_fidelity, bare(classifier), images, labels, scores, blanks, jnp.asarray(subsets))
 
 
 @jax.jit

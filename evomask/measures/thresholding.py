@@ -79,7 +79,7 @@ def sweep(
     steps = whole("steps", steps)
     if steps > scores[0].size:
         raise InputError(f"steps is {steps}: give at most {scores[0].size}, the number of pixels")
-    return _sweep(bare(classifier), *map(jnp.asarray, (images, labels, scores, blanks)), steps)
+    return _sweep(bare(classifier), images, labels, scores, blanks, steps)
 
 
 @functools.partial(jax.jit, static_argnames="steps")
