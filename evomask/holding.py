@@ -4,12 +4,13 @@ The *precision* of a mask is the probability, over showings (see `evomask.pertur
 necessary, each showing's masked picture being compared with the whole picture in the same showing. It *holds at 0.9*
 where the lower bound of Clopper & Pearson (1934) says so with 95 % confidence, from draws that the search has not seen;
 randomised smoothing certifies labels in this way (Cohen et al. 2019), Anchors (Ribeiro et al. 2018) and delta-relevant
-sets (Waeldchen et al. 2021) ask it of sufficiency. No mask can be asked for more than the whole picture gives, so that is
-put to the same test: where the *decision* does not hold, there is nothing to explain that would.
+sets (Waeldchen et al. 2021) ask it of sufficiency. No mask can be asked for more than the whole picture gives, so that
+is put to the same test: where the *decision* does not hold, there is nothing to explain that would.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -21,87 +22,33 @@ import numpy as np
 from evomask import perturbations as shown
 from evomask import presets, validate
 from evomask.classifiers.blackbox import run
+from evomask.measures.certainty import LEVEL, Precision, Tally, lower_bound
 from evomask.perturbations import Perturbations
 from evomask.search.batching import in_batches
 from evomask.search.config import Config
 from evomask.search.evaluate import batches, cost, log_prob_and_margin
 from evomask.settings import pinned
-from evomask.types import Array, Classifier, Explanation, InputError, Key, Mask, Question, Rows, decide
-from evomask.types import record, static, whole
+from evomask.types import (
+    Array,
+    Classifier,
+    Explanation,
+    InputError,
+    Key,
+    Mask,
+    Question,
+    Rows,
+    decide,
+    record,
+    static,
+    whole,
+)
 
 DRAWS = 200  # showings for each figure, unless another number is asked for
-LEVEL = 0.9  # the precision that a mask has to have, to hold
-CONFIDENCE = 0.95  # of every bound and interval
 DEMANDS = ("complete", "sufficient", "necessary")
 
 # The search draws from keys folded with small numbers; these name streams that it never draws from.
 _JUDGE = int.from_bytes(b"hold", "big")
 _TRIALS = int.from_bytes(b"test", "big")
-
-
-@record
-class Tally:
-    """One figure of each kind: in how many showings it was so, or what is made of that."""
-
-    sufficient: np.ndarray  # the masked picture keeps the class, and enough of the whole picture's confidence
-    necessary: np.ndarray  # the inverse-masked picture loses the class
-    complete: np.ndarray  # both
-    decision: np.ndarray  # the whole picture, nothing blanked, keeps the class
-
-
-@record
-class Precision:
-    """How often the masks of B pictures do what they should; NumPy arrays.
-
-    `found[i]` is that of one image, without the leading axis.
-    """
-
-    counts: Tally  # int32[B], of `draws` showings
-    counts_apart: Tally  # int32[B, N], of `draws_apart` showings with one perturbation, see `names`
-    evaluations: np.ndarray  # int32[B], images sent through the classifier for it, apart from those of the search
-    draws: int = static()
-    draws_apart: int = static()
-    level: float = static(LEVEL)
-    demand: str = static("complete")  # what has to be so in that part of the showings: one of `DEMANDS`
-    names: tuple[str, ...] = static(())  # of the N perturbations that were shown by themselves
-
-    def __getitem__(self, index: int | slice) -> Precision:
-        return jax.tree.map(lambda field: field[index], self)
-
-    @property
-    def estimate(self) -> Tally:
-        """f64[B], the share of the showings."""
-        return jax.tree.map(lambda count: count / self.draws, self.counts)
-
-    @property
-    def lower(self) -> Tally:
-        """f64[B], one-sided bounds: each is at most the probability, with 95 % confidence."""
-        return jax.tree.map(lambda count: lower_bound(count, self.draws), self.counts)
-
-    @property
-    def interval(self) -> Tally:
-        """f64[B, 2], two-sided intervals of 95 % confidence."""
-        return jax.tree.map(lambda count: interval(count, self.draws), self.counts)
-
-    @property
-    def holds(self) -> np.ndarray:
-        """bool[B], whether the mask does what is demanded at the level."""
-        return getattr(self.lower, self.demand) >= self.level
-
-    @property
-    def decision_holds(self) -> np.ndarray:
-        """bool[B], whether the whole picture keeps its class at the level."""
-        return self.lower.decision >= self.level
-
-    @property
-    def holds_apart(self) -> np.ndarray:
-        """bool[B, N], the same of the mask under each perturbation by itself."""
-        return lower_bound(getattr(self.counts_apart, self.demand), self.draws_apart) >= self.level
-
-    @property
-    def decision_holds_apart(self) -> np.ndarray:
-        """bool[B, N], of the whole picture."""
-        return lower_bound(self.counts_apart.decision, self.draws_apart) >= self.level
 
 
 @record
@@ -111,31 +58,6 @@ class Trials:
     index: int = static()  # of the mask; -1: not even the largest holds
     tried: tuple[int, ...] = static()  # the masks that were tested, T of them, from the largest on
     precision: Precision  # of these, leading axis T
-
-
-def lower_bound(count: Any, draws: int, confidence: float = CONFIDENCE) -> np.ndarray:
-    """f64[...], the one-sided bound of Clopper & Pearson (1934) for a probability, from int[...] counts of `draws`.
-
-    Whatever the probability, the bound exceeds it with a chance of at most 1 - confidence.
-
-    >>> lower_bound([0, 150, 188, 200], 200).round(3).tolist()
-    [0.0, 0.695, 0.905, 0.985]
-    """
-    from scipy.stats import beta  # heavy: only who judges a mask waits for it
-
-    count = np.asarray(count, np.float64)
-    return np.where(count > 0, beta.ppf(1 - confidence, np.maximum(count, 1), draws - count + 1), 0.0)
-
-
-def interval(count: Any, draws: int, confidence: float = CONFIDENCE) -> np.ndarray:
-    """f64[..., 2], the two-sided interval of Clopper & Pearson (1934).
-
-    >>> interval(188, 200).round(3).tolist(), interval(0, 10).round(3).tolist()
-    ([0.898, 0.969], [0.0, 0.308])
-    """
-    tail = (1 + confidence) / 2
-    count = np.asarray(count)
-    return np.stack([lower_bound(count, draws, tail), 1 - lower_bound(draws - count, draws, tail)], axis=-1)
 
 
 @pinned
@@ -204,7 +126,7 @@ def precision_of(
     draws, draws_apart = whole("draws", draws), whole("apart", draws if apart is None else apart, 0)
     alone = drawn.apart() if draws_apart else {}
     alone = alone if len(alone) > 1 else {}
-    count = functools.partial(_count, classifier, config)
+    count = functools.partial(_count, classifier, config, _size(classifier, config, questions, draws))
     stream = functools.partial(jax.random.fold_in, jax.random.fold_in(key, _JUDGE))
     together = [count(*asked, drawn, None, stream(0), draws) for asked in zip(questions, masks, strict=True)]
     apart_counts = [
@@ -216,6 +138,7 @@ def precision_of(
         counts=_stack(together),
         counts_apart=_stack([_stack(row) for row in apart_counts]),
         evaluations=np.full(len(questions), price, np.int32),
+        counterfactual=np.array([question.counterfactual for question in questions]),
         draws=draws,
         draws_apart=draws_apart,
         level=float(level),
@@ -240,9 +163,9 @@ def smallest_that_holds(
     """The smallest of several masks of one picture that holds, so that the 95 % are true although several are tried.
 
     The masks are tested from the largest to the smallest, each with the full 95 %, until one fails: the order does not
-    depend on what the tests say, so the chance that one passes which does not hold is 5 % in all, however many there are
-    (fixed-sequence testing, see Westfall & Krishen 2001). The price is that nothing below the first that fails is looked
-    at. The masks must have been chosen without these draws, which neither the search nor `precision` sees.
+    depend on what the tests say, so the chance that one passes which does not hold is 5 % in all, however many there
+    are (fixed-sequence testing, see Westfall & Krishen 2001). The price is that nothing below the first that fails is
+    looked at. The masks must have been chosen without these draws, which neither the search nor `precision` sees.
 
     Args:
       question: see `questions.ask`, or `found[0].question()` of an explanation.
@@ -262,19 +185,29 @@ def smallest_that_holds(
     >>> trials.index, trials.tried, trials.precision.counts.complete.tolist()
     (3, (2, 1, 3, 0), [50, 50, 50, 0])
     """
-    questions = [question] * len(np.asarray(masks))
+    masks = validate.as_array(masks, "masks")
+    questions = [question] * (len(masks) if masks.ndim else 0)
     key, drawn, config, masks = _checked(classifier, questions, masks, key, perturbation, level, demand, config)
     draws, key = whole("draws", draws), jax.random.fold_in(key, _TRIALS)
+    count = functools.partial(_count, classifier, config, _size(classifier, config, questions, draws), question)
     index, tried, counts = -1, [], []
     for number in np.argsort(-masks.sum((1, 2)), kind="stable").tolist():
         tried.append(number)
-        counts.append(_count(classifier, config, question, masks[number], drawn, None, key, draws))
+        counts.append(count(masks[number], drawn, None, key, draws))
         if not lower_bound(getattr(counts[-1], demand), draws) >= level:
             break
         index = number
-    spent = np.full(len(tried), draws * _price(questions), np.int32)
-    nothing = _stack([_stack([])] * len(tried))
-    return Trials(index, tuple(tried), Precision(_stack(counts), nothing, spent, draws, 0, float(level), demand, ()))
+    found = Precision(
+        counts=_stack(counts),
+        counts_apart=_stack([_stack([])] * len(tried)),
+        evaluations=np.full(len(tried), draws * _price(questions), np.int32),
+        counterfactual=np.full(len(tried), question.counterfactual),
+        draws=draws,
+        draws_apart=0,
+        level=float(level),
+        demand=demand,
+    )
+    return Trials(index, tuple(tried), found)
 
 
 def _checked(
@@ -309,9 +242,15 @@ def _price(questions: Sequence[Question]) -> int:
     return 1 + cost(1, 1, len(questions[0].blanks))
 
 
+def _size(classifier: Classifier, config: Config, questions: Sequence[Question], draws: int) -> int:
+    """Showings in one call of the compiled program."""
+    return batches(draws, max(config.batch_size_for(classifier) // _price(questions), 1))[1]
+
+
 def _count(
     classifier: Classifier,
     config: Config,
+    size: int,
     question: Question,
     mask: np.ndarray,
     drawn: Perturbations,
@@ -319,34 +258,39 @@ def _count(
     key: Key,
     draws: int,
 ) -> Tally:
-    """In how many of the draws each was so, int32[] each."""
-    contrast = None if question.contrast is None else np.int32(question.contrast)
+    """In how many of the draws each was so, int32[] each; `size` showings in one call of the compiled program."""
     row = Rows(
-        question.image, question.blanks, np.int32(question.label), contrast, np.float32(question.whole.confidence)
+        image=question.image,
+        blanks=question.blanks,
+        label=np.int32(question.label),
+        contrast=None if question.contrast is None else np.int32(question.contrast),
+        confidence=np.float32(question.whole.confidence),
     )
     on = np.ones(len(drawn.parts), bool) if on is None else on
-    ratio, most = np.float32(config.confidence_ratio), config.batch_size_for(classifier)
-    said = run(_tally, classifier, drawn, on, row, mask, np.bool_(question.counterfactual), ratio, key, draws, most)
-    tally, unknown = jax.device_get(said)
+    asked = (classifier, drawn, on, row, mask, np.float32(config.confidence_ratio), key)
+    calls = np.arange(-(-draws // size) * size, dtype=np.int32).reshape(-1, size)
+    said = [jax.device_get(run(_look, *asked, numbers, config.batch_size_for(classifier))) for numbers in calls]
+    was, unknown = jax.tree.map(lambda *parts: np.concatenate(parts)[:draws].sum(dtype=np.int32), *said)
     if unknown:
         raise InputError(
             f"the classifier returned NaN or infinity in {unknown} of {draws} showings: check its weights and its "
             "normalisation (images are in [0, 1])"
         )
-    return tally
+    if question.counterfactual:  # what another class has won cannot be lost, see `verify.judge`
+        was = dataclasses.replace(was, necessary=np.int32(0), complete=np.int32(0))
+    return was
 
 
-@functools.partial(jax.jit, static_argnames=("draws", "most"))
-def _tally(
+@functools.partial(jax.jit, static_argnames="most")
+def _look(
     classifier: Classifier,
     drawn: Perturbations,
     on: Array,
     row: Rows,
     mask: Mask,
-    counterfactual: Array,
     ratio: Array,
     key: Key,
-    draws: int,
+    numbers: Array,
     most: int,
 ) -> tuple[Tally, Array]:
     """The compiled program, the same for every image and for each perturbation by itself.
@@ -354,36 +298,27 @@ def _tally(
     Everything that belongs to one showing is in one call of the classifier, where `most` images a call allow it.
 
     Returns:
-      The counts, and in how many of the draws something was NaN.
+      Of the showings with these numbers, int32[D], what is so: bool[D] each; and whether something was NaN.
     """
-    each = 1 + 2 * len(row.blanks)  # images of one showing
-    pair = jnp.stack([mask, ~mask])
+    shape, pair = row.image.shape, jnp.stack([mask, ~mask])
 
-    def pictures(number: Array) -> Array:  # f32[each, H, W, C]: whole, then masked and inverse under each fill
+    def pictures(number: Array) -> Array:  # f32[1 + 2 F, H, W, C]: whole, then masked and inverse under each fill
         showing = jax.vmap(drawn, (None, None, 0, None))(jax.random.fold_in(key, number), row.image, row.blanks, on)
         masked = jax.vmap(shown.render, (0, None))(showing, pair)
-        return jnp.concatenate([showing.image[:1], masked.reshape(-1, *row.image.shape)])
+        return jnp.concatenate([showing.image[:1], masked.reshape(-1, *shape)])
 
-    def look(numbers: Array) -> tuple[Tally, Array]:
-        images = jax.vmap(pictures)(numbers).reshape(-1, *row.image.shape)
-        logits = in_batches(classifier, images, most)
-        answers = log_prob_and_margin(logits, row.label, row.contrast)
-        log_prob, margin = (answer.reshape(len(numbers), each) for answer in answers)
-        confidence = jnp.exp(log_prob)
-        masked, inverse = slice(1, None, 2), slice(2, None, 2)  # of several fills the worst counts
-        enough = ratio * confidence[:, 0]
-        verdict = decide(margin[:, masked].min(1), confidence[:, masked].min(1), margin[:, inverse].max(1), enough)
-        necessary = verdict.necessary & ~counterfactual  # what another class has won cannot be lost, see `verify.judge`
-        decision = decide(margin[:, 0], confidence[:, 0], jnp.nan, enough).sufficient
-        unknown = jnp.isnan(log_prob).any(1)
-        return Tally(verdict.sufficient, necessary, verdict.sufficient & necessary, decision), unknown
-
-    _, size = batches(draws, max(most // each, 1))
-    said = in_batches(look, jnp.arange(draws, dtype=jnp.int32), size)
-    return jax.tree.map(lambda was: was.sum(dtype=jnp.int32), said)
+    logits = in_batches(classifier, jax.vmap(pictures)(numbers).reshape(-1, *shape), most)
+    answers = log_prob_and_margin(logits, row.label, row.contrast)
+    log_prob, margin = (answer.reshape(len(numbers), -1) for answer in answers)
+    confidence = jnp.exp(log_prob)
+    masked, inverse = slice(1, None, 2), slice(2, None, 2)  # of several fills the worst counts
+    enough = ratio * confidence[:, 0]
+    verdict = decide(margin[:, masked].min(1), confidence[:, masked].min(1), margin[:, inverse].max(1), enough)
+    decision = decide(margin[:, 0], confidence[:, 0], margin[:, 0], enough).sufficient
+    return Tally(verdict.sufficient, verdict.necessary, verdict.complete, decision), jnp.isnan(log_prob).any(1)
 
 
 def _stack(tallies: Sequence[Tally]) -> Tally:
-    """One more leading axis."""
-    columns = zip(*(vars(tally).values() for tally in tallies)) if tallies else [[]] * 4
-    return Tally(*(np.array(list(column), np.int32) for column in columns))
+    """One more leading axis; of no tallies, an empty one."""
+    columns = zip(*(vars(tally).values() for tally in tallies)) if tallies else [()] * 4
+    return Tally(*(np.array(column, np.int32) for column in columns))

@@ -1,9 +1,9 @@
 """How a picture is shown is drawn, not fixed: what must not change an answer is changed a little, again and again.
 
 A *showing* is one draw of how the question is put: the picture a little brighter or noisier, picture and mask moved
-together by a pixel or two, another fill where the mask does not show it. A mask is evidence only where it survives that.
-The perturbation distribution is part of what is claimed, as in Anchors (Ribeiro et al. 2018) and delta-relevant sets
-(Waeldchen et al. 2021), which draw what the mask leaves out; here the rest of the picture is drawn as well.
+together by a pixel or two, another fill where the mask does not show it. A mask is evidence only where it survives
+that. The distribution is part of what is claimed, as in Anchors (Ribeiro et al. 2018) and delta-relevant sets
+(Waeldchen et al. 2021), which draw what the mask leaves out; here what it keeps is drawn as well.
 
 A perturbation is a pure function `(key, Showing) -> Showing`, shipped as a small record whose floats are leaves, or
 anybody's own; `Perturbations` applies several in turn.
@@ -208,13 +208,12 @@ def _draw(parts: tuple[Perturbation, ...], key: Key, image: Image, blank: Array,
     showing = Showing(image, blank, jnp.zeros(2, jnp.int32))
     for index, part in enumerate(parts):
         shown = part(jax.random.fold_in(key, index), showing)
-        keep = functools.partial(jnp.where, True if on is None else on[index])
-        showing = shown if on is None else jax.tree.map(keep, shown, showing)
+        showing = shown if on is None else jax.tree.map(functools.partial(jnp.where, on[index]), shown, showing)
     return showing
 
 
 def move(masks: Mask, shift: Array) -> Mask:
-    """bool[..., H, W], int32[2] (rows down, columns right) -> the masks moved; the edge is repeated, as the picture's is.
+    """bool[..., H, W], int32[2] (rows down, columns right) -> the masks moved; the edge is repeated, as the picture's.
 
     >>> move(jnp.array([[True, False, False]]), jnp.array([0, 1])).tolist()
     [[True, True, False]]
@@ -224,7 +223,7 @@ def move(masks: Mask, shift: Array) -> Mask:
 
 
 def render(showing: Showing, masks: Mask) -> Array:
-    """bool[P, H, W] -> f32[P, H, W, C]: the picture as it is shown where the moved masks keep it, the blank elsewhere."""
+    """bool[P, H, W] -> f32[P, H, W, C]: the picture of a showing where the moved masks keep it, its blank elsewhere."""
     return fill_lib.apply(move(masks, showing.shift), showing.image, showing.blank)
 
 
@@ -247,8 +246,10 @@ SHIPPED = {
 
 
 def named(name: str | Perturbations) -> Perturbations:
-    """The shipped perturbations of that name: `local` (a small shift, brightness and noise, under the configuration's own
-    fill), `none`, `fills` (every shipped fill, nothing moved) or `all` (both). One's own are returned as they are.
+    """The shipped perturbations of that name; one's own are returned as they are.
+
+    These are `local` (a small shift, brightness and noise, under the configuration's own fill), `none`, `fills` (every
+    shipped fill, nothing moved) and `all` (both).
 
     Raises:
       InputError: there are none of that name.
@@ -280,9 +281,7 @@ def check(perturbations: Perturbations, shape: tuple[int, int, int]) -> None:
     evomask.types.InputError: the perturbation <lambda> shows an image from 0 to 1.5: clip it to [0, 1]
     """
     if not isinstance(perturbations.parts, tuple):
-        raise InputError(
-            f"perturbations are {perturbations.parts!r}: give a tuple of them, such as (Shift(), Gaussian())"
-        )
+        raise InputError(f"the parts of Perturbations are {perturbations.parts!r}: give a tuple, such as (Shift(),)")
     for part in perturbations.parts:
         _check_numbers(part)
         _check_form(part, shape)
@@ -338,7 +337,7 @@ def _check_form(part: Perturbation, shape: tuple[int, int, int]) -> None:
 
 @functools.partial(jax.jit, static_argnames="shape")
 def _ranges(parts: tuple[Perturbation, ...], key: Key, shape: tuple[int, int, int]) -> list[dict[str, Array]]:
-    """After each part, the least and the greatest value of picture and blank: of a black, a white and a noisy picture."""
+    """After each part, the least and the greatest value of picture and blank: of black, white and noisy pictures."""
     plain = jnp.stack([jnp.zeros(shape), jnp.ones(shape), jax.random.uniform(key, shape)])
     images = jnp.tile(plain, (PROBES, 1, 1, 1))
     showing = Showing(images, 1 - images, jnp.zeros((len(images), 2), jnp.int32))
