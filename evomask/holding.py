@@ -96,7 +96,8 @@ def precision(
     >>> import evomask
     >>> is_left_bright = lambda x: x[:, :, :4].mean((1, 2)) @ jnp.array([[20.0, -20.0]]) - jnp.array([[5.0, -5.0]])
     >>> classifier, key = evomask.as_classifier(is_left_bright), jax.random.key(0)
-    >>> found = evomask.explain(classifier, np.ones((1, 8, 8, 1)), key=key, config=evomask.presets.evomask(500))
+    >>> config = presets.evomask(500).replace(screening=None)
+    >>> found = evomask.explain(classifier, np.ones((1, 8, 8, 1)), key=key, config=config)
     >>> held = precision(classifier, found, key=key, draws=50)
     >>> held.names, held.decision_holds.tolist(), int(held.evaluations[0])
     (('shift', 'brightness', 'noise'), [True], 600)
