@@ -55,9 +55,9 @@ _TRIALS = int.from_bytes(b"test", "big")
 class Trials:
     """Which of several masks of one picture is the smallest that holds, and what each test said."""
 
-    index: int = static()  # of the mask; -1: not even the largest holds
-    tried: tuple[int, ...] = static()  # the masks that were tested, T of them, from the largest on
-    precision: Precision  # of these, leading axis T
+    precision: Precision  # of the masks that were tested, T of them, from the largest on
+    tried: tuple[int, ...] = static()  # which these were
+    index: int = static()  # of the smallest that holds; -1: not even the largest does
 
 
 @pinned
@@ -208,7 +208,7 @@ def smallest_that_holds(
         level=float(level),
         demand=demand,
     )
-    return Trials(index, tuple(tried), found)
+    return Trials(found, tuple(tried), index)
 
 
 def _checked(

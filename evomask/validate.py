@@ -111,8 +111,7 @@ def check_labels(labels: Any, num: int, classes: int | None, name: str = "label"
     labels = as_array(labels, f"{name}s")
     if labels.shape != (num,) or labels.dtype.kind not in "iu":
         raise InputError(f"{name}s are {labels.dtype}{list(labels.shape)}: give {num} integers, one per image")
-    wrong = labels[:0] if classes is None else labels[(labels < 0) | (labels >= classes)]
-    if wrong.size:
+    if classes is not None and (wrong := labels[(labels < 0) | (labels >= classes)]).size:
         raise InputError(f"{name} {wrong[0]} is out of range: give classes from 0 to {classes - 1}")
     return labels.astype(np.int32)
 

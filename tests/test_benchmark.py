@@ -42,7 +42,7 @@ EXPERIMENTS = sorted(path.stem for path in (cli.CONF / "experiment").glob("*.yam
 class Tiny(oracles.ConvOracle):
     """A convolutional network of three classes that says what it takes."""
 
-    image_shape: tuple[int, int, int] = static((SIDE, SIDE, 3))
+    image_shape: tuple[int, int, int] = static(default=(SIDE, SIDE, 3))
 
 
 def tiny():

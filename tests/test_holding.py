@@ -35,11 +35,11 @@ def posed(classifier, images, labels=None, contrast=None, config=CONFIG):
 class Coins:
     """Class 1 where the brightest pixel of the first row and the mean of the other rows sum to more than 1.
 
-    With `toss`, and white below, a mask of one pixel of the first row and a share of those below is sufficient with that
+    With `toss`, and white below, a mask of one pixel of the first row and a share of those below suffices with that
     probability, and independently of masks with another pixel of the first row.
     """
 
-    batch_size: int = static(1024)
+    batch_size: int = static(default=1024)
 
     def __call__(self, images: Array) -> Array:
         wins = images[:, 0].max((1, 2)) + images[:, 1:].mean((1, 2, 3)) > 1 + 1e-6
@@ -206,7 +206,8 @@ def test_a_mask_that_holds_and_too_few_draws():
     options = dict(key=KEY, perturbation=drawn)
     held = precision_of(BOX_ORACLE, posed(BOX_ORACLE, [BOX_IMAGE]), BOX_MASK[None], draws=60, **options)
     assert held.holds[0] and sentence(held[0]) == (
-        "the mask holds at 0.9: it is sufficient and necessary in 60 of 60 showings (0.95 or more, with 95 % confidence)"
+        "the mask holds at 0.9: it is sufficient and necessary in 60 of 60 showings "
+        "(0.95 or more, with 95 % confidence)"
     )
     held = precision_of(BOX_ORACLE, posed(BOX_ORACLE, [BOX_IMAGE]), BOX_MASK[None], draws=20, **options)
     assert sentence(held[0]).endswith("; so few draws cannot show 0.9, 29 can") and not held.holds[0]
@@ -302,7 +303,7 @@ def test_bad_input_is_named_before_anything_is_compiled(name):
 class LosesItsWay:
     """NaN for pictures with a value that is not 0 or 1."""
 
-    batch_size: int = static(128)
+    batch_size: int = static(default=128)
 
     def __call__(self, images: Array) -> Array:
         return BOX_ORACLE(images) + jnp.where(jnp.isin(images, jnp.array([0.0, 1.0])).all(), 0.0, jnp.nan)

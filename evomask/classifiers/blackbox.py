@@ -95,14 +95,14 @@ class BlackBox:
 
     function: Callable[[np.ndarray], np.ndarray] = static()
     num_classes: int = static()
-    image_shape: tuple[int, int, int] | None = static(None)
-    labels: tuple[str, ...] | None = static(None)
-    outputs: str = static("logits")
-    batch_size: int = static(256)
-    timeout: float | None = static(None)
-    retries: int = static(0)
-    backoff: float = static(0.5)
-    workers: int = static(1)
+    image_shape: tuple[int, int, int] | None = static(default=None)
+    labels: tuple[str, ...] | None = static(default=None)
+    outputs: str = static(default="logits")
+    batch_size: int = static(default=256)
+    timeout: float | None = static(default=None)
+    retries: int = static(default=0)
+    backoff: float = static(default=0.5)
+    workers: int = static(default=1)
 
     chunk: ClassVar[int] = 1  # images in a program of `explain_stream`: what is finished comes out before it can fail
 

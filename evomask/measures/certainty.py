@@ -47,9 +47,9 @@ class Precision:
     counterfactual: np.ndarray  # bool[B], another class is predicted: the mask can be sufficient, and no decision holds
     draws: int = static()
     draws_apart: int = static()
-    level: float = static(LEVEL)
-    demand: str = static("complete")  # what has to be so in that part of the showings: a field of `Tally`
-    names: tuple[str, ...] = static(())  # of the N perturbations that were shown by themselves
+    level: float = static(default=LEVEL)
+    demand: str = static(default="complete")  # what has to be so in that part of the showings: a field of `Tally`
+    names: tuple[str, ...] = static(default=())  # of the N perturbations that were shown by themselves
 
     def __getitem__(self, index: int | slice) -> Precision:
         return jax.tree.map(lambda field: field[index], self)

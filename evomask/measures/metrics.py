@@ -236,11 +236,11 @@ def mu_fidelity(
       InputError: the shapes do not belong together, or a label is no class.
     """
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
-    subsets = validate.as_array(subsets, "subsets")
-    if subsets.ndim != 3 or subsets.shape[1:] != images.shape[1:3] or subsets.dtype != bool:
+    hidden = validate.as_array(subsets, "subsets")
+    if hidden.ndim != 3 or hidden.shape[1:] != images.shape[1:3] or hidden.dtype != bool:
         wanted = f"booleans [N, {images.shape[1]}, {images.shape[2]}], such as those of random_subsets"
-        raise InputError(f"subsets are {subsets.dtype}{list(subsets.shape)}: give {wanted}")
-    return run(_mu_fidelity, bare(classifier), images, labels, scores, blanks, jnp.asarray(subsets))
+        raise InputError(f"subsets are {hidden.dtype}{list(hidden.shape)}: give {wanted}")
+    return run(_mu_fidelity, bare(classifier), images, labels, scores, blanks, jnp.asarray(hidden))
 
 
 @jax.jit
@@ -274,9 +274,9 @@ def max_sensitivity(
     Raises:
       InputError: bad images, key or number of samples.
     """
-    images = validate.check_images(images)
-    near = _near(validate.as_key(key), images, radius, whole("samples", samples))
-    return sensitivity(explainer(jnp.asarray(images)), jnp.stack([explainer(one) for one in near]))
+    shown = jnp.asarray(validate.check_images(images))
+    near = _near(validate.as_key(key), shown, radius, whole("samples", samples))
+    return sensitivity(explainer(shown), jnp.stack([explainer(one) for one in near]))
 
 
 @settings.own()

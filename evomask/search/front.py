@@ -31,8 +31,8 @@ class Collect:
     Bin i of N holds areas from (i / N)^2 to ((i + 1) / N)^2: they are narrow where masks are small.
     """
 
-    bins: int = static(40)
-    necessary: bool = static(False)
+    bins: int = static(default=40)
+    necessary: bool = static(default=False)
 
     def init(self, shape: tuple[int, int]) -> Archive:
         """An empty archive of masks of H x W pixels."""

@@ -38,12 +38,14 @@ class Stage:
     genes: int = static()
     radii: tuple[float, ...] = static()
     generations: int = static()
-    offspring: int | None = static(None)  # None: as many as the population
-    inverses: int | None = static(None)  # offspring whose inverse is evaluated, where the fitness asks; None: all
+    offspring: int | None = static(default=None)  # None: as many as the population
+    inverses: int | None = static(
+        default=None
+    )  # offspring whose inverse is evaluated, where the fitness asks; None: all
     founders: Founding = Scatter()
     penalty: tuple[float, float] | None = None  # first and last; None: feasible before infeasible throughout
-    cycles: int = static(1)
-    longest: int | None = static(None)  # generations of a cycle that a budget does not exceed; None: any number
+    cycles: int = static(default=1)
+    longest: int | None = static(default=None)  # generations of a cycle that a budget does not exceed; None: any number
 
     @property
     def num_offspring(self) -> int:

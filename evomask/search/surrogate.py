@@ -39,12 +39,12 @@ class Screening:
     pass the best of the population: a small mask that might hold promises more than a large one that will.
     """
 
-    candidates: int = static(32)  # children bred for each one that is evaluated
-    grid: int = static(32)  # rows and columns of the sketches by which masks are compared
-    samples: int = static(112)  # the most rows and columns at which the mask of a candidate is looked at
-    draws: int = static(16)  # of what a candidate may turn out to be
-    memory: int = static(256)  # masks evaluated last, which predictions go by
-    recent: int = static(4096)  # masks evaluated last, which are not evaluated again
+    candidates: int = static(default=32)  # children bred for each one that is evaluated
+    grid: int = static(default=32)  # rows and columns of the sketches by which masks are compared
+    samples: int = static(default=112)  # the most rows and columns at which the mask of a candidate is looked at
+    draws: int = static(default=16)  # of what a candidate may turn out to be
+    memory: int = static(default=256)  # masks evaluated last, which predictions go by
+    recent: int = static(default=4096)  # masks evaluated last, which are not evaluated again
     reach: float = 0.1  # share of the image in which two masks differ that have a correlation of 1 / e
     noise: float = 0.002  # variance that no other mask explains, of the whole
 
