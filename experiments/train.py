@@ -200,14 +200,14 @@ def train(config: DictConfig) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs with these overrides (default: the command line) and returns the exit code."""
-    return cli.run(train_or_stop, "train", argv, cli.CONF / "train")
+    return cli.launch(train_or_stop, "train", argv, cli.CONF / "train")
 
 
 def train_or_stop(config: DictConfig) -> int:
     try:
         train(config)
     except training.Interrupted as stopped:
-        cli.report(f"{stopped}; the same command goes on from there")
+        cli.say(f"{stopped}; the same command goes on from there")
         return 130
     return 0
 

@@ -20,10 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from evomask import validate
-from evomask.classifiers.blackbox import run
+from evomask.classifiers.blackbox import completed
 from evomask.fills import apply
 from evomask.measures.budget import Counted, Spent, bare
-from evomask.measures.thresholding import prefix_pixels, ranks
+from evomask.measures.thresholding import places, prefix_pixels
 from evomask.search.batching import batch_size, in_batches
 from evomask.search.evaluate import evaluate
 from evomask.settings import pinned
@@ -55,7 +55,7 @@ def judge(classifier: Classifier | Counted, images: Array, labels: Array, masks:
     Args:
       images, blanks: f32[B, H, W, C]. labels: int[B]. masks: bool[B, H, W].
     """
-    return run(_judge, bare(classifier), *map(jnp.asarray, (images, labels, masks, blanks)))
+    return completed(_judge, bare(classifier), *map(jnp.asarray, (images, labels, masks, blanks)))
 
 
 @jax.jit
@@ -160,7 +160,7 @@ def deletion_auc(
     go in pixel order.
     """
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
-    return run(_auc, bare(classifier), images, labels, scores, images, blanks, steps)
+    return completed(_auc, bare(classifier), images, labels, scores, images, blanks, steps)
 
 
 @pinned
@@ -172,7 +172,7 @@ def insertion_auc(
     Starts from the blank image; the paper's is a Gaussian blur (`fills.Blur`).
     """
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
-    return run(_auc, bare(classifier), images, labels, scores, blanks, images, steps)
+    return completed(_auc, bare(classifier), images, labels, scores, blanks, images, steps)
 
 
 @functools.partial(jax.jit, static_argnames="steps")
@@ -181,7 +181,7 @@ def _auc(classifier, images, labels, scores, starts, ends, steps: int) -> Array:
 
     def one(item):
         label, score, start, end = item
-        order = ranks(score)
+        order = places(score)
 
         def probability(pixels: Array) -> Array:
             replaced = order[None] < pixels[:, None, None]
@@ -220,7 +220,7 @@ def mu_fidelity(
     probabilities and a pixel is perturbed in all its channels.
     """
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
-    return run(_mu_fidelity, bare(classifier), images, labels, scores, blanks, jnp.asarray(subsets))
+    return completed(_mu_fidelity, bare(classifier), images, labels, scores, blanks, jnp.asarray(subsets))
 
 
 @jax.jit

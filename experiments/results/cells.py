@@ -149,7 +149,7 @@ def _read(runs: str | Path, experiment: str) -> list[_Found]:
         try:
             found.append(_Found(folder, run_folders.read_record(folder), damage.config(folder)))
         except InputError as error:
-            cli.report(f"passed over: {error}")
+            cli.say(f"passed over: {error}")
     return comparable.current(found)
 
 

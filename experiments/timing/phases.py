@@ -82,7 +82,7 @@ def _inputs(classifier: Classifier, image: np.ndarray, label: int, config: Confi
         problem = _problem(empty, stage)
         founders = stage.founders(key, problem.space, stage.num_offspring, stage.genes, best)
         sizes = {"population": stage.population, "generations": 1}
-        return evolve.run(key, founders, problem, config.operators, **sizes)[0], founders
+        return evolve.evolve(key, founders, problem, config.operators, **sizes)[0], founders
 
     state, founders = begin(empty)
     return dataclasses.replace(empty, state=state, children=founders)
