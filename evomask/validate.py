@@ -53,10 +53,13 @@ def configuration(config: Config, shape: tuple[int, int]) -> None:
     checks.operators(config, shape)
 
 
-def labelled(classifier: Classifier, images: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+def labelled(
+    classifier: Classifier, images: Any, labels: Any, any_label: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Checks images with their classes: f32[B, H, W, C] and int32[B]."""
     images = check_images(images)
-    return images, check_labels(labels, len(images), check_classifier(classifier, images.shape[1:]))
+    classes = check_classifier(classifier, images.shape[1:])
+    return images, check_labels(labels, len(images), None if any_label else classes)
 
 
 def check_images(images: Any, name: str = "images") -> np.ndarray:
@@ -99,8 +102,8 @@ def as_array(values: Any, name: str) -> np.ndarray:
         raise InputError(f"{name} are no array ({reason}): give an array, or lists of equal lengths") from error
 
 
-def check_labels(labels: Any, num: int, classes: int, name: str = "label") -> np.ndarray:
-    """The labels as int32[num], each below `classes`.
+def check_labels(labels: Any, num: int, classes: int | None, name: str = "label") -> np.ndarray:
+    """The labels as int32[num], each below `classes`; with None, any whole numbers.
 
     Raises:
       InputError: they are no whole numbers, there is not one for each image, or one is no class.
@@ -108,24 +111,25 @@ def check_labels(labels: Any, num: int, classes: int, name: str = "label") -> np
     labels = as_array(labels, f"{name}s")
     if labels.shape != (num,) or labels.dtype.kind not in "iu":
         raise InputError(f"{name}s are {labels.dtype}{list(labels.shape)}: give {num} integers, one per image")
-    wrong = labels[(labels < 0) | (labels >= classes)]
+    wrong = labels[:0] if classes is None else labels[(labels < 0) | (labels >= classes)]
     if wrong.size:
         raise InputError(f"{name} {wrong[0]} is out of range: give classes from 0 to {classes - 1}")
     return labels.astype(np.int32)
 
 
 def measured(
-    classifier: Classifier, images: Any, labels: Any, blanks: Any, **maps: Any
+    classifier: Classifier, images: Any, labels: Any, blanks: Any, *, any_label: bool = False, **maps: Any
 ) -> tuple[Array, Array, Array, Array]:
     """Checks what a metric is given: images and blanks f32[B, H, W, C], labels int32[B], and one map for each image.
 
     Args:
+      any_label: whether a label may be no class.
       **maps: by its name, which is "masks" for bool[B, H, W], and anything else for heat maps f32[B, H, W].
 
     Returns:
       Images, labels, maps and blanks, on the device.
     """
-    images, labels = labelled(classifier, images, labels)
+    images, labels = labelled(classifier, images, labels, any_label)
     blanks = as_array(blanks, "blanks")
     if blanks.shape != images.shape:
         raise InputError(

@@ -40,7 +40,7 @@ def report(config: DictConfig) -> int:
     sweep = gather(config.runs, config.experiment, config.where, config.mark, config.reference)
     text = page(sweep, config.images)
     path = records.prepare_folder(config.out) / f"{config.experiment}.html"
-    records.write_atomically(path, lambda file: file.write(text.encode()))
+    records.write_atomically(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
     print(path)
     return 0
 

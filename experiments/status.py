@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from evomask.data import pictures
 from evomask.types import InputError
 from experiments.benchmarks import runs
 from experiments.results.cells import describe, not_begun
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def status(config: DictConfig) -> int:
     """Prints a table for each experiment."""
-    folder = Path(config.runs).expanduser()
+    folder = pictures.located(config.runs)
     experiments = runs.experiments(folder)
     if config.experiment is not None and config.experiment not in experiments:
         raise InputError(

@@ -44,7 +44,8 @@ def tables(config: DictConfig) -> int:
     texts = {f"{name}.{kind}": RENDERERS[kind](table) for name, table in made.items() for kind in formats}
     out = records.prepare_folder(config.out)  # not before there is something for each file
     for name, text in texts.items():
-        records.write_atomically(out / name, lambda file, text=text: file.write(text.encode()))
+        content = text.encode("utf-8", "backslashreplace")
+        records.write_atomically(out / name, lambda file, content=content: file.write(content))
         print(out / name, file=sys.stderr)
     print(markdown(made[config.experiment]), end="")
     return 0

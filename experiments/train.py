@@ -50,7 +50,7 @@ class Stopwatch:
 
 
 def write(path: Path, text: str) -> None:
-    path.with_name(path.name + ".tmp").write_text(text, encoding="utf-8")
+    path.with_name(path.name + ".tmp").write_bytes(text.encode("utf-8", "backslashreplace"))  # names may be any bytes
     os.replace(path.with_name(path.name + ".tmp"), path)
 
 

@@ -613,6 +613,23 @@ def test_damaged_files_are_named_and_made_again(tmp_path, capsys):
     assert go() == 0 and (folder / "rows.parquet").read_bytes() == rows
 
 
+def test_pictures_and_folders_may_be_called_anything(tmp_path):
+    folder = tmp_path / os.fsdecode(b"my pictures \xe9, [1]")
+    folder.mkdir()
+    for number, name in enumerate((b"m\xe9", b"a, b", b"$x^2")):
+        Image.new("RGB", (SIDE, SIDE), (80 * number, 0, 0)).save(tmp_path / "a.png")
+        os.replace(tmp_path / "a.png", folder / os.fsdecode(name + b".png"))
+    given = [text for text in TINY if not text.startswith("data")]
+    given += ["data=listed", f"data.path={folder}", "method=centred_square"]
+    assert run(tmp_path / "out", *given) == 0
+    (one,) = finished_runs(tmp_path / "out")
+    assert one.rows["image"].tolist() == ["$x^2", "a, b", "m%E9"]
+    assert OmegaConf.load(one.folder / "config.yaml").data.path == str(folder)
+    failed = one.record | {"status": "failed", "error": {"message": f"no such file: {folder}"}}
+    runs.write_record(one.folder, failed)  # whatever is in its texts
+    assert runs.read_record(one.folder) == failed
+
+
 def test_what_others_leave_in_a_folder_is_passed_over(tmp_path):
     folder = damaged_run(tmp_path)
     before = runs.arrays(folder, "mask")["mask"]

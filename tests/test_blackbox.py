@@ -403,6 +403,21 @@ def test_a_hanging_call_is_given_up_and_repeated():
     woken.set()
 
 
+def test_what_was_given_up_ends_before_the_interpreter():
+    """A thread that outlives it aborts the process where C++ called back into Python, though all went well."""
+    threads = []
+
+    def never_returns(images):
+        threads.append(threading.current_thread())
+        while True:
+            time.sleep(0.01)
+
+    with pytest.raises(TimeoutError), own_errors():
+        np.asarray(BlackBox(never_returns, 2, timeout=0.05)(jnp.asarray(IMAGES)))
+    blackbox._end_given_up()  # as at exit
+    assert [thread.is_alive() for thread in threads] == [False]
+
+
 def test_a_batch_is_shared_by_workers_and_no_more_than_those(service):
     together, most = threading.Barrier(3, timeout=20), []
     running, lock = set(), threading.Lock()

@@ -427,6 +427,13 @@ def test_any_file_name_survives_hydra(tmp_path, capsys, name):
     assert f"error: {path} is not an image in a known format" in capsys.readouterr().err
 
 
+def test_a_path_that_exists_is_one_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a, [b]").mkdir()
+    for key in cli.PATHS:
+        assert cli.quote([f"{key}=~/a, [b]", f"{key}=a,b"]) == [f"{key}='~/a, [b]'", f"{key}=a,b"]
+
+
 def test_a_pattern_with_a_comma_is_one_pattern(tmp_path):
     (tmp_path / "a, b.jpg").write_text("no picture")
     assert cli.quote([f"image={tmp_path}/a, *.jpg"]) == [f"image='{tmp_path}/a, *.jpg'"]

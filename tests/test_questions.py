@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import evomask
-from evomask import fills, questions, validate
+from evomask import fills, questions, validate, verify
+from evomask.measures import metrics
 from evomask.niches import several
 from evomask.stability import across_seeds
-from evomask.types import Status, decide
+from evomask.types import InputError, Status, decide
 
 KEY = jax.random.key(0)
 CONFIG = evomask.presets.evomask(600)
@@ -87,6 +88,27 @@ def test_a_tied_whole_image_has_the_label_and_no_sufficient_mask(label):
 def test_what_is_not_a_number_holds_nowhere():
     verdict = decide(np.float32(np.nan), np.float32(np.nan), np.float32(np.nan), 0.0)
     assert not (verdict.keeps_class or verdict.keeps_confidence or verdict.loses_class)
+
+
+def test_a_blank_image_without_an_answer_is_noticed_before_the_search():
+    """A network that standardises each image divides by zero where there is nothing but fill."""
+    seen = []
+
+    def standardised(images):
+        seen.append(len(images))
+        with np.errstate(invalid="ignore"):
+            left = ((images - images.mean((1, 2, 3), keepdims=True)) / images.std((1, 2, 3), keepdims=True))[:, :, :4]
+        return np.stack([left.mean((1, 2, 3)), -left.mean((1, 2, 3))], axis=-1)
+
+    with pytest.raises(InputError, match="^the blank image, .*choose another fill, such as blur.*NaN or infinity"):
+        evomask.explain(evomask.BlackBox(standardised, 2), IMAGE, key=KEY, config=CONFIG)
+    assert sum(seen) <= 4
+
+
+def test_nothing_has_infinite_cp_wherever_it_is_asked():
+    none, some = np.zeros(2, np.float32), np.float32([0.5, 0.25])
+    assert np.isinf([*verify.cp(none, none), *metrics.cp(none, none)]).all()  # and NumPy has nothing to warn about
+    np.testing.assert_array_equal(verify.cp(some, some), metrics.cp(some, some))
 
 
 def test_one_ratio_decides_search_and_verdict():

@@ -124,3 +124,34 @@ def test_metrics_refuse_what_explain_refuses(metric):
 def test_a_label_that_is_no_class_has_no_confidence():
     seen = metrics.judge(ORACLE, IMAGE, np.array([99]), SCORE > 9, 0 * IMAGE)
     assert seen.whole[0] == 0 and not metrics.sufficient(seen)[0]
+
+
+def test_masks_and_subsets_that_do_not_belong_to_the_images():
+    with pytest.raises(InputError, match=r"masks are float64\[1, 8, 8\]: give booleans \[1, 8, 8\], one map per image"):
+        metrics.judge(ORACLE, IMAGE, [1], SCORE, 0 * IMAGE)
+    for subsets in (SUBSETS[0], SUBSETS[:, :4], SUBSETS.astype(int)):
+        with pytest.raises(InputError, match=r"subsets are .*: give booleans \[N, 8, 8\], such as those of random_sub"):
+            metrics.mu_fidelity(ORACLE, IMAGE, [1], SCORE, 0 * IMAGE, subsets)
+    for steps in (0, 2.5, True):
+        with pytest.raises(InputError, match=f"steps is {steps}: give a whole number of 1 or more"):
+            metrics.insertion_auc(ORACLE, IMAGE, [1], SCORE, 0 * IMAGE, steps=steps)
+
+
+def test_metrics_that_draw_take_numbers_for_keys_in_any_precision():
+    shade, weights = lambda images: images.mean(-1), {"a": np.arange(5.0), "b": 2.0}
+    drawn = lambda key: (
+        metrics.random_subsets(key, 2, (2, 2), 1),
+        metrics.max_sensitivity(shade, IMAGE, key=key, samples=np.int64(2)),
+        metrics.shuffle_weights(key, weights),
+    )
+    wanted = drawn(jax.random.key(3))
+    with jax.enable_x64(True), jax.threefry_partitionable(False):
+        found = drawn(3)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+    for call in (drawn, lambda key: metrics.randomisation_check(lambda net, x: shade(x), weights, IMAGE, key=key)):
+        with pytest.raises(InputError, match="key is -1: give a whole number from 0"):
+            call(-1)
+    with pytest.raises(InputError, match="samples is 0: give a whole number"):
+        metrics.max_sensitivity(shade, IMAGE, key=0, samples=0)

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 
 from evomask.baselines.base import compiled, upsample
 from evomask.measures.budget import Spent, bare
-from evomask.types import Array, Classifier, Key, record, static
+from evomask.types import Array, Classifier, InputError, Key, record, static
 
 
 def _with_features(method, classifier, images, labels, *, key, budget):
     missing = [name for name in ("features", "from_features") if not hasattr(bare(classifier), name)]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"{type(method).__name__} needs a classifier with features(images) -> tuple of f32[N, h, w, c] and "
             f"from_features(depth, feature) -> logits; this one has no {' and no '.join(missing)}: use a method that "
             "needs no gradients (RISE, HSIC, occlusion) or add them"
@@ -72,13 +72,13 @@ def feature_and_gradient(classifier: Classifier, image: Array, label: Array, dep
     if depth is None:
         wide = [i for i, (height, width, _) in enumerate(shapes) if height * width > 1]
         if not wide:
-            raise ValueError(
+            raise InputError(
                 f"every feature map of the classifier is 1 x 1 ({shapes}), so no place can be told from "
                 "another: let features() return an earlier map as well"
             )
         depth = wide[-1]
     elif not -len(shapes) <= depth < len(shapes):
-        raise ValueError(f"depth {depth} does not exist: the classifier has {len(shapes)} feature maps")
+        raise InputError(f"depth {depth} does not exist: the classifier has {len(shapes)} feature maps")
     depth %= len(shapes)
     resume = classifier.from_features  # pyright: ignore[reportAttributeAccessIssue]
     gradient = jax.grad(lambda feature: resume(depth, feature)[0, label])(features[depth])

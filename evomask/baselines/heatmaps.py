@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evomask.baselines.base import on_host
+from evomask.data import pictures
 from evomask.measures.budget import Account, Spent, UnequalBudgets
 from evomask.types import InputError, Key, record, static
 
@@ -62,7 +63,7 @@ class HeatMaps:
         return maps.score[row]
 
     def _maps(self, budget: int) -> Maps:
-        path = Path(self.path).expanduser()
+        path = pictures.located(self.path)
         if not path.is_file():
             raise InputError(f"no heat maps at '{self.path}': give the .npz file as path=...")
         maps = _read(path, path.stat().st_mtime_ns)

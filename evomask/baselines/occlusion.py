@@ -11,7 +11,7 @@ from evomask.baselines.base import compiled, probability
 from evomask.fills import Constant, apply
 from evomask.measures.budget import BudgetExceeded, Spent
 from evomask.search.batching import batch_size, in_batches
-from evomask.types import Array, Classifier, Key, record, static
+from evomask.types import Array, Classifier, InputError, Key, record, static
 
 
 @record
@@ -36,7 +36,7 @@ class Occlusion:
         """bool[R, H] and bool[C, W]: the rows and the columns that the R x C windows cover."""
         sides = image_shape[:2]
         if self.window is not None and not 1 <= self.window <= min(sides):
-            raise ValueError(
+            raise InputError(
                 f"window must lie in 1..{min(sides)} for an image of {sides[0]} x {sides[1]} pixels, got {self.window}"
             )
         for stride in range(1, max(sides) + 1):

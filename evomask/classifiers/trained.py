@@ -17,6 +17,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 from evomask.classifiers import cnn, efficientnet
+from evomask.data import pictures
 from evomask.types import Classifier, InputError
 
 
@@ -29,7 +30,7 @@ def load(path: str | Path) -> Classifier:
     >>> type(load(cnn.FOLDER / "cifar10.safetensors")).__name__
     'CNN'
     """
-    path = Path(os.path.expanduser(path))
+    path = pictures.located(path)
     if path.is_dir():
         raise InputError(f"'{path}' is a folder: give the .safetensors file in it")
     try:

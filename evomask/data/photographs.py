@@ -12,6 +12,7 @@ import numpy as np
 
 from evomask.data import pictures
 from evomask.data.pictures import ImageError, unique_names
+from evomask.types import InputError
 
 __all__ = ["SAMPLES", "SMALL", "ImageError", "Photo", "default_for", "expand", "load", "sample", "unique_names"]
 
@@ -92,6 +93,6 @@ def load(path: str | Path, shape: tuple[int, int, int], crop: float = 1.0) -> Ph
     """
     path = Path(path)
     if len(shape) != 3 or shape[0] < 1 or shape[1] < 1 or shape[2] not in (1, 3):
-        raise ValueError(f"an image shape is (height, width, 3 or 1), got {tuple(shape)}")
+        raise InputError(f"an image shape is (height, width, 3 or 1), got {tuple(shape)}")
     pixels, notices = pictures.read(path, str(path), tuple(shape), crop)
     return Photo(pixels.astype(np.float32) / np.float32(255), pictures.folder_name(path), notices)

@@ -15,14 +15,14 @@ import numpy as np
 from evomask import settings
 from evomask.classifiers.blackbox import completed
 from evomask.search.batching import batch_size
-from evomask.types import Array, Classifier, whole
+from evomask.types import Array, Classifier, InputError, whole
 
 
-class BudgetExceeded(ValueError):
+class BudgetExceeded(InputError):
     """A method asked for more evaluations than were declared for it."""
 
 
-class UnequalBudgets(ValueError):
+class UnequalBudgets(InputError):
     """Results that were obtained under different budgets are about to be compared."""
 
 
@@ -78,7 +78,7 @@ class Account:
 
     Raises:
       BudgetExceeded: before the classifier is called, if the call would spend more than `budget`.
-      ValueError: the classifier returned NaN or infinity.
+      InputError: the classifier returned NaN or infinity.
 
     >>> import jax.numpy as jnp
     >>> from evomask.classifiers import as_classifier
@@ -107,7 +107,7 @@ class Account:
         batches = np.split(padded, len(padded) // self.batch_size)
         found = np.concatenate([completed(_probabilities, self._classifier, batch) for batch in batches])[: len(images)]
         if not np.isfinite(found).all():
-            raise ValueError(
+            raise InputError(
                 "the classifier returned NaN or infinite logits for a masked image; a host-side method "
                 "cannot rank pixels by them: check the classifier's weights and its input range"
             )

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evomask import validate
+from evomask import settings, validate
 from evomask.classifiers.blackbox import completed
 from evomask.fills import apply
 from evomask.measures.budget import Counted, Spent, bare
@@ -27,7 +27,7 @@ from evomask.measures.thresholding import places, prefix_pixels
 from evomask.search.batching import batch_size, in_batches
 from evomask.search.evaluate import evaluate
 from evomask.settings import pinned
-from evomask.types import RATIO, Array, Classifier, Key, Mask, Target, Verdict, decide, record
+from evomask.types import RATIO, Array, Classifier, InputError, Key, Mask, Target, Verdict, decide, record, whole
 
 # ---------------------------------------------------------------------------------------- masks and the classifier
 
@@ -54,8 +54,13 @@ def judge(classifier: Classifier | Counted, images: Array, labels: Array, masks:
 
     Args:
       images, blanks: f32[B, H, W, C]. labels: int[B]. masks: bool[B, H, W].
+
+    Raises:
+      InputError: the shapes do not belong together.
     """
-    return completed(_judge, bare(classifier), *map(jnp.asarray, (images, labels, masks, blanks)))
+    plain = bare(classifier)
+    images, labels, masks, blanks = validate.measured(plain, images, labels, blanks, any_label=True, masks=masks)
+    return completed(_judge, plain, images, labels, masks, blanks)
 
 
 @jax.jit
@@ -158,9 +163,12 @@ def deletion_auc(
     Range [0, 1], smaller is better. Step t of `steps` has blanked the best round(t / steps * H * W) pixels, from none
     to all; trapezoid rule; activation softmax. The paper blanks with 0 and takes steps of one image row. Equal scores
     go in pixel order.
+
+    Raises:
+      InputError: the shapes do not belong together, a label is no class, or there is no step.
     """
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
-    return completed(_auc, bare(classifier), images, labels, scores, images, blanks, steps)
+    return completed(_auc, bare(classifier), images, labels, scores, images, blanks, whole("steps", steps))
 
 
 @pinned
@@ -170,9 +178,12 @@ def insertion_auc(
     """Insertion (Petsiuk et al. 2018): the same while the best pixels are put back; range [0, 1], larger is better.
 
     Starts from the blank image; the paper's is a Gaussian blur (`fills.Blur`).
+
+    Raises:
+      InputError: as for deletion.
     """
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
-    return completed(_auc, bare(classifier), images, labels, scores, blanks, images, steps)
+    return completed(_auc, bare(classifier), images, labels, scores, blanks, images, whole("steps", steps))
 
 
 @functools.partial(jax.jit, static_argnames="steps")
@@ -202,8 +213,10 @@ def area_under(curve: Array) -> Array:
     return (curve.sum() - 0.5 * (curve[0] + curve[-1])) / (len(curve) - 1)
 
 
-def random_subsets(key: Key, num: int, shape: tuple[int, int], size: int) -> Array:
+@settings.own()
+def random_subsets(key: Key | int, num: int, shape: tuple[int, int], size: int) -> Array:
     """bool[num, H, W]: subsets of `size` pixels, uniform without replacement."""
+    key = validate.as_key(key)
     pixels = jnp.broadcast_to(jnp.arange(shape[0] * shape[1]) < size, (num, shape[0] * shape[1]))
     return jax.random.permutation(key, pixels, axis=1, independent=True).reshape(num, *shape)
 
@@ -218,8 +231,15 @@ def mu_fidelity(
     probability; range [-1, 1]. 0 where either does not vary (constant map, constant classifier). Costs N + 1
     evaluations. Equals Quantus `FaithfulnessCorrelation` on the same subsets, where a model's outputs are
     probabilities and a pixel is perturbed in all its channels.
+
+    Raises:
+      InputError: the shapes do not belong together, or a label is no class.
     """
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
+    subsets = validate.as_array(subsets, "subsets")
+    if subsets.ndim != 3 or subsets.shape[1:] != images.shape[1:3] or subsets.dtype != bool:
+        wanted = f"booleans [N, {images.shape[1]}, {images.shape[2]}], such as those of random_subsets"
+        raise InputError(f"subsets are {subsets.dtype}{list(subsets.shape)}: give {wanted}")
     return completed(_mu_fidelity, bare(classifier), images, labels, scores, blanks, jnp.asarray(subsets))
 
 
@@ -240,7 +260,7 @@ def _mu_fidelity(classifier, images, labels, scores, blanks, subsets) -> Array:
 
 
 def max_sensitivity(
-    explainer: Callable[[Array], Array], images: Array, *, key: Key, radius: float = 0.02, samples: int = 10
+    explainer: Callable[[Array], Array], images: Array, *, key: Key | int, radius: float = 0.02, samples: int = 10
 ) -> Array:
     """Max-sensitivity (Yeh et al. 2019, def. 2): how far the heat map moves when the image moves a little; f32[B].
 
@@ -250,13 +270,20 @@ def max_sensitivity(
 
     Args:
       explainer: images f32[B, H, W, C] -> scores f32[B, H, W]; called samples + 1 times.
+
+    Raises:
+      InputError: bad images, key or number of samples.
     """
-    scores = explainer(images)
-    noisy = [
-        explainer(jnp.clip(images + jax.random.uniform(one, images.shape, minval=-radius, maxval=radius), 0.0, 1.0))
-        for one in jax.random.split(key, samples)
-    ]
-    return sensitivity(scores, jnp.stack(noisy))
+    images = validate.check_images(images)
+    near = _near(validate.as_key(key), images, radius, whole("samples", samples))
+    return sensitivity(explainer(jnp.asarray(images)), jnp.stack([explainer(one) for one in near]))
+
+
+@settings.own()
+def _near(key: Key, images: np.ndarray, radius: float, num: int) -> list[Array]:
+    """The images `num` times, each with noise of its own."""
+    noise = lambda one: jax.random.uniform(one, images.shape, minval=-radius, maxval=radius)
+    return [jnp.clip(images + noise(one), 0.0, 1.0) for one in jax.random.split(key, num)]
 
 
 def sensitivity(scores: Array, perturbed: Array) -> Array:
@@ -266,22 +293,25 @@ def sensitivity(scores: Array, perturbed: Array) -> Array:
     return distance.max(0) / jnp.where(norm == 0, 1.0, norm)
 
 
-def shuffle_weights(key: Key, classifier: Classifier) -> Classifier:
+@settings.own()
+def shuffle_weights(key: Key | int, classifier: Classifier) -> Classifier:
     """The classifier with the entries of each of its arrays in a random order: same distributions, nothing learnt.
 
     Raises:
-      ValueError: the classifier has no arrays, so there is nothing to shuffle (a plain function).
+      InputError: the classifier has no arrays, so there is nothing to shuffle (a plain function).
     """
-    leaves, structure = jax.tree.flatten(classifier)
+    leaves, structure = jax.tree.flatten(settings.single(classifier))
     if not leaves:
-        raise ValueError("the classifier has no weights as leaves, so they cannot be shuffled: pass them as params")
-    keys = jax.random.split(key, len(leaves))
-    shuffled = [jax.random.permutation(k, jnp.ravel(x)).reshape(x.shape) for k, x in zip(keys, leaves, strict=True)]
+        raise InputError("the classifier has no weights as leaves, so they cannot be shuffled: pass them as params")
+    keys = jax.random.split(validate.as_key(key), len(leaves))
+    shuffled = [
+        jax.random.permutation(k, jnp.ravel(x)).reshape(jnp.shape(x)) for k, x in zip(keys, leaves, strict=True)
+    ]
     return jax.tree.unflatten(structure, shuffled)
 
 
 def randomisation_check(
-    explainer: Callable[[Classifier, Array], Array], classifier: Classifier, images: Array, *, key: Key
+    explainer: Callable[[Classifier, Array], Array], classifier: Classifier, images: Array, *, key: Key | int
 ) -> tuple[Array, Array]:
     """Parameter randomisation (Adebayo et al. 2018, section 3): is the map the same after the weights are shuffled?
 
@@ -289,7 +319,7 @@ def randomisation_check(
       The rank correlation f32[B] in [-1, 1] of the maps before and after, and the SSIM f32[B] of the two, each
       scaled to [0, 1]. Near 0 is good: a map that survives did not come from what was learnt. All arrays are
       shuffled at once; the paper also does it layer by layer. Images smaller than 11 pixels have no SSIM
-      (ValueError).
+      (InputError).
 
     Args:
       explainer: (classifier, images f32[B, H, W, C]) -> scores f32[B, H, W].
@@ -326,7 +356,7 @@ def score_stability(scores: Array) -> Array:
 
 def _pairs(seeds: int) -> tuple[np.ndarray, np.ndarray]:
     if seeds < 2:
-        raise ValueError(f"stability needs the results of two seeds or more, got {seeds}")
+        raise InputError(f"stability needs the results of two seeds or more, got {seeds}")
     return np.triu_indices(seeds, 1)
 
 
@@ -423,7 +453,7 @@ def ssim(a: Array, b: Array) -> Array:
     `skimage.metrics.structural_similarity`.
     """
     if min(a.shape) < 11:
-        raise ValueError(f"SSIM needs maps of 11 x 11 pixels or more, got {a.shape}: enlarge them")
+        raise InputError(f"SSIM needs maps of 11 x 11 pixels or more, got {a.shape}: enlarge them")
     taps = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
     taps = jnp.asarray(taps / taps.sum(), jnp.float32)
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from evomask.types import InputError
+
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
@@ -47,9 +49,9 @@ def fill_failures(values: ArrayLike, failure: float = 1.0) -> tuple[np.ndarray, 
     """
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or not values.size:
-        raise ValueError(f"values must be one number per image, got shape {values.shape}")
+        raise InputError(f"values must be one number per image, got shape {values.shape}")
     if np.isinf(values).any():
-        raise ValueError("values must not be infinite: use a bounded metric, such as cp_floored in place of cp")
+        raise InputError("values must not be infinite: use a bounded metric, such as cp_floored in place of cp")
     failed = np.isnan(values)
     return np.where(failed, failure, values), int(failed.sum())
 
@@ -76,11 +78,11 @@ def bootstrap(
     """
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or not values.size or not np.isfinite(values).all():
-        raise ValueError(f"values must be finite numbers [N], N >= 1 (see fill_failures), got shape {values.shape}")
+        raise InputError(f"values must be finite numbers [N], N >= 1 (see fill_failures), got shape {values.shape}")
     if method not in ("BCa", "percentile"):
-        raise ValueError(f'method must be "BCa" or "percentile", got {method!r}')
+        raise InputError(f'method must be "BCa" or "percentile", got {method!r}')
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
+        raise InputError(f"confidence must lie in (0, 1), got {confidence}")
     value = float(statistic(values, axis=0))
     rng = np.random.default_rng(seed)
     drawn = np.sort(statistic(values[rng.integers(len(values), size=(resamples, len(values)))], axis=1))
@@ -155,20 +157,20 @@ def compare(
       failure: what a NaN counts as; 1 suits areas, 0 a metric of which more is better.
 
     Raises:
-      ValueError: no rival, or another number of images than ours.
+      InputError: no rival, or another number of images than ours.
 
     >>> found = compare([0.1, 0.2, 0.1, 0.3], {"rise": [0.4, 0.2, float("nan"), 0.5]}, seed=0)[0]
     >>> found.wins, found.ties, found.losses, found.rival_failures
     (3, 1, 0, 1)
     """
     if not rivals:
-        raise ValueError("rivals is empty: give at least one method to compare with")
+        raise InputError("rivals is empty: give at least one method to compare with")
     mine, failures = fill_failures(ours, failure)
     rows = []
     for name, values in rivals.items():
         theirs, rival_failures = fill_failures(values, failure)
         if theirs.shape != mine.shape:
-            raise ValueError(f"{name} has values for {theirs.size} images and ours for {mine.size}: pair them first")
+            raise InputError(f"{name} has values for {theirs.size} images and ours for {mine.size}: pair them first")
         differences = mine - theirs
         better = differences < 0 if smaller_is_better else differences > 0
         rows.append(

@@ -23,7 +23,7 @@ from evomask.measures.budget import Counted, Spent, bare
 from evomask.search.batching import batch_size
 from evomask.search.evaluate import evaluate
 from evomask.settings import pinned
-from evomask.types import RATIO, Array, Classifier, Mask, Target, Verdict, decide, record
+from evomask.types import RATIO, Array, Classifier, InputError, Mask, Target, Verdict, decide, record, whole
 
 
 class Reason(enum.IntEnum):
@@ -73,12 +73,12 @@ def sweep(
       images, blanks: f32[B, H, W, C]. labels: int[B]. scores: f32[B, H, W]. steps: T, at most H * W.
 
     Raises:
-      InputError: the shapes do not belong together, or a label is no class.
-      ValueError: there are more steps than pixels.
+      InputError: the shapes do not belong together, a label is no class, or there are more steps than pixels.
     """
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
-    if not 1 <= steps <= scores[0].size:
-        raise ValueError(f"steps must lie in 1..{scores[0].size}, the number of pixels, got {steps}")
+    steps = whole("steps", steps)
+    if steps > scores[0].size:
+        raise InputError(f"steps is {steps}: give at most {scores[0].size}, the number of pixels")
     return _sweep(bare(classifier), images, labels, scores, blanks, steps)
 
 
@@ -129,7 +129,7 @@ def fixed_area(scores: Array, fraction: float) -> Cut:
             [False,  True]]], dtype=bool)
     """
     if not 0 < fraction <= 1:
-        raise ValueError(f"fraction must lie in (0, 1], got {fraction}")
+        raise InputError(f"fraction must lie in (0, 1], got {fraction}")
     pixels = max(round(fraction * scores[0].size), 1)
     return _cut(scores, jnp.full(len(scores), pixels), jnp.full(len(scores), True))
 

@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from evomask import fills
+from evomask.data import pictures
 from evomask.questions import ask
 from evomask.types import Classifier, InputError
 from experiments.benchmarks import protocol, runs, sources
@@ -129,7 +130,7 @@ def build_method(config: DictConfig, name: str, fill: tuple[fills.Fill, ...]) ->
 
 def _read(path: str) -> bytes:
     try:
-        return Path(path).expanduser().read_bytes()
+        return pictures.located(path).read_bytes()
     except OSError as error:
         raise InputError(
             f"method.path={path} cannot be read ({error.strerror}): give the .npz file of heat maps"

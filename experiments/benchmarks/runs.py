@@ -56,6 +56,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from omegaconf import OmegaConf
 
+from evomask.data import pictures
 from evomask.measures.budget import Bill, Spent
 from evomask.measures.budget import common_budget as common_budget_of_bills
 from evomask.report import records
@@ -128,7 +129,7 @@ def experiments(out: str | Path) -> list[str]:
 
 def _folders(out: str | Path) -> list[Path]:
     """Whatever has a record; hidden folders are other programs'."""
-    found = (path.parent for path in Path(out).expanduser().glob("*/*/record.json") if path.is_file())
+    found = (path.parent for path in pictures.located(out).glob("*/*/record.json") if path.is_file())
     return [folder for folder in found if not folder.name.startswith(".") and not folder.parent.name.startswith(".")]
 
 
@@ -324,8 +325,8 @@ def _adopt(folder: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    records.write_atomically(folder / "record.json", lambda file: file.write(text.encode()))
+    text = records.as_json(record)
+    records.write_atomically(folder / "record.json", lambda file: file.write(text))
 
 
 def missing(folder: Path, seeds: Sequence[int], num: int, size: int) -> list[tuple[int, int, int]]:

@@ -24,6 +24,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from evomask.data import pictures
 from evomask.report import records
 from experiments.shared import cli
 
@@ -50,7 +51,7 @@ class Declared(NamedTuple):
 
 def declared(out: str | Path, experiment: str) -> Declared:
     """What was declared when the runs were made; of runs without a (readable) sweep.json, what conf/ says today."""
-    path = Path(out).expanduser() / experiment / FILE
+    path = pictures.located(out) / experiment / FILE
     try:
         return Declared(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -64,10 +65,10 @@ def write(folder: Path, experiment: str) -> None:
     """Writes what the experiment of this job declares beside its runs, unless it stands there."""
     sources = HydraConfig.get().runtime.config_sources
     added = tuple(each.path for each in sources if each.schema == "file" and Path(each.path) != cli.CONF)
-    text = json.dumps(of_conf(experiment, added)._asdict(), indent=1, ensure_ascii=False) + "\n"
+    text = records.as_json(of_conf(experiment, added)._asdict())
     path = folder / FILE
-    if not path.is_file() or path.read_bytes() != text.encode():
-        records.write_atomically(path, lambda file: file.write(text.encode()))
+    if not path.is_file() or path.read_bytes() != text:
+        records.write_atomically(path, lambda file: file.write(text))
 
 
 @functools.lru_cache(maxsize=32)

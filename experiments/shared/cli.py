@@ -29,6 +29,7 @@ LITERAL = (
     "where",
     "reference",
 )  # keys whose value is text, whatever commas, blanks and brackets are in it
+PATHS = ("data.path", "model.path", "method.path", "runs")  # and those whose value is text where there is such a file
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "evomask"
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"  # the user wants tracebacks
 BAD_INPUT = (InputError, OSError, HydraException, OmegaConfBaseException)
@@ -177,7 +178,7 @@ def _tuples(node: Any) -> Any:
 
 
 def quote(argv: Sequence[str]) -> list[str]:
-    """Quotes the values of `LITERAL` keys for Hydra's grammar, and joins repeated `image=` into a list.
+    """Quotes the values of `LITERAL` and `PATHS` for Hydra's grammar, and joins repeated `image=` into a list.
 
     >>> quote(["image=photo (1).jpg", "seed=1"])
     ["image='photo (1).jpg'", 'seed=1']
@@ -187,7 +188,9 @@ def quote(argv: Sequence[str]) -> list[str]:
     others, images = [], []
     for argument in argv:
         key, equals, value = argument.partition("=")
-        if not equals or key not in LITERAL or value == "null":
+        if key in PATHS and os.path.lexists(os.path.expanduser(value)):
+            others.append(f"{key}={_quoted(value)}")
+        elif not equals or key not in LITERAL or value == "null":
             others.append(argument)
         elif key == "image":
             images += _images(value)
