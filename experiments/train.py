@@ -37,7 +37,9 @@ class Stopwatch:
         try:
             self.before = json.loads(path.read_text()) if path.exists() else {"wall": 0.0, "processor": 0.0}
         except ValueError as error:
-            raise InputError(f"'{path}' is damaged ({error}): delete it, the seconds are counted anew") from error
+            raise InputError(
+                f"'{path}' is damaged ({error}): delete it, and the seconds are counted from zero"
+            ) from error
         self.began = time.perf_counter(), time.process_time()
 
     def save(self) -> dict[str, float]:
