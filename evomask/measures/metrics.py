@@ -248,11 +248,11 @@ def mu_fidelity(
       InputError: the shapes do not belong together, or a label is no class.
     """
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
-    subsets = validate.as_array(subsets, "subsets")
-    if subsets.ndim != 3 or subsets.shape[1:] != images.shape[1:3] or subsets.dtype != bool:
+    given = validate.as_array(subsets, "subsets")
+    if given.ndim != 3 or given.shape[1:] != images.shape[1:3] or given.dtype != bool:
         wanted = f"booleans [N, {images.shape[1]}, {images.shape[2]}], such as those of random_subsets"
-        raise InputError(f"subsets are {subsets.dtype}{list(subsets.shape)}: give {wanted}")
-    return completed(_mu_fidelity, bare(classifier), images, labels, scores, blanks, jnp.asarray(subsets))
+        raise InputError(f"subsets are {given.dtype}{list(given.shape)}: give {wanted}")
+    return completed(_mu_fidelity, bare(classifier), images, labels, scores, blanks, jnp.asarray(given))
 
 
 @jax.jit
