@@ -13,7 +13,7 @@ import jax.numpy as jnp  # noqa: F401 (for the doctest)
 import numpy as np
 
 from evomask import presets, validate, verify
-from evomask.classifiers.blackbox import run
+from evomask.classifiers.blackbox import completed
 from evomask.search import prune
 from evomask.search.config import Config
 from evomask.search.evaluate import cost, evaluate_fills
@@ -109,7 +109,9 @@ def _prune_all(
     descend = budget is not None
     masks = np.int32(budget // _price(config) if descend else np.iinfo(np.int32).max)
     rows = [
-        jax.device_get(run(_prune, classifier, config, _row(one), one.genome, one.mask, one.complete, masks, descend))
+        jax.device_get(
+            completed(_prune, classifier, config, _row(one), one.genome, one.mask, one.complete, masks, descend)
+        )
         for one in found
     ]
     return jax.tree.map(lambda *parts: np.stack(parts), *rows)
@@ -177,7 +179,7 @@ def sentence(certificate: Certificate, complete: bool) -> str:
     return f"not known to be 1-minimal: the budget ended after {of}"
 
 
-def report(certificate: Certificate, genome: np.ndarray) -> dict[str, Any]:
+def facts(certificate: Certificate, genome: np.ndarray) -> dict[str, Any]:
     """The certificate of one image (no batch axis), for `explanation.json`: for every patch what breaks without it."""
     named = lambda flags: None if flags < 0 else [str(flag.name).lower() for flag in Broken if flags & flag]
     patches = [

@@ -21,7 +21,7 @@ import numpy as np
 
 from evomask import perturbations as shown
 from evomask import presets, validate
-from evomask.classifiers.blackbox import run
+from evomask.classifiers.blackbox import completed
 from evomask.measures.certainty import LEVEL, Precision, Tally, lower_bound
 from evomask.perturbations import Perturbations
 from evomask.search.batching import in_batches
@@ -270,7 +270,7 @@ def _count(
     on = np.ones(len(drawn.parts), bool) if on is None else on
     asked = (classifier, drawn, on, row, mask, np.float32(config.confidence_ratio), key)
     calls = np.arange(-(-draws // size) * size, dtype=np.int32).reshape(-1, size)
-    said = [jax.device_get(run(_look, *asked, numbers, config.batch_size_for(classifier))) for numbers in calls]
+    said = [jax.device_get(completed(_look, *asked, numbers, config.batch_size_for(classifier))) for numbers in calls]
     was, unknown = jax.tree.map(lambda *parts: np.concatenate(parts)[:draws].sum(dtype=np.int32), *said)
     if unknown:
         raise InputError(

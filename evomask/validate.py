@@ -78,8 +78,8 @@ def check_images(images: Any, name: str = "images") -> np.ndarray:
     is_bytes = given.dtype == np.uint8
     if given.ndim != 4 or not given.size or not (kind in "fb" or is_bytes):
         raise InputError(
-            f"{name} are {given.dtype}{list(given.shape)}: give floats in [0, 1] or bytes (uint8) [B, H, W, C], for "
-            "one image image[None]"
+            f"{name} are {given.dtype}{list(given.shape)}: give floats in [0, 1] or bytes (uint8) [B, H, W, C]; "
+            "a single image goes in as image[None]"
         )
     if is_bytes and given.max() == 1:
         raise InputError(f"{name} are bytes of 0 and 1, where 255 is white: give them as floats, or times 255")
@@ -99,7 +99,9 @@ def as_array(values: Any, name: str) -> np.ndarray:
         return np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{name} are no array ({reason}): give an array, or lists of equal lengths") from error
+        raise InputError(
+            f"{name} cannot be made an array ({reason}): give an array, or lists of equal lengths"
+        ) from error
 
 
 def check_labels(labels: Any, num: int, classes: int | None, name: str = "label") -> np.ndarray:
@@ -132,7 +134,7 @@ def measured(
     blanks = as_array(blanks, "blanks")
     if blanks.shape != images.shape:
         raise InputError(
-            f"blanks are {list(blanks.shape)}, the images {list(images.shape)}: give one for each, as large"
+            f"blanks are {list(blanks.shape)}, the images {list(images.shape)}: give one of the same size for each"
         )
     [(name, values)] = maps.items()
     values = as_array(values, name)

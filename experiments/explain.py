@@ -59,7 +59,7 @@ class Found(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs with these overrides (default: the command line) and returns the exit code."""
-    return cli.run(explain_photographs, "explain", argv)
+    return cli.launch(explain_photographs, "explain", argv)
 
 
 def explain_photographs(config: DictConfig) -> int:
@@ -81,12 +81,12 @@ def explain_photographs(config: DictConfig) -> int:
         try:
             found = search(classifier, photo, asked, settings)
         except InputError as error:  # about this photograph: the others are explained all the same
-            cli.report(f"error: {photo.name}: {error}")
+            cli.say(f"error: {photo.name}: {error}")
             continue
         records.write(out / photo.name, drawn(found, asked.seed, plain))
         answers.append(found)
     if answers:
-        Console().print(summary(answers))
+        Console().print(overview(answers))
         for found in answers:
             for line in remarks(found):
                 print(f"{found.photo.name}: {line}")
@@ -167,10 +167,10 @@ def load_all(paths: Sequence[Path], shape: tuple[int, int, int], crop: float) ->
         try:
             photo = photographs.load(path, shape, crop)
         except ImageError as error:
-            cli.report(f"error: {error}")
+            cli.say(f"error: {error}")
             continue
         for notice in photo.notices:
-            cli.report(f"note: {path} {notice}")
+            cli.say(f"note: {path} {notice}")
         photos[path] = photo
     names = photographs.unique_names(list(photos))
     return [dataclasses.replace(photo, name=name) for photo, name in zip(photos.values(), names)]
@@ -199,7 +199,7 @@ def _progress() -> Progress:
     return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
 
 
-def summary(answers: Sequence[Found]) -> Table:
+def overview(answers: Sequence[Found]) -> Table:
     """A row for each image; for several, a last line that says how many of which kind there are."""
     found = [answer.explanation for answer in answers]
     predicted = any(one.status == Status.COUNTERFACTUAL for one in found)

@@ -599,14 +599,14 @@ def test_damaged_files_are_named_and_made_again(tmp_path, capsys):
     second.write_bytes(second.read_bytes()[:100])
     with pytest.raises(evomask.types.InputError, match=f"{second.name} is damaged .*: run the experiment again"):
         runs.arrays(folder, "mask")
-    assert go() == 0 and f"{second.name} is damaged and is made again" in capsys.readouterr().err
+    assert go() == 0 and f"{second.name} is damaged; it is computed again" in capsys.readouterr().err
     assert (first.stat().st_mtime_ns, (folder / "rows.parquet").read_bytes()) == (kept, rows)
     for content in ("", "[]", '{"schema": 2}', "{"):
         (folder / "record.json").write_text(content)
         with pytest.raises(evomask.types.InputError, match="record.json"):
             runs.read_record(folder)
         assert runs.find(tmp_path, "benchmark") == [folder]
-    assert go() == 0 and "it is begun anew" in capsys.readouterr().err
+    assert go() == 0 and "the run starts over" in capsys.readouterr().err
     (folder / "rows.parquet").write_bytes(rows[:50])
     with pytest.raises(evomask.types.InputError, match="rows.parquet cannot be read"):
         runs.load(folder)

@@ -269,7 +269,7 @@ def test_both_ways_out_of_a_compiled_program(service, way):
     error = Overheated(7, "rack 3")
     service.function = dies_at(0, error)
     with pytest.raises(Overheated) as caught:
-        blackbox.run(call, IMAGES)
+        blackbox.completed(call, IMAGES)
     assert caught.value is error
 
 

@@ -479,7 +479,7 @@ def answer(status, area=0.1, **fields):
 
 def shown(answers):
     console = Console(file=io.StringIO(), width=120)
-    console.print(explain.summary(answers))
+    console.print(explain.overview(answers))
     return console.file.getvalue()
 
 

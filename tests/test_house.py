@@ -146,6 +146,12 @@ def test_what_contributing_names_is_there():
     )
 
 
+def test_no_file_is_longer_than_contributing_allows():
+    most = int(re.search(r"at most (\d+) lines", (ROOT / "CONTRIBUTING.md").read_text())[1])
+    files = [path for room in ("evomask", "experiments") for path in (ROOT / room).rglob("*.py")]
+    assert not [path.name for path in files if len(path.read_text().splitlines()) > most]
+
+
 def test_versions_agree():
     assert f"version: {evomask.__version__}\n" in (ROOT / "CITATION.cff").read_text()
     assert f"## {evomask.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()

@@ -306,7 +306,7 @@ def test_the_same_runs_give_the_same_bytes(tmp_path):
 )
 def test_cells_that_cannot_be_compared_are_refused_by_name_or_marked(changed, message, tmp_path):
     sweep(tmp_path, **changed)
-    with pytest.raises(InputError, match=f"dissertation_cifar10 is not one whole: {message}"):
+    with pytest.raises(InputError, match=f"the cells of dissertation_cifar10 cannot be compared: {message}"):
         cells.gather(tmp_path, "dissertation_cifar10")
     found = cells.gather(tmp_path, "dissertation_cifar10", mark=True)
     table = summaries.summary(found, columns.DISSERTATION)

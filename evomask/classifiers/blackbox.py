@@ -279,10 +279,10 @@ def own_errors() -> Iterator[None]:
         raise original from (original.__cause__ or original.__context__)
 
 
-def run(program: Callable[..., Any], *args, **kwargs) -> Any:
+def completed(program: Callable[..., Any], *args, **kwargs) -> Any:
     """What a compiled program returns, finished; an exception that a black box raised in it comes out as itself.
 
-    >>> run(jax.jit(jnp.sum), jnp.arange(4))
+    >>> completed(jax.jit(jnp.sum), jnp.arange(4))
     Array(6, dtype=int32)
     """
     with own_errors():

@@ -259,7 +259,9 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
         )
     for label, text in zip(labels or (), as_names(labels or ())):
         if label != text:
-            raise InputError(f"classifier {name} has the label {label!r}, which is no printable text: call it {text!r}")
+            raise InputError(
+                f"classifier {name} has the label {label!r}, which cannot be printed as text: call it {text!r}"
+            )
     return logits.shape[1]
 
 

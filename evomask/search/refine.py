@@ -109,7 +109,7 @@ class Found:
     archive: Archive | None  # of this stage
 
 
-def run(
+def refine(
     key: Key,
     stages: Sequence[Stage],
     target: Target,
@@ -153,7 +153,9 @@ def _cycle(key: Key, stage: Stage, found: Found, problem: Problem, operators: Op
     key_found, key_run = jax.random.split(key)
     founders = stage.founders(key_found, problem.space, stage.num_offspring, stage.genes, found.champion)
     sizes = {"population": stage.population, "generations": stage.generations}
-    state, info = evolve.run(key_run, founders, problem, operators, **sizes, model=found.model, archive=found.archive)
+    state, info = evolve.evolve(
+        key_run, founders, problem, operators, **sizes, model=found.model, archive=found.archive
+    )
     region = problem.space.region
     mask, violation = region & genome.rasterize(state.champion, problem.space.shape), info.violation[-1]
     # Inside a mask that does not hold there is none that does, as a rule: such a cycle leaves the region as it was.

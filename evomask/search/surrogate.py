@@ -126,14 +126,14 @@ class Screening:
 
     def rasterize(self, genomes: Genome, region: Mask) -> Mask:
         """Masks at some rows and columns only, enough to choose by: bool[P, h, w], h and w at most `samples`."""
-        return self.sample(region[None]) & genes.rasterize(genomes, region.shape, self.step(region.shape))
+        return self.sample(region[None]) & genes.rasterize(genomes, region.shape, self.stride(region.shape))
 
     def sample(self, masks: Mask) -> Mask:
         """The rows and columns of `rasterize`: bool[P, H, W] -> bool[P, h, w]."""
-        step = self.step(masks.shape[1:])
+        step = self.stride(masks.shape[1:])
         return masks[:, step // 2 :: step, step // 2 :: step]
 
-    def step(self, shape: tuple[int, ...]) -> int:
+    def stride(self, shape: tuple[int, ...]) -> int:
         """Pixels from one row or column that is looked at to the next."""
         return -(-max(shape) // self.samples)
 
