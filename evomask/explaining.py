@@ -81,7 +81,8 @@ def explain(
 
     >>> import evomask
     >>> is_left_bright = lambda x: x[:, :, :4].mean((1, 2)) @ jnp.array([[20.0, -20.0]]) - jnp.array([[5.0, -5.0]])
-    >>> found = evomask.explain(evomask.as_classifier(is_left_bright), np.ones((1, 8, 8, 1)), key=jax.random.key(0))
+    >>> classifier, config = evomask.as_classifier(is_left_bright), evomask.presets.evomask(500)
+    >>> found = evomask.explain(classifier, np.ones((1, 8, 8, 1)), key=0, config=config)
     >>> bool(found.complete[0]), int(found.mask[0, :, 4:].sum())
     (True, 0)
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 
 _outside = threading.local()  # what the user had set before this thread came in here
+_last = types.SimpleNamespace(x64=False)  # the same of whichever thread came in last
 
 
 @contextlib.contextmanager
@@ -27,7 +29,7 @@ def own() -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         if not hasattr(_outside, "x64"):
-            _outside.x64 = _is_double()
+            _outside.x64 = _last.x64 = _is_double()
             stack.callback(delattr, _outside, "x64")
         for setting in (
             jax.enable_x64(False),
@@ -46,9 +48,10 @@ def own() -> Iterator[None]:
 def users() -> Iterator[None]:
     """While open, this thread computes in the user's precision, for a function of the user's.
 
-    A callback runs in any thread, also in one that is inside of `own`.
+    A callback runs in any thread, also in one that is inside of `own`, or in one of JAX's, which knows of no user: there
+    it is what the last call of a public function came with.
     """
-    with jax.enable_x64(getattr(_outside, "x64", _is_double())):
+    with jax.enable_x64(getattr(_outside, "x64", _last.x64)):
         yield
 
 

@@ -579,7 +579,10 @@ def test_a_small_network_is_shown_cifar10_pictures_by_default(tmp_path, monkeypa
         seen[photo.name] = photo.image.shape, asked.label
         found = answer(Status.COMPLETE)
         predicted = np.argmax(classifier(photo.image[None])[0])
-        return found._replace(photo=photo, explanation=dataclasses.replace(found.explanation, label=predicted))
+        return found._replace(
+            photo=photo,
+            explanation=dataclasses.replace(found.explanation, label=predicted, names=tuple(map(str, range(10)))),
+        )
 
     monkeypatch.setattr(explain, "search", search)
     monkeypatch.setattr(explain, "drawn", lambda found, *_: [found])

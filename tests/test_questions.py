@@ -14,7 +14,7 @@ from evomask.stability import across_seeds
 from evomask.types import InputError, Status, decide
 
 KEY = jax.random.key(0)
-CONFIG = evomask.presets.evomask(600)
+CONFIG = evomask.presets.evomask(900).replace(screening=None, budget=900)
 IMAGE = np.random.default_rng(0).uniform(0.5, 1, (1, 8, 8, 1)).astype(np.float32)
 
 
@@ -126,7 +126,7 @@ def test_one_ratio_decides_search_and_verdict():
 
 
 def test_the_fills_of_the_search_are_among_those_tried():
-    config = dataclasses.replace(CONFIG, fill=fills.Constant(0.25))
+    config = dataclasses.replace(CONFIG, fill=fills.Constant(0.1))
     found = evomask.explain(evomask.BlackBox(Counting(), 2), IMAGE, key=KEY, config=config)
     assert found.fills == ("constant", *fills.SHIPPED)
     assert found.complete[0] and found.complete_under[0, 0]
