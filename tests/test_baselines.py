@@ -43,7 +43,7 @@ def explain(name, counted=False):
 @every
 def test_shape_dtype_finite(name):
     scores = explain(name)
-    assert scores.shape == (2, SIDE, SIDE) and scores.dtype == jnp.float32
+    assert scores.shape == (2, SIDE, SIDE) and scores.dtype in (jnp.float32, bool)  # a heat map, or masks
     assert bool(jnp.isfinite(scores).all())
 
 
@@ -56,7 +56,7 @@ def test_same_key_same_bits_and_nothing_is_compiled_again(name):
     other = BASELINES[name]()(ORACLE, IMAGES[::-1].copy(), LABELS, key=jax.random.key(1), budget=BUDGET)
     assert base._explain._cache_size() == compiled
     if name in ("rise", "hsic", "lime", "random_patches", "random_pixels"):
-        assert float(jnp.abs(other[::-1] - first).max()) > 0
+        assert bool((other[::-1] != first).any())
     elif name != "shap":  # breaks ties by chance; the noise of SmoothGrad does not matter to the oracle's linear logit
         np.testing.assert_array_equal(other[::-1], first)
 
@@ -388,7 +388,7 @@ def test_counted_enforces_its_own_budget():
     assert bare(counted) is ORACLE and bare(ORACLE) is ORACLE
     with pytest.raises(BudgetExceeded, match="more than the budget of 10"):
         BASELINES["rise"]()(counted, IMAGES, LABELS, key=KEY, budget=16)
-    with pytest.raises(ValueError, match="positive int"):
+    with pytest.raises(ValueError, match="give a whole number of 1 or more"):
         Counted(ORACLE, 2.5)
 
 

@@ -291,11 +291,14 @@ def test_fidelity_blanks_a_fifth_of_the_cells(shape):
 
 
 def test_jobs_that_differ_in_floats_compile_once(tmp_path):
-    assert run(tmp_path, "-m", "preset.fitness.ratio=0.9,0.5", *TINY, *SEARCH) == 0
+    assert run(tmp_path, "-m", "preset.confidence_ratio=0.9,0.5", *TINY, *SEARCH) == 0
     first, second = sorted(
         (one.record for one in finished_runs(tmp_path)), key=lambda record: record["sittings"][0]["started"]
     )
-    assert {first["overrides"]["preset.fitness.ratio"], second["overrides"]["preset.fitness.ratio"]} == {"0.9", "0.5"}
+    assert {first["overrides"]["preset.confidence_ratio"], second["overrides"]["preset.confidence_ratio"]} == {
+        "0.9",
+        "0.5",
+    }
     assert min(first["compile_seconds"], second["compile_seconds"]) == 0.0
 
 

@@ -250,7 +250,7 @@ def test_whoever_asks_lets_an_exception_out(service, ask):
 def test_certifying_lets_an_exception_out(service):
     found = explain()
     error = Overheated(7, "rack 3")
-    service.function = dies_at(3, error)
+    service.function = dies_at(0, error)
     with pytest.raises(Overheated) as caught:
         evomask.certify(BOX, IMAGES, found, key=KEY, config=CONFIG)
     assert caught.value is error

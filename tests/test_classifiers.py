@@ -111,7 +111,7 @@ def images():
 
 def test_linen_pair(images):
     variables = Linen().init(jax.random.key(0), images, train=True)
-    classifier = as_classifier((Linen(), variables), train=False, labels="abcde")
+    classifier = as_classifier((Linen(), variables), train=False, labels=list("abcde"))
     assert check_classifier(classifier, SHAPE) == 5
     np.testing.assert_allclose(predict(classifier, images), Linen().apply(variables, images, train=False), atol=1e-6)
     assert len(jax.tree.leaves(classifier)) == len(jax.tree.leaves(variables))

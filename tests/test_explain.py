@@ -364,12 +364,12 @@ NO_FEATURES = evomask.as_classifier(lambda images: images.mean((1, 2)) @ jnp.one
 BAD = {
     "no batch axis": (
         dict(images=WHITE[0]),
-        r"images are float32\[8, 8, 1\]: give floats \[B, H, W, C\], .* image\[None\]",
+        r"images are float32\[8, 8, 1\]: give floats in \[0, 1\] or bytes .* \[B, H, W, C\], .* image\[None\]",
     ),
-    "no images": (dict(images=WHITE[:0]), r"images are float32\[0, 8, 8, 1\]: give floats \[B, H, W, C\]"),
+    "no images": (dict(images=WHITE[:0]), r"images are float32\[0, 8, 8, 1\]: give floats .* \[B, H, W, C\]"),
     "bytes": (
         dict(images=np.ones((1, 8, 8, 1), np.uint8)),
-        r"images are uint8\[1, 8, 8, 1\]: give floats .* images / 255",
+        "images are bytes of 0 and 1, where 255 is white: give them as floats, or times 255",
     ),
     "up to 255": (dict(images=255 * WHITE), r"images range from 255 to 255: give values in \[0, 1\]"),
     "negative": (dict(images=-WHITE), "images range from -1 to -1: give values"),

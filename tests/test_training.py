@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 import evomask
-from evomask import data, training, verify
+from evomask import data, questions, training
 from evomask.classifiers import check_classifier, cnn, efficientnet, trained
 from evomask.data import photographs
 from evomask.types import InputError
@@ -260,7 +260,7 @@ def test_from_the_recipe_to_an_explanation(tmp_path, monkeypatch):
     operators = dataclasses.replace(preset.operators, screening=None)
     config = dataclasses.replace(preset, operators=operators, stages=preset.stages[:1])  # less to compile
     found = evomask.explain(network, photo.image[None], key=KEY, config=config)
-    logits = verify.logits(network, photo.image)
+    logits = questions.logits(network, photo.image)
     assert found.label[0] == logits.argmax() and found.mask.shape == (1, 32, 32)
     assert found.confidence[0] == pytest.approx(float(jax.nn.softmax(logits)[found.label[0]]), abs=1e-5)
 
