@@ -48,8 +48,8 @@ def own() -> Iterator[None]:
 def users() -> Iterator[None]:
     """While open, this thread computes in the user's precision, for a function of the user's.
 
-    A callback runs in any thread, also in one that is inside of `own`, or in one of JAX's, which knows of no user: there
-    it is what the last call of a public function came with.
+    A callback runs in any thread, also in one that is inside of `own`, or in one of JAX's, which knows of no user:
+    there it is what the last call of a public function came with.
     """
     with jax.enable_x64(getattr(_outside, "x64", _last.x64)):
         yield
