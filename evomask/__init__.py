@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from evomask.certificate import certify, make_minimal
     from evomask.classifiers import BlackBox, as_classifier, load
     from evomask.explaining import explain, precompile
+    from evomask.holding import precision, smallest_that_holds
     from evomask.niches import several
     from evomask.search.config import Config
     from evomask.search.evolve import Operators
@@ -42,10 +43,12 @@ __all__ = [
     "explain_stream",
     "load",
     "make_minimal",
+    "precision",
     "precompile",
     "presets",
     "record",
     "several",
+    "smallest_that_holds",
     "static",
 ]
 
@@ -54,6 +57,7 @@ _NAMES = {
     "evomask.certificate": ("certify", "make_minimal"),
     "evomask.classifiers": ("BlackBox", "as_classifier", "load"),
     "evomask.explaining": ("explain", "precompile"),
+    "evomask.holding": ("precision", "smallest_that_holds"),
     "evomask.niches": ("several",),
     "evomask.search.config": ("Config",),
     "evomask.search.evolve": ("Operators",),
@@ -77,9 +81,9 @@ _HOME = {name: home for home, names in _NAMES.items() for name in names}
 # Modules by the short names under which configuration files and notebooks know them: evomask.fitness.Area.
 _SHORT = {
     "data": ("images",),
-    "measures": ("budget", "metrics", "statistics", "thresholding"),
+    "measures": ("budget", "certainty", "metrics", "statistics", "thresholding"),
     "report": ("plots", "reasons", "records"),
-    "search": ("evolve", "fitness", "front", "genome", "prune", "refine", "scoring", "surrogate"),
+    "search": ("evolve", "fitness", "front", "genome", "prune", "refine", "scoring", "sharding", "surrogate"),
 }
 _MODULES = {name: f"evomask.{room}.{name}" for room, names in _SHORT.items() for name in names}
 _MODULES["images"] = "evomask.data.photographs"
@@ -89,7 +93,9 @@ _FLAT = (
     "classifiers",
     "data",
     "fills",
+    "holding",
     "operators",
+    "perturbations",
     "presets",
     "training",
     "types",

@@ -13,7 +13,7 @@ import jax.numpy as jnp  # noqa: F401 (for the doctest)
 import numpy as np
 
 from evomask import presets, validate, verify
-from evomask.classifiers.blackbox import run
+from evomask.classifiers.blackbox import completed
 from evomask.search import prune
 from evomask.search.config import Config
 from evomask.search.evaluate import cost, evaluate_fills
@@ -109,7 +109,9 @@ def _prune_all(
     descend = budget is not None
     masks = np.int32(budget // _price(config) if descend else np.iinfo(np.int32).max)
     rows = [
-        jax.device_get(run(_prune, classifier, config, _row(one), one.genome, one.mask, one.complete, masks, descend))
+        jax.device_get(
+            completed(_prune, classifier, config, _row(one), one.genome, one.mask, one.complete, masks, descend)
+        )
         for one in found
     ]
     return jax.tree.map(lambda *parts: np.stack(parts), *rows)
@@ -170,14 +172,14 @@ def sentence(certificate: Certificate, complete: bool) -> str:
     of = f"{len(known)} changes to its {patches} patches"
     if certificate.minimal:
         lost, faint, kept = ((known & flag > 0).sum() for flag in Broken)
-        why = f"class lost by {lost}, confidence by {faint}, inverse keeps class in {kept}"
-        return f"1-minimal: each of {of} breaks it ({why})"
+        broken = f"class lost by {lost}, confidence by {faint}, inverse keeps class in {kept}"
+        return f"1-minimal: each of {of} breaks it ({broken})"
     if (known == 0).any():
         return f"not 1-minimal: {(known == 0).sum()} of {of} leave it complete"
     return f"not known to be 1-minimal: the budget ended after {of}"
 
 
-def report(certificate: Certificate, genome: np.ndarray) -> dict[str, Any]:
+def facts(certificate: Certificate, genome: np.ndarray) -> dict[str, Any]:
     """The certificate of one image (no batch axis), for `explanation.json`: for every patch what breaks without it."""
     named = lambda flags: None if flags < 0 else [str(flag.name).lower() for flag in Broken if flags & flag]
     patches = [

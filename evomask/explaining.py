@@ -54,7 +54,8 @@ def explain(
 
     Every image is searched with the same key, so it gets the same mask, bit for bit, alone or among others, on one
     device or many. On a CPU images take turns, since a generation of masks fills the machine. An accelerator wants
-    larger batches: `config.together` images are then searched side by side, which may change masks.
+    larger batches: `config.together` images are then searched side by side, which may change last bits, and with them
+    masks.
 
     Args:
       classifier: logits f32[N, K] of images f32[N, H, W, C] in [0, 1]; see `evomask.types.Classifier`.
@@ -87,7 +88,7 @@ def explain(
     config = presets.evomask() if config is None else config
     key = validate.as_key(key)
     images, labels, contrast = validate.inputs(classifier, images, labels, contrast, key, config)
-    step(classifier, config, mesh)
+    multiple_of(classifier, config, mesh)
     questions = ask(classifier, images, labels, contrast, key, config.fills)
     return explain_questions(classifier, questions, key=key, config=config, chunk=chunk, mesh=mesh, progress=progress)
 
@@ -103,7 +104,7 @@ def explain_questions(
     progress: Progress | None = None,
 ) -> Explanation:
     """`explain` of questions that were posed before, with the same key and configuration, by `questions.ask`."""
-    chunks = into_chunks(len(questions), chunk, step(classifier, config, mesh))
+    chunks = into_chunks(len(questions), chunk, multiple_of(classifier, config, mesh))
     with reporting(progress, config.evaluations * sum(map(len, chunks))) as listener:
         refined, scores = search(classifier, key, config, questions, chunks, listener, mesh=mesh)
     return verify.explanation(classifier, questions, refined, scores, key, config)
@@ -176,7 +177,7 @@ def lower(
 ) -> jax.stages.Lowered:
     """The search of the first chunk of checked images, not compiled yet: what it will need can be asked of it."""
     key = jax.random.key(0)
-    rows = into_chunks(len(images), chunk, step(classifier, config, mesh))[0]
+    rows = into_chunks(len(images), chunk, multiple_of(classifier, config, mesh))[0]
     labels, blanks = np.zeros(len(rows), np.int32), np.asarray(fills.blanks(config.fills, key, images[0]))
     batch = Rows(
         image=images[rows],
@@ -236,14 +237,14 @@ def _search_rows(
 
         parts = (config.fitness, config.operators, evaluate_masks, config.scoring)
         region = None if niche is None else niche.region
-        refined = refine.run(key, config.stages, target, *parts, region=region, collect=config.front)
+        refined = refine.refine(key, config.stages, target, *parts, region=region, collect=config.front)
         return refined, scoring.normalize(refined.score, refined.masks[-1], config.score_inside_only)
 
     at_a_time = config.together if config.together > 1 else None
     return jax.lax.map(search_one, rows, batch_size=at_a_time)
 
 
-def step(classifier: Classifier, config: Config, mesh: Mesh | None) -> int:
+def multiple_of(classifier: Classifier, config: Config, mesh: Mesh | None) -> int:
     """What the images of a chunk are a multiple of: as many on each device as are searched side by side.
 
     Raises:

@@ -68,7 +68,7 @@ SHIPPED = {
 
 
 def tried(own: tuple[Fill, ...]) -> dict[str, Fill]:
-    """The fills under which a final mask is tried, by name: those of the search, in their order, then the shipped.
+    """The fills under which a final mask is tried, by name: those of the search in their order, then the shipped ones.
 
     One that is not shipped is called as its type is, with a number where several would be called the same.
 

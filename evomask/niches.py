@@ -6,8 +6,8 @@ shows all of the first, which is sufficient by itself. Disjoint later masks are 
 necessary is a wish with a weight; status and verdicts say which of them are necessary all the same.
 
 And where the first mask is necessary, what it leaves is no longer the class, so that for a classifier whose evidence
-adds up no part of the rest is: a decision with several such reasons has no small necessary one. (Networks do not add up
-and often have disjoint complete masks.) `demand="sufficient"` asks for reasons that suffice.
+adds up no part of the rest is: a decision with several such reasons has no small necessary one. (Networks do not add
+up, and often have disjoint complete masks.) `demand="sufficient"` asks for reasons that suffice.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from evomask import presets, validate, verify
-from evomask.explaining import into_chunks, search, step
+from evomask.explaining import into_chunks, multiple_of, search
 from evomask.measures import metrics
 from evomask.questions import ask
 from evomask.search import fitness
@@ -92,7 +92,7 @@ def several(
     config = presets.evomask() if config is None else config
     key = validate.as_key(key)
     images, labels, contrast = validate.inputs(classifier, images, labels, contrast, key, config)
-    chunks = into_chunks(len(images), chunk, step(classifier, config, mesh))
+    chunks = into_chunks(len(images), chunk, multiple_of(classifier, config, mesh))
     questions = ask(classifier, images, labels, contrast, key, config.fills)
     first = config if demand == "complete" else _sufficient(config, 0.0)
     later = _sufficient(first, wish) if disjoint else first

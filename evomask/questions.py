@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from evomask import fills, validate
-from evomask.classifiers.blackbox import run
+from evomask.classifiers.blackbox import completed
 from evomask.classifiers.wrappers import check_logits
 from evomask.types import Answer, Array, Classifier, Image, InputError, Key, Question
 
@@ -74,7 +74,7 @@ def logits(classifier: Classifier, image: Image, what: str = "the image") -> np.
     Raises:
       InputError: the classifier returns NaN or an infinite logit; the message names `what` was shown.
     """
-    found = np.asarray(run(_logits, classifier, image))
+    found = np.asarray(completed(_logits, classifier, image))
     try:
         check_logits(found)
     except InputError as error:

@@ -27,7 +27,7 @@ def own() -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         if not hasattr(_outside, "x64"):
-            _outside.x64 = jax.config.jax_enable_x64
+            _outside.x64 = _is_double()
             stack.callback(delattr, _outside, "x64")
         for setting in (
             jax.enable_x64(False),
@@ -48,8 +48,13 @@ def users() -> Iterator[None]:
 
     A callback runs in any thread, also in one that is inside of `own`.
     """
-    with jax.enable_x64(getattr(_outside, "x64", jax.config.jax_enable_x64)):
+    with jax.enable_x64(getattr(_outside, "x64", _is_double())):
         yield
+
+
+def _is_double() -> bool:
+    """Whether this thread computes in double precision at the moment."""
+    return jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue] (JAX adds its options at run time)
 
 
 def pinned(function: Callable) -> Callable:

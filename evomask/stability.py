@@ -101,7 +101,7 @@ def across_seeds(
     return stability(found), found
 
 
-def summary(found: Stability) -> dict[str, Any]:
+def facts(found: Stability) -> dict[str, Any]:
     """The figures of one image (no batch axis) as plain Python values; the spread of area and CP over the seeds."""
     return {
         "seeds": len(found.area),

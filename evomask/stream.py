@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from evomask import presets, validate
-from evomask.explaining import explain, lower, round_up, step
+from evomask.explaining import explain, lower, multiple_of, round_up
 from evomask.search.config import Config
 from evomask.types import Classifier, Explanation, InputError, Key
 
@@ -71,7 +71,7 @@ def explain_stream(
     for name, value in (("chunk", chunk), ("memory_limit", memory_limit)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise InputError(f"{name} is {value!r}: give a whole number of 1 or more, or None")
-    multiple = step(classifier, config, mesh)
+    multiple = multiple_of(classifier, config, mesh)
     most = chunk or _balanced(operator.length_hint(images), round_up(getattr(classifier, "chunk", CHUNK), multiple))
     limit = None if chunk else memory_limit
     return _explained(classifier, _rows(images, labels, contrast), key, config, round_up(most, multiple), limit, mesh)
@@ -119,7 +119,7 @@ def fitting_chunk(
     Raises:
       InputError: the smallest chunk does not fit.
     """
-    multiple = step(classifier, config, mesh)
+    multiple = multiple_of(classifier, config, mesh)
     most = round_up(most, multiple) // multiple  # from here on, in steps
     used = lambda size: program_bytes(classifier, image, config, size * multiple, mesh)
     whole = used(most)

@@ -166,7 +166,7 @@ class Question(NamedTuple):
 
     @property
     def counterfactual(self) -> bool:
-        """Whether another class is predicted for the whole image: a mask can make the label win, not keep it."""
+        """Whether the whole image is predicted as another class: a mask can make the label win, not keep it."""
         return self.whole.margin < 0
 
 
@@ -246,7 +246,7 @@ class Verdict:
 def decide(margin: Any, confidence: Any, inverse_margin: Any, enough: Any, *, slack: float = 0.0) -> Verdict:
     """The one definition of a complete mask, for NumPy and JAX arrays alike; what is NaN holds nowhere.
 
-    A class wins where its margin is positive: at exactly zero it is not kept, and an inverse has lost it.
+    A class wins where its margin is positive: at exactly zero a mask does not keep it, and an inverse has lost it.
 
     Args:
       margin, confidence: f[...], of the label for the masked image.

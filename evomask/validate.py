@@ -14,7 +14,7 @@ from evomask.search import checks, genome
 from evomask.search.config import Config
 from evomask.search.refine import check_stages
 from evomask.search.surrogate import check_screening
-from evomask.types import Classifier, InputError, Key
+from evomask.types import Array, Classifier, InputError, Key
 
 THREEFRY = "threefry2x32"  # so that a seed gives the same bits whatever generator is JAX's default in this process
 SINGLE = float(np.finfo(np.float32).eps)  # what rounding to single precision may add to 1
@@ -78,8 +78,8 @@ def check_images(images: Any, name: str = "images") -> np.ndarray:
     is_bytes = given.dtype == np.uint8
     if given.ndim != 4 or not given.size or not (kind in "fb" or is_bytes):
         raise InputError(
-            f"{name} are {given.dtype}{list(given.shape)}: give floats in [0, 1] or bytes (uint8) [B, H, W, C], for "
-            "one image image[None]"
+            f"{name} are {given.dtype}{list(given.shape)}: give floats in [0, 1] or bytes (uint8) [B, H, W, C]; "
+            "a single image goes in as image[None]"
         )
     if is_bytes and given.max() == 1:
         raise InputError(f"{name} are bytes of 0 and 1, where 255 is white: give them as floats, or times 255")
@@ -99,7 +99,9 @@ def as_array(values: Any, name: str) -> np.ndarray:
         return np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{name} are no array ({reason}): give an array, or lists of equal lengths") from error
+        raise InputError(
+            f"{name} cannot be made an array ({reason}): give an array, or lists of equal lengths"
+        ) from error
 
 
 def check_labels(labels: Any, num: int, classes: int | None, name: str = "label") -> np.ndarray:
@@ -111,15 +113,14 @@ def check_labels(labels: Any, num: int, classes: int | None, name: str = "label"
     labels = as_array(labels, f"{name}s")
     if labels.shape != (num,) or labels.dtype.kind not in "iu":
         raise InputError(f"{name}s are {labels.dtype}{list(labels.shape)}: give {num} integers, one per image")
-    wrong = labels[:0] if classes is None else labels[(labels < 0) | (labels >= classes)]
-    if wrong.size:
+    if classes is not None and (wrong := labels[(labels < 0) | (labels >= classes)]).size:
         raise InputError(f"{name} {wrong[0]} is out of range: give classes from 0 to {classes - 1}")
     return labels.astype(np.int32)
 
 
 def measured(
     classifier: Classifier, images: Any, labels: Any, blanks: Any, *, any_label: bool = False, **maps: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[Array, Array, Array, Array]:
     """Checks what a metric is given: images and blanks f32[B, H, W, C], labels int32[B], and one map for each image.
 
     Args:
@@ -127,13 +128,13 @@ def measured(
       **maps: by its name, which is "masks" for bool[B, H, W], and anything else for heat maps f32[B, H, W].
 
     Returns:
-      Images, labels, maps and blanks.
+      Images, labels, maps and blanks, on the device.
     """
     images, labels = labelled(classifier, images, labels, any_label)
     blanks = as_array(blanks, "blanks")
     if blanks.shape != images.shape:
         raise InputError(
-            f"blanks are {list(blanks.shape)}, the images {list(images.shape)}: give one for each, as large"
+            f"blanks are {list(blanks.shape)}, the images {list(images.shape)}: give one of the same size for each"
         )
     [(name, values)] = maps.items()
     values = as_array(values, name)
@@ -141,7 +142,12 @@ def measured(
     if values.shape != images.shape[:3] or values.dtype.kind not in kinds:
         wanted = f"{'booleans' if kind is bool else 'numbers'} {list(images.shape[:3])}, one map per image"
         raise InputError(f"{name} are {values.dtype}{list(values.shape)}: give {wanted}")
-    return images, labels, values.astype(kind), blanks.astype(np.float32)
+    return (
+        jnp.asarray(images),
+        jnp.asarray(labels),
+        jnp.asarray(values.astype(kind)),
+        jnp.asarray(blanks.astype(np.float32)),
+    )
 
 
 def different(labels: np.ndarray, contrast: np.ndarray | None) -> None:

@@ -1,4 +1,4 @@
-"""Nothing is believed from inside the loop: final masks are seen once more, one image at a time."""
+"""Nothing that the loop says of a mask is believed: final masks are evaluated once more, one image at a time."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _row(classifier: Classifier, question: Question, masks: np.ndarray, key: Key
     stages = [look(classifier, mask, question, question.blanks) for mask in masks]
     kept, left = stages[-1], look(classifier, ~masks[-1], question, question.blanks)
     stages, masked, inverse = [worst(answers) for answers in stages], worst(kept), worst(left, -1)
-    verdict = judge(question, masked, inverse, ratio)
+    verdict = verdict_on(question, masked, inverse, ratio)
     nats, probability = missing(question, verdict, masked, inverse, ratio)
     seen = {"masked": masked, "inverse": inverse, "blank": question.blank}
     return {
@@ -133,14 +133,14 @@ def _row(classifier: Classifier, question: Question, masks: np.ndarray, key: Key
         "missing_probability": probability,
         "complete_under": np.concatenate(
             [
-                [judge(question, *pair, ratio).complete for pair in zip(kept, left, strict=True)],
+                [verdict_on(question, *pair, ratio).complete for pair in zip(kept, left, strict=True)],
                 _complete_under_others(classifier, question, masks[-1], key, config),
             ]
         ).astype(bool),
     }
 
 
-def judge(question: Question, masked: Answer, inverse: Answer, ratio: float) -> Verdict:
+def verdict_on(question: Question, masked: Answer, inverse: Answer, ratio: float) -> Verdict:
     """Whether a mask is sufficient and necessary, from the answers for the masked and the inverse-masked image.
 
     A counterfactual question has no necessity: the class that the mask makes win is lost without it anyhow.
@@ -158,7 +158,7 @@ def missing(
     >>> from evomask.questions import answer
     >>> whole, masked, inverse = (answer(np.log(np.array([1 - p, p], np.float32)), 1) for p in (0.9, 0.6, 0.7))
     >>> question = Question(np.zeros((1, 1, 1)), np.zeros((1, 1, 1, 1)), 1, None, whole, inverse)
-    >>> verdict = judge(question, masked, inverse, 0.8)
+    >>> verdict = verdict_on(question, masked, inverse, 0.8)
     >>> nats, probability = missing(question, verdict, masked, inverse, 0.8)
     >>> bool(verdict.sufficient), round(float(probability.keeps_confidence), 3), round(float(nats.loses_class), 3)
     (False, 0.12, 0.847)
@@ -192,13 +192,13 @@ def _complete_under_others(
         fills.blank(fill, key, question.image) for fill in others
     ]  # each a program of its own, whatever others are
     pairs = zip(look(classifier, mask, question, blanks), look(classifier, ~mask, question, blanks), strict=True)
-    return [judge(question, *pair, config.confidence_ratio).complete for pair in pairs]  # pyright: ignore[reportReturnType]
+    return [verdict_on(question, *pair, config.confidence_ratio).complete for pair in pairs]  # pyright: ignore[reportReturnType]
 
 
 def status_of(
     questions: Sequence[Question], sufficient: np.ndarray, necessary: np.ndarray, held: np.ndarray
 ) -> np.ndarray:
-    """The `Status` int32[B] of masks by their verdicts, bool[B] each; `held`: what the search held for complete."""
+    """The `Status` int32[B] of masks by their verdicts, bool[B] each; `held`: what the search took for complete."""
     counterfactual = np.array([question.counterfactual for question in questions])
     is_blank_class = np.array([question.blank.label == question.label for question in questions])
     complete = sufficient & necessary

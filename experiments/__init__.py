@@ -1,1 +1,1 @@
-"""Each module here is a program: `python -m experiments.NAME key=value ...`, configured by `conf/NAME.yaml`."""
+"""Each module is a program, `python -m experiments.NAME key=value ...`; its folders hold what programs are made of."""

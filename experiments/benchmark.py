@@ -36,11 +36,11 @@ ASIDE = ("experiment", "out", "chunk", "wait", "again", "data.path", "method.pyt
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs with these overrides (default: the command line) and returns the exit code."""
-    return cli.run(benchmark, "benchmark", argv)
+    return cli.launch(benchmark, "benchmark", argv)
 
 
 def benchmark(config: DictConfig) -> int:
-    """One job: finds out which run it is, and does what that has still to do. 0 done, 1 failed, 2 bad input."""
+    """One job: finds out which run it is, and does what is left of it. 0 done, 1 failed, 2 bad input."""
     check(config)
     job = prepare(config)
     partly = 2 if job.images.damaged else 0  # some images could not be read and are left out
@@ -51,11 +51,11 @@ def benchmark(config: DictConfig) -> int:
                 job.folder, new_record(config, job), OmegaConf.to_yaml(config, resolve=True), config.again
             )
             if record is None:
-                cli.report(f"{job.title}: finished before, in {job.folder}")
+                cli.say(f"{job.title}: finished before, in {job.folder}")
                 return partly
             return max(partly, _kept(config, job, record))
     except runs.Busy:
-        cli.report(
+        cli.say(
             f"{job.title}: another process is working on this run, in {job.folder}, and finishes it "
             "(wait=true waits until it has)"
         )
@@ -145,7 +145,7 @@ def _kept(config: DictConfig, job: Job, record: dict[str, Any]) -> int:
         runs.write_record(job.folder, record | {"status": "failed", "error": error_record})
         if cli.FULL_ERROR:
             raise
-        cli.report(f"error: {job.title}: {message}")
+        cli.say(f"error: {job.title}: {message}")
         return 2 if isinstance(error, (*cli.BAD_INPUT, ValueError, ImportError)) else 1
 
 
@@ -203,7 +203,7 @@ def _images(source: str, network: str, own: str, target: str) -> imagesets.Image
     found = imagesets.select(cli.instantiate(OmegaConf.create(node)), classifier, num, only_correct, target)
     fewer = "" if num is None or num == len(found.images) else f", fewer than data.num={num}"
     left_out = f"; {found.left_out} left out, which the network takes for something else" if found.left_out else ""
-    cli.report(f"{len(found.images)} images{fewer}{left_out}")
+    cli.say(f"{len(found.images)} images{fewer}{left_out}")
     return found
 
 

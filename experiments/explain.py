@@ -59,7 +59,7 @@ class Found(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs with these overrides (default: the command line) and returns the exit code."""
-    return cli.run(explain_photographs, "explain", argv)
+    return cli.launch(explain_photographs, "explain", argv)
 
 
 def explain_photographs(config: DictConfig) -> int:
@@ -81,12 +81,12 @@ def explain_photographs(config: DictConfig) -> int:
         try:
             found = search(classifier, photo, asked, settings)
         except InputError as error:  # about this photograph: the others are explained all the same
-            cli.report(f"error: {photo.name}: {error}")
+            cli.say(f"error: {photo.name}: {error}")
             continue
         records.write(out / photo.name, drawn(found, asked.seed, plain))
         answers.append(found)
     if answers:
-        Console().print(summary(answers))
+        Console().print(overview(answers))
         for found in answers:
             for line in remarks(found):
                 print(f"{found.photo.name}: {line}")
@@ -167,10 +167,10 @@ def load_all(paths: Sequence[Path], shape: tuple[int, int, int], crop: float) ->
         try:
             photo = photographs.load(path, shape, crop)
         except ImageError as error:
-            cli.report(f"error: {error}")
+            cli.say(f"error: {error}")
             continue
         for notice in photo.notices:
-            cli.report(f"note: {path} {notice}")
+            cli.say(f"note: {path} {notice}")
         photos[path] = photo
     names = photographs.unique_names(list(photos))
     return [dataclasses.replace(photo, name=name) for photo, name in zip(photos.values(), names)]
@@ -199,7 +199,7 @@ def _progress() -> Progress:
     return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
 
 
-def summary(answers: Sequence[Found]) -> Table:
+def overview(answers: Sequence[Found]) -> Table:
     """A row for each image; for several, a last line that says how many of which kind there are."""
     found = [answer.explanation for answer in answers]
     predicted = any(one.status == Status.COUNTERFACTUAL for one in found)
@@ -224,8 +224,8 @@ def tally(found: Sequence[Explanation]) -> str:
 
     >>> from types import SimpleNamespace
     >>> of = lambda status, area: SimpleNamespace(status=status, area=area, sufficient=True)
-    >>> complete = [of(Status.COMPLETE, area) for area in (0.1, 0.2)]
-    >>> tally([*complete, of(Status.NEITHER, 0.9), of(Status.BLANK_CLASS, 0.01)])
+    >>> statuses = Status.COMPLETE, Status.COMPLETE, Status.NEITHER, Status.BLANK_CLASS
+    >>> tally([of(status, area) for status, area in zip(statuses, [0.1, 0.2, 0.9, 0.01], strict=True)])
     '2 of 3 complete, 15.0% of the pixels on average; 1 blank class, counted apart'
     >>> tally([of(Status.COUNTERFACTUAL, 0.5)])
     '1 of 1 counterfactual masks makes its class win'

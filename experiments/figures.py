@@ -38,7 +38,7 @@ KINDS: dict[str, Callable[[Sweep, int], Figure | None]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs with these overrides (default: the command line) and returns the exit code."""
-    return cli.run(figures, "figures", argv, cli.CONF / "results")
+    return cli.launch(figures, "figures", argv, cli.CONF / "results")
 
 
 def figures(config: DictConfig) -> int:
@@ -50,7 +50,7 @@ def figures(config: DictConfig) -> int:
     sweep = gather(config.runs, config.experiment, config.where, config.mark, config.reference)
     for cell in sweep.cells:
         if not cell.sound:
-            cli.report(f"left out: {cell_name(cell)}: {cell.note}")
+            cli.say(f"left out: {cell_name(cell)}: {cell.note}")
     files: dict[str, bytes] = {}
     with matplotlib.rc_context(STYLE):
         for kind in kinds:

@@ -30,7 +30,7 @@ LARGE = 128  # pixels from which images are embedded as JPEG
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs with these overrides (default: the command line) and returns the exit code."""
-    return cli.run(report, "report", argv, cli.CONF / "results")
+    return cli.launch(report, "report", argv, cli.CONF / "results")
 
 
 def report(config: DictConfig) -> int:

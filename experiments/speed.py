@@ -68,7 +68,7 @@ class Contestant(NamedTuple):
 
 def main(argv: list[str] | None = None) -> int:
     """Runs with these overrides (default: the command line) and returns the exit code."""
-    return cli.run(measure, "speed", argv)
+    return cli.launch(measure, "speed", argv)
 
 
 def measure(config: DictConfig) -> int:
@@ -104,7 +104,7 @@ def contestants(
         start = time.perf_counter()
         since = lambda: time.perf_counter() - start
         if name in ("dissertation", *LOOPS) and not hasattr(classifier, "features"):
-            cli.report(f"{name}: left out, the published fitness needs a classifier with features")
+            cli.say(f"{name}: left out, the published fitness needs a classifier with features")
         elif name == "forward":
             compiled = compile_forward(classifier, image[None], settings)
             yield Contestant(
@@ -196,10 +196,10 @@ def frameworks(classifier: Classifier, image: np.ndarray, num: int, sizes: Seque
         try:
             forward = build(classifier)
         except ModuleNotFoundError as error:
-            cli.report(f"{name}: not installed ({error.name})")
+            cli.say(f"{name}: not installed ({error.name})")
             continue
         except InputError as error:
-            cli.report(f"{name}: left out, {error}")
+            cli.say(f"{name}: left out, {error}")
             continue
         check_same(forward, classifier, image, name)
         build_seconds = time.perf_counter() - start
@@ -234,13 +234,13 @@ def compile_forward(classifier: Classifier, image: np.ndarray, settings: Config)
     sizes = [(stage.rounds, *batches(num, most)) for stage in settings.stages for num in settings.passes(stage)]
 
     def run(classifier: Classifier, image: jax.Array) -> list[jax.Array]:
-        def look(total: jax.Array, dimmed: jax.Array, size: int):
+        def passed(total: jax.Array, dimmed: jax.Array, size: int):
             # Every batch differs, or the compiler would compute it only once.
             batch = jnp.broadcast_to(image * dimmed, (size, *image.shape[1:]))
             return total + classifier(batch).sum(), None
 
         passes = [(jnp.linspace(0.5, 1.0, rounds * calls), size) for rounds, calls, size in sizes]
-        return [jax.lax.scan(lambda t, d, s=size: look(t, d, s), jnp.float32(0), dims)[0] for dims, size in passes]
+        return [jax.lax.scan(lambda t, d, s=size: passed(t, d, s), jnp.float32(0), dims)[0] for dims, size in passes]
 
     return jax.jit(run).lower(classifier, image).compile()
 

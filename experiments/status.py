@@ -32,7 +32,7 @@ class State(NamedTuple):
 
     @property
     def left(self) -> float | None:
-        """Seconds that it has still to work."""
+        """Seconds of work that are left."""
         return (
             None if self.pace is None or self.status in ("finished", "failed") else self.pace * (self.total - self.done)
         )
@@ -40,7 +40,7 @@ class State(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs with these overrides (default: the command line) and returns the exit code."""
-    return cli.run(status, "status", argv, cli.CONF / "results")
+    return cli.launch(status, "status", argv, cli.CONF / "results")
 
 
 def status(config: DictConfig) -> int:

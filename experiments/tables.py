@@ -21,7 +21,7 @@ FORMATS = tuple(RENDERERS)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs with these overrides (default: the command line) and returns the exit code."""
-    return cli.run(tables, "tables", argv, cli.CONF / "results")
+    return cli.launch(tables, "tables", argv, cli.CONF / "results")
 
 
 def tables(config: DictConfig) -> int:

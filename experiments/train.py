@@ -37,7 +37,9 @@ class Stopwatch:
         try:
             self.before = json.loads(path.read_text()) if path.exists() else {"wall": 0.0, "processor": 0.0}
         except ValueError as error:
-            raise InputError(f"'{path}' is damaged ({error}): delete it, the seconds are counted anew") from error
+            raise InputError(
+                f"'{path}' is damaged ({error}): delete it, and the seconds are counted from zero"
+            ) from error
         self.began = time.perf_counter(), time.process_time()
 
     def save(self) -> dict[str, float]:
@@ -200,14 +202,14 @@ def train(config: DictConfig) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs with these overrides (default: the command line) and returns the exit code."""
-    return cli.run(train_or_stop, "train", argv, cli.CONF / "train")
+    return cli.launch(train_or_stop, "train", argv, cli.CONF / "train")
 
 
 def train_or_stop(config: DictConfig) -> int:
     try:
         train(config)
     except training.Interrupted as stopped:
-        cli.report(f"{stopped}; the same command goes on from there")
+        cli.say(f"{stopped}; the same command goes on from there")
         return 130
     return 0
 

@@ -8,7 +8,8 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the programs, see `cli.one_blas_thread`; read by NumPy
 
 # Tests compile for longer than they run: without LLVM's optimizations a search compiles in two thirds of the time,
-# though it then runs for longer, so tests ask for few evaluations. The environment is for processes of tests.
+# though it then runs for longer, so tests ask for few evaluations. The environment is for the processes that tests
+# start.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import hypothesis

@@ -98,7 +98,8 @@ def main(kills: int) -> None:
         seed = random.randrange(1000)
         found = kill_and_resume(killed, kills, seed)
         assert tables(quiet) == tables(killed) and len(tables(quiet)) == 2 * RUNS, f"tables differ, seed {seed}"
-        print(f"{kills} kills (seed {seed}), found afterwards {found}: {len(tables(quiet))} tables, the same bytes")
+        same = f"{len(tables(quiet))} tables, byte for byte the same"
+        print(f"{kills} kills (seed {seed}), found afterwards {found}: {same}")
 
 
 if __name__ == "__main__":

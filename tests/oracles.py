@@ -43,11 +43,11 @@ class BoxOracle:
     inside it) and one for the rest, then f32[N, 1, 1, boxes] (mean brightness of each box).
     """
 
-    threshold: float = static(0.5)
-    sharpness: float = static(20.0)
-    boxes: tuple[Box, ...] = static(((2, 4, 4, 4),))
-    rule: str = static("all")
-    batch_size: int = static(16)
+    threshold: float = static(default=0.5)
+    sharpness: float = static(default=20.0)
+    boxes: tuple[Box, ...] = static(default=((2, 4, 4, 4),))
+    rule: str = static(default="all")
+    batch_size: int = static(default=16)
 
     def features(self, images: Array) -> tuple[Array, ...]:
         n, height, width, _ = images.shape
@@ -79,7 +79,7 @@ class LinearOracle:
 
     weights: Array  # f32[H * W * C, K]
     bias: Array  # f32[K]
-    batch_size: int = static(16)
+    batch_size: int = static(default=16)
 
     def __call__(self, images: Array) -> Array:
         return images.reshape(images.shape[0], -1) @ self.weights + self.bias[None]
@@ -101,7 +101,7 @@ class ConvOracle:
     first: Array  # f32[3, 3, C, 4]
     second: Array  # f32[3, 3, 4, 6]
     head: Array  # f32[6, K]
-    batch_size: int = static(16)
+    batch_size: int = static(default=16)
 
     def features(self, images: Array) -> tuple[Array, ...]:
         shallow = self._convolve(images, self.first, 1)
@@ -143,7 +143,7 @@ class ConstantOracle:
     """The same logits whatever the image; NaN logits make it the classifier that fails."""
 
     logits: Array  # f32[K]
-    batch_size: int = static(16)
+    batch_size: int = static(default=16)
 
     def __call__(self, images: Array) -> Array:
         return jnp.broadcast_to(self.logits[None], (images.shape[0], self.logits.shape[0]))

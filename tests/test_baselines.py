@@ -334,7 +334,7 @@ class Tally:
     """An oracle that reports to the host how many images it has really been given."""
 
     seen: object = static()
-    batch_size: int = static(8)
+    batch_size: int = static(default=8)
 
     def __call__(self, images):
         jax.debug.callback(lambda x: self.seen.append(len(x)), images)

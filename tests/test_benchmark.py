@@ -42,7 +42,7 @@ EXPERIMENTS = sorted(path.stem for path in (cli.CONF / "experiment").glob("*.yam
 class Tiny(oracles.ConvOracle):
     """A convolutional network of three classes that says what it takes."""
 
-    image_shape: tuple[int, int, int] = static((SIDE, SIDE, 3))
+    image_shape: tuple[int, int, int] = static(default=(SIDE, SIDE, 3))
 
 
 def tiny():
@@ -312,10 +312,13 @@ def tree(folder: Path, **classes: int) -> Path:
     return folder
 
 
-SHADE = evomask.as_classifier(  # knows three shades, and takes the second for the third
-    lambda x: jnp.stack([0.25 - x.mean((1, 2, 3)), jnp.full(len(x), -9.0), x.mean((1, 2, 3)) - 0.25], 1),
-    labels=("dark", "Mid grey", "bright"), image_shape=(8, 8, 3),
-)  # fmt: skip
+def shade(images):
+    """Knows three shades, and takes the second for the third."""
+    above = images.mean((1, 2, 3)) - 0.25
+    return jnp.stack([-above, jnp.full(len(images), -9.0), above], 1)
+
+
+SHADE = evomask.as_classifier(shade, labels=("dark", "Mid grey", "bright"), image_shape=(8, 8, 3))
 
 
 def test_images_are_taken_evenly_and_errors_of_the_network_are_left_out(tmp_path):
@@ -446,10 +449,11 @@ def test_the_hash_covers_what_decides_the_numbers_and_nothing_else(tmp_path):
         ["data.only_correct=false"],
     ):
         assert hashes(tmp_path, *base, *same) == [name], same
-    different = [["budget=97"], ["seeds=[1]"], ["seeds=[0,1]"], ["fill=grey"], ["data.num=3"], ["cut_steps=9"],
-                 ["auc_steps=9"], ["fidelity_subsets=9"], ["cut_areas=[0.1]"], ["selection=rank"],
-                 ["preset.confidence_ratio=0.8"], ["stages=flat"], ["method=rise"],
-                 ["model.network._target_=test_benchmark.blind"]]  # fmt: skip
+    different = [
+        ["budget=97"], ["seeds=[1]"], ["seeds=[0,1]"], ["fill=grey"], ["data.num=3"], ["cut_steps=9"], ["auc_steps=9"],
+        ["fidelity_subsets=9"], ["cut_areas=[0.1]"], ["selection=rank"], ["preset.confidence_ratio=0.8"],
+        ["stages=flat"], ["method=rise"], ["model.network._target_=test_benchmark.blind"],
+    ]  # fmt: skip
     found = [
         hashes(tmp_path, *[t for t in base if t.partition("=")[0] != d[0].partition("=")[0]], *d)[0] for d in different
     ]
@@ -595,14 +599,14 @@ def test_damaged_files_are_named_and_made_again(tmp_path, capsys):
     second.write_bytes(second.read_bytes()[:100])
     with pytest.raises(evomask.types.InputError, match=f"{second.name} is damaged .*: run the experiment again"):
         runs.arrays(folder, "mask")
-    assert go() == 0 and f"{second.name} is damaged and is made again" in capsys.readouterr().err
+    assert go() == 0 and f"{second.name} is damaged; it is computed again" in capsys.readouterr().err
     assert (first.stat().st_mtime_ns, (folder / "rows.parquet").read_bytes()) == (kept, rows)
     for content in ("", "[]", '{"schema": 2}', "{"):
         (folder / "record.json").write_text(content)
         with pytest.raises(evomask.types.InputError, match="record.json"):
             runs.read_record(folder)
         assert runs.find(tmp_path, "benchmark") == [folder]
-    assert go() == 0 and "it is begun anew" in capsys.readouterr().err
+    assert go() == 0 and "the run starts over" in capsys.readouterr().err
     (folder / "rows.parquet").write_bytes(rows[:50])
     with pytest.raises(evomask.types.InputError, match="rows.parquet cannot be read"):
         runs.load(folder)

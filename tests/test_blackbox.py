@@ -60,7 +60,7 @@ def probabilities(images):
 
 
 class Service:
-    """Calls whatever it is told to, so that many tests can do with one compiled program; counts, and notes sizes."""
+    """Calls whatever it is told to, so that many tests need only one compiled program; counts, and notes the sizes."""
 
     def __init__(self):
         self.function, self.sizes = logits, []
@@ -269,7 +269,7 @@ def test_both_ways_out_of_a_compiled_program(service, way):
     error = Overheated(7, "rack 3")
     service.function = dies_at(0, error)
     with pytest.raises(Overheated) as caught:
-        blackbox.run(call, IMAGES)
+        blackbox.completed(call, IMAGES)
     assert caught.value is error
 
 
@@ -440,7 +440,7 @@ def test_a_batch_is_shared_by_workers_and_no_more_than_those(service):
 
 @contextlib.contextmanager
 def serve(fails):
-    """A service at localhost; `fails(number)` says which requests end in an error. Yields its address and log."""
+    """A service at localhost; `fails(number)` says which requests get an error. Yields its address and log."""
     answered, lock = {True: 0, False: 0}, threading.Lock()
 
     class Handler(http.server.BaseHTTPRequestHandler):

@@ -167,7 +167,7 @@ def test_contrast_and_several_fills_are_certified_as_they_were_asked():
 def test_bad_input():
     with pytest.raises(InputError, match="budget is 0: give a whole number"):
         certificate.make_minimal(ORACLE, IMAGE, found(), key=KEY, budget=0)
-    with pytest.raises(InputError, match=r"masks are \[1, 12, 12\], images \[1, 8, 8, 1\]"):
+    with pytest.raises(InputError, match=r"images \[1, 8, 8, 1\] are not those of the explanation, \[1, 12, 12, 1\]"):
         certificate.certify(
             evomask.as_classifier(lambda x: x.mean((1, 2)) @ jnp.ones((1, 2))), np.ones((1, 8, 8, 1)), found(), key=KEY
         )

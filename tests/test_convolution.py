@@ -1,4 +1,4 @@
-"""Winograd's convolution: equal to the library's, with its gradients, for any shape and however it is cut up."""
+"""Winograd's convolution: equal to the library's, with its gradients, for any shape and any number of chunks."""
 
 import hypothesis
 import jax

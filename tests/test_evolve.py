@@ -40,7 +40,7 @@ def problem(radii=(1, 2), region=None, penalty=None, evaluate=evaluate, scoring=
 
 @functools.partial(jax.jit, static_argnames=("population", "generations"))
 def run(key, founders, operators, penalty, *, population=POPULATION, generations=GENERATIONS):
-    return evolve.run(
+    return evolve.evolve(
         key, founders, problem(penalty=penalty), operators, population=population, generations=generations
     )
 
@@ -56,7 +56,7 @@ def operators(survival, mutation=MIXTURE, crossover=ops.Uniform(0.5)):
 
 def judged(genomes):
     """Objective and violation of genomes, each f32[N]."""
-    return FITNESS.judge(evaluate(genome.rasterize(genomes, SHAPE)), TARGET)
+    return FITNESS.weigh(evaluate(genome.rasterize(genomes, SHAPE)), TARGET)
 
 
 @functools.cache
@@ -121,7 +121,7 @@ def test_children_have_two_different_parents():
     keep = lambda fitness, num: num + jnp.arange(num)  # children only
     mixing = Operators(ops.Tournament(1), ops.OnePoint(), lambda key, genome, space: genome, keep)
     state, _ = jax.jit(
-        lambda key, founders: evolve.run(key, founders, problem(), mixing, population=POPULATION, generations=1)
+        lambda key, founders: evolve.evolve(key, founders, problem(), mixing, population=POPULATION, generations=1)
     )(KEY, single)
     parents = [len(set(rows)) for rows in state.genomes[..., 0].tolist()]
     assert max(parents) == 2 and np.mean(parents) > 1.5
@@ -136,7 +136,7 @@ def test_every_generation_evaluates_its_offspring_once_and_scores_once():
 
     task = problem(evaluate=counting, scoring=lambda *_: jnp.ones(SHAPE))
     sizes = {"population": POPULATION, "generations": 4}
-    state, _ = jax.jit(lambda key, founders: evolve.run(key, founders, task, operators(ops.Plus()), **sizes))(
+    state, _ = jax.jit(lambda key, founders: evolve.evolve(key, founders, task, operators(ops.Plus()), **sizes))(
         KEY, founders()
     )
     np.testing.assert_array_equal(state.score, np.full(SHAPE, 5.0))
@@ -211,7 +211,7 @@ def test_places_that_were_never_filled_rank_last():
 @functools.partial(jax.jit, static_argnames="threshold")
 def refined(key, stages, threshold=0.7):
     judge = functools.partial(evaluate, threshold=threshold)
-    return refine.run(key, stages, TARGET, FITNESS, operators(ops.Plus()), judge, scoring.BestOfGeneration())
+    return refine.refine(key, stages, TARGET, FITNESS, operators(ops.Plus()), judge, scoring.BestOfGeneration())
 
 
 STAGES = (
@@ -264,7 +264,7 @@ def test_cycles_are_what_as_many_stages_of_their_own_are():
 def test_the_front_is_of_all_cycles():
     fine = dataclasses.replace(STAGES[1], generations=4, founders=ops.Bracket(0.6))
     collected = jax.jit(
-        lambda key, stages: refine.run(
+        lambda key, stages: refine.refine(
             key,
             stages,
             TARGET,

@@ -212,7 +212,7 @@ def test_after_precompile_explain_compiles_nothing_and_progress_reaches_the_tota
 class Fickle:
     """Alone, an image needs nearly all of its pixels; in a batch, it needs its left box only."""
 
-    batch_size: int = static(16)
+    batch_size: int = static(default=16)
 
     def __call__(self, images):
         in_batch = (images[..., 0] * LEFT[None]).sum((1, 2)) - 0.5

@@ -89,8 +89,8 @@ def test_explains_a_photograph_and_writes_three_files(tmp_path, photo, capsys):
         list(record)
         == (
             "class_index label contrast predicted predicted_confidence confidence masked_confidence "
-            "inverse_confidence blank_confidence area cp cp_floored "
-            "sufficient necessary complete status reasons missing_nats missing_probability complete_under evaluations "
+            "inverse_confidence blank_confidence area cp cp_floored sufficient necessary complete status reasons "
+            "missing_nats missing_probability complete_under evaluations "
             "certificate seed compile_seconds run_seconds config versions device"
         ).split()
     )
@@ -479,7 +479,7 @@ def answer(status, area=0.1, **fields):
 
 def shown(answers):
     console = Console(file=io.StringIO(), width=120)
-    console.print(explain.summary(answers))
+    console.print(explain.overview(answers))
     return console.file.getvalue()
 
 

@@ -87,7 +87,7 @@ def test_a_ratio_of_zero_asks_for_nothing():
 
 def test_fitness_is_the_weighted_sum_under_the_feasibility_rule():
     fitness = fit.Fitness((fit.Confidence(), fit.Area()), (2.0, 0.5), (fit.KeepsClass(), fit.LosesClass()))
-    objective, violation = fitness.judge(EVALUATION, TARGET)
+    objective, violation = fitness.weigh(EVALUATION, TARGET)
     np.testing.assert_allclose(objective, [1.75, 0.47, 0.94], rtol=1e-6)
     np.testing.assert_allclose(violation, [0, 1 + 2 * fit.SLACK, 2 * fit.SLACK], rtol=1e-6)
     np.testing.assert_array_equal(fit.ranks(objective, violation), [2, 0, 1])
@@ -97,7 +97,7 @@ def test_nan_counts_as_infinitely_far_from_feasible():
     broken = dataclasses.replace(EVALUATION, margin=jnp.array([jnp.nan, -0.5, 1.0]))
     fitness = fit.Fitness((fit.Confidence(),), (1.0,), (fit.KeepsClass(),))
     np.testing.assert_allclose(fitness.violation(broken, TARGET), [np.inf, 0.5 + fit.SLACK, 0], rtol=1e-6)
-    np.testing.assert_array_equal(fit.ranks(*fitness.judge(broken, TARGET)), [0, 1, 2])
+    np.testing.assert_array_equal(fit.ranks(*fitness.weigh(broken, TARGET)), [0, 1, 2])
 
 
 @pytest.mark.parametrize("penalty", [0.1, 1.0, 10.0])

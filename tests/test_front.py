@@ -95,7 +95,7 @@ def test_a_search_collects_its_front_and_is_not_changed_by_it():
     sigmoid = lambda x: 1 / (1 + np.exp(-6 * (x - 0.25)))
     np.testing.assert_allclose(front.confidence[on], sigmoid(share), rtol=1e-5)
     np.testing.assert_allclose(front.inverse_confidence[on], sigmoid(1 - share), rtol=1e-5)
-    np.testing.assert_array_equal(front.necessary[on], 1 - share < 0.25)
+    np.testing.assert_array_equal(front.necessary[on], 1 - share <= 0.25)  # a tie is a loss
     assert (share > 0.25).all()  # the class is kept
     # The final mask is on the front, or a mask of its bin is more confident.
     bin_of = lambda area: int(np.sqrt(area) * 12)

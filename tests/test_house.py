@@ -1,93 +1,138 @@
 """The habits of the house: what CONTRIBUTING.md and the files beside it promise is there."""
 
+import importlib
 import pathlib
 import re
+import sys
+import textwrap
+import types
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
 import evomask
 from evomask import baselines
 from evomask.fills import blank
-from experiments.benchmarks.measured import METRICS
-from experiments.results.columns import COLUMNS
+from experiments.benchmarks import measured
+from experiments.results import columns
 from experiments.shared import cli
 
 ROOT = pathlib.Path(__file__).parent.parent
-OWN = '''
-import jax.numpy as jnp
-from evomask import record
-from evomask.baselines.base import compiled
-from evomask.measures.budget import Spent
+OWN = {  # a file each, as CONTRIBUTING.md has it
+    "brightness": """
+        from evomask import record
+        from evomask.baselines.base import compiled
+        from evomask.measures.budget import Spent
 
+        @record
+        class Brightness:
+            def cost(self, image_shape, budget):
+                return Spent(0)
 
-@record
-class Brightness:
-    """The brightest pixels."""
+            def explain(self, classifier, image, label, key, budget):
+                return self.gain * image.mean(-1)
 
-    def cost(self, image_shape, budget):
-        return Spent(0)
+            gain: float = 1.0
+            __call__ = compiled
+        """,
+    "negative": """
+        from evomask import record
 
-    def explain(self, classifier, image, label, key, budget):
-        return image.mean(-1)
+        @record
+        class Negative:
+            white: float = 1.0
 
-    __call__ = compiled
+            def __call__(self, key, image):
+                return self.white - image
+        """,
+    "nothing": """
+        from evomask import record
 
+        @record
+        class Nothing:
+            def __call__(self, key, genome, space):
+                return genome
+        """,
+    "greatest": """
+        from experiments.benchmarks.measured import Metric
 
-@record
-class Inverted:
-    """The negative."""
+        METRIC = Metric(lambda asked: asked.score.max((1, 2)), better=1, head="greatest score")
+        """,
+    "largest": """
+        from experiments.results.columns import Column, per_image, percent
 
-    def __call__(self, key, image):
-        return 1 - image
-
-
-@record
-class Nothing:
-    """No gene changes."""
-
-    def __call__(self, key, genome, space):
-        return genome
-'''
+        COLUMN = Column("largest", -1, percent, lambda run: float(per_image(run, "area").max()))
+        """,
+}
 
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """A module of somebody's own, in a folder of theirs; builds the parts that it names, as a YAML file would."""
-    (tmp_path / "own_parts.py").write_text(OWN)
+    """Reads a file of somebody's own, which lies in a folder of theirs: own(name) is its module."""
+    for name, text in OWN.items():
+        (tmp_path / f"own_{name}.py").write_text(textwrap.dedent(text))
+        monkeypatch.delitem(sys.modules, f"own_{name}", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
+    return lambda name: importlib.import_module(f"own_{name}")
 
-    def build(name: str):
-        path = tmp_path / f"{name}.yaml"
-        path.write_text(f"_target_: own_parts.{name}\n")
+
+@pytest.fixture
+def built(own, tmp_path):
+    """Builds what a YAML file of these lines names."""
+
+    def build(text: str):
+        path = tmp_path / "own.yaml"
+        path.write_text(text)
         return cli.instantiate(OmegaConf.load(path))
 
     return build
 
 
-def test_a_baseline_is_a_file_and_a_line(own):
+def test_a_baseline_is_a_file_and_a_line(own, built, monkeypatch):
+    monkeypatch.setitem(baselines.BASELINES, "brightness", own("brightness").Brightness)
+    method = built("_target_: own_brightness.Brightness\ngain: 2.0\n")
+    assert method == baselines.BASELINES["brightness"](2.0)
     classifier = evomask.as_classifier(lambda images: images.mean((1, 2))[:, :2])
-    images = jnp.arange(12, dtype=jnp.float32).reshape(1, 2, 2, 3) / 12
-    scores = own("Brightness")(classifier, images, [0], key=jax.random.key(0), budget=1)
-    assert scores[0].round(3).tolist() == [
-        [pytest.approx(value, abs=1e-3) for value in row] for row in images[0].mean(-1).tolist()
-    ]
+    images = np.arange(12, dtype=np.float32).reshape(1, 2, 2, 3) / 12
+    scores = method(classifier, images, [0], key=0, budget=1)
+    np.testing.assert_allclose(scores, 2 * images.mean(-1), rtol=1e-6)
 
 
-def test_a_fill_is_a_file_and_a_line(own):
-    assert blank(own("Inverted"), jax.random.key(0), jnp.full((1, 1, 1), 0.25)).item() == 0.75
+def test_a_fill_is_a_file_and_a_yaml(built):
+    fill = built("_target_: own_negative.Negative\nwhite: 0.5\n")
+    assert blank(fill, jax.random.key(0), jnp.full((1, 1, 1), 0.125)).item() == 0.375
+    assert evomask.presets.evomask().replace(fill=fill).fills == (fill,)
 
 
-def test_a_mutation_is_a_file_and_a_line(own):
+def test_a_mutation_is_a_file_and_a_yaml(built):
+    mutation = built("_target_: own_nothing.Nothing\n")
     genome = jnp.array([[1, 2, 3]])
-    assert own("Nothing")(jax.random.key(0), genome, None) is genome
+    assert mutation(jax.random.key(0), genome, None) is genome
+    assert evomask.presets.evomask().replace(mutation=mutation).operators.mutation == mutation
 
 
-def test_a_metric_is_a_line_of_its_registry_and_has_its_column():
-    heads = {metric.head for metric in METRICS.values() if metric.head}
-    assert heads and heads <= {column.name for column in COLUMNS}
+def test_a_metric_is_a_file_and_a_line(own, monkeypatch):
+    monkeypatch.setattr(measured, "METRICS", {"greatest": own("greatest").METRIC})
+    scores = jnp.array([[[0.25, 0.5]], [[1.0, 0.0]]])
+    found = measured.heat_map(measured.Asked(scores, None, None, None, None, None, None))
+    assert {name: values.tolist() for name, values in found.items()} == {"greatest": [0.5, 1.0]}
+
+
+def test_a_column_is_a_file_and_a_line(own, monkeypatch):
+    column = own("largest").COLUMN
+    monkeypatch.setattr(columns, "COLUMNS", (*columns.COLUMNS, column))
+    run = types.SimpleNamespace(rows=pd.DataFrame({"index": [0, 0, 1], "area": [0.25, 0.75, 0.125]}))
+    found = columns.quantities(run, [column])
+    assert found == {"largest": 0.5} and column.text(found["largest"]) == "50.0 %"
+
+
+def test_each_metric_that_has_a_head_has_its_column():
+    heads = {metric.head for metric in measured.METRICS.values() if metric.head}
+    assert heads and heads <= {column.name for column in columns.COLUMNS}
 
 
 def test_what_contributing_names_is_there():
@@ -99,7 +144,12 @@ def test_what_contributing_names_is_there():
     assert set(re.findall(r"`make ([\w-]+)`", text)) <= set(
         re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
     )
-    assert baselines.BASELINES
+
+
+def test_no_file_is_longer_than_contributing_allows():
+    most = int(re.search(r"at most (\d+) lines", (ROOT / "CONTRIBUTING.md").read_text())[1])
+    files = [path for room in ("evomask", "experiments") for path in (ROOT / room).rglob("*.py")]
+    assert not [path.name for path in files if len(path.read_text().splitlines()) > most]
 
 
 def test_versions_agree():

@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", (pathlib.Path(__file__).parent.paren
 
 @pytest.fixture(scope="module")
 def names() -> dict:
-    """What all blocks define, run one after the other; where a block leaves out the configuration, a quick one."""
+    """What all blocks define, one after the other; where a block leaves the configuration to evomask, a quick one."""
     config = presets.evomask(200)
     plain = dataclasses.replace(config.operators, screening=None)
     quick = dataclasses.replace(config, stages=config.stages[:1], operators=plain)
@@ -31,6 +31,13 @@ def names() -> dict:
 def test_own_classifier_is_explained(names):
     assert names["found"].mask.shape == (4, 32, 32)
     assert names["found"].evaluations.tolist() == [names["quick"].evaluations] * 4
+
+
+def test_parts_are_replaced_before_the_budget_is_applied(names):
+    config = names["config"]
+    assert len(config.fills) == 2 and config.confidence_ratio == 0.8
+    assert {stage.genes for stage in config.stages} == {16}
+    assert 1800 < config.evaluations <= 2000
 
 
 def test_own_operator_moves_patches_by_no_more_than_it_says(names):

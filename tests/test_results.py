@@ -50,8 +50,8 @@ def chunk(known, start, stop, seed, method, areas, spent, history):
         "seed": same(seed), "method": same(method),
         "label": labels, "label_name": CLASSES[labels], "predicted": labels, "predicted_name": CLASSES[labels],
         "confidence": same(0.9), "blank_confidence": same(0.1), "blank_label": same(0),
-        "rule": same("own"), "area": kept, "masked_confidence": same(0.5),
-        "masked_label": np.where(complete, labels, 0),
+        "rule": same("own"), "area": kept,
+        "masked_confidence": same(0.5), "masked_label": np.where(complete, labels, 0),
         "inverse_confidence": same(0.2), "inverse_label": same(1), "cp": cp, "cp_floored": 0.5 / np.maximum(kept, 0.05),
         "sufficient": complete, "necessary": same(True), "complete": complete, "complete_area": area,
         "status": np.where(complete, "complete", "not_sufficient"), "reason": same("found"), "cut_evaluations": same(0),
@@ -113,9 +113,10 @@ def make(
     }
     file = runs.write_images(runs.records.prepare_folder(folder), known)
     record = {
-        "schema": runs.SCHEMA, "status": "running", "error": None, "experiment": experiment, "method": method,
-        "overrides": overrides, "hash": name or runs.digest([overrides, code, salt, dict(own)]), "budget": budget,
-        "seeds": list(seeds), "weights": "w", "device": "cpu",
+        "schema": runs.SCHEMA, "status": "running", "error": None,
+        "experiment": experiment, "method": method, "overrides": overrides,
+        "hash": name or runs.digest([overrides, code, salt, dict(own)]),
+        "budget": budget, "seeds": list(seeds), "weights": "w", "device": "cpu",
         "choices": {"method": method, "data": "samples", "model": "cifar10", "fill": "black", **dict(choices)},
         "images": {"file": file, "num": num, "left_out": 0}, "versions": {"python": "3.11", "jax": "0.10"},
         "code": {"commit": code * 40, "dirty": False, "modules": {"evomask.verify": code}, "own": dict(own)},
@@ -305,7 +306,7 @@ def test_the_same_runs_give_the_same_bytes(tmp_path):
 )
 def test_cells_that_cannot_be_compared_are_refused_by_name_or_marked(changed, message, tmp_path):
     sweep(tmp_path, **changed)
-    with pytest.raises(InputError, match=f"dissertation_cifar10 is not one whole: {message}"):
+    with pytest.raises(InputError, match=f"the cells of dissertation_cifar10 cannot be compared: {message}"):
         cells.gather(tmp_path, "dissertation_cifar10")
     found = cells.gather(tmp_path, "dissertation_cifar10", mark=True)
     table = summaries.summary(found, columns.DISSERTATION)

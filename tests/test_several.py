@@ -155,7 +155,7 @@ def test_stability_by_hand():
     np.testing.assert_allclose(found.kept[1, :, 0], [2 / 3, 1, 2 / 3, 1 / 3, 0, 0, 0, 0], rtol=1e-6)
     np.testing.assert_allclose(found.score[0, 0, 0], (0.5 + 0.7 + 1) / 3, rtol=1e-6)
     np.testing.assert_allclose(found.score_std[0, 0, 0], np.std([0.5, 0.7, 1], ddof=1), rtol=1e-6)
-    second = stability.summary(jax.tree.map(lambda x: x[1], found))
+    second = stability.facts(jax.tree.map(lambda x: x[1], found))
     assert (second["seeds"], second["complete"], second["least_iou"]) == (3, 2, pytest.approx(1 / 3))
     assert second["area"] == {
         "mean": pytest.approx(1 / 3),
@@ -167,7 +167,7 @@ def test_stability_by_hand():
 
 def test_stability_of_an_empty_mask_has_no_cp():
     empty = [dataclasses.replace(one, cp=np.full(2, np.inf, np.float32)) for one in seeds()]
-    assert stability.summary(jax.tree.map(lambda x: x[0], stability.stability(empty)))["cp"]["mean"] is None
+    assert stability.facts(jax.tree.map(lambda x: x[0], stability.stability(empty)))["cp"]["mean"] is None
 
 
 def test_seeds_are_keys_of_their_own():

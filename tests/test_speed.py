@@ -1,4 +1,4 @@
-"""The benchmark, at a tiny size: everybody runs, the same images are counted, and ratios are those of the rounds."""
+"""The speed benchmark, at a tiny size: all contestants run on the same images; ratios are those of the rounds."""
 
 import concurrent.futures
 import dataclasses
@@ -313,8 +313,8 @@ def test_the_memory_of_a_stream(tmp_path, capfd, monkeypatch):
         ("matching=0", "matching is 0: give a whole number of 1 or more"),
         (
             "runs=[walk]",
-            "runs has walk: choose from forward, explain, dissertation, sequential, published, rise, blackbox, phases, "
-            "frameworks",
+            "runs has walk: choose from forward, explain, dissertation, sequential, published, rise, blackbox, "
+            "phases, frameworks",
         ),
         ("stream=[0]", "stream has 0: give whole numbers of images"),
     ],

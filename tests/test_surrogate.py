@@ -253,7 +253,7 @@ def test_the_most_promising_children_are_chosen(penalty):
     certain = dataclasses.replace(certain, seen=jnp.zeros_like(certain.seen))  # and yet all children are new
     state = dataclasses.replace(evolve.init(task, 2, 6, certain), evaluation=linear_evaluation(random_masks(KEY, 2)))
     chosen = evolve.screen(KEY, state, children, task, screening, 5, jnp.float32(0.5))
-    objective, violation = task.fitness.judge(linear_evaluation(masks), TARGET)
+    objective, violation = task.fitness.weigh(linear_evaluation(masks), TARGET)
     value = objective - (evolve.STRICT_PRICE if penalty is None else 0.5) * violation
     best = children[jnp.argsort(-value)[:5]]
     np.testing.assert_array_equal(np.unique(chosen, axis=0), np.unique(best, axis=0))
@@ -272,7 +272,7 @@ def test_a_screened_search_evaluates_no_more_masks_and_ends_feasible():
     @jax.jit
     def last(operators, key):
         founders = genome.sample(key, task.space, 8 * 6).reshape(8, 6, 3)
-        state, info = evolve.run(key, founders, task, operators, population=8, generations=15)
+        state, info = evolve.evolve(key, founders, task, operators, population=8, generations=15)
         return state, info.violation[-1]
 
     for screening in (SCREENING, None):

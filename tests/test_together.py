@@ -1,4 +1,4 @@
-"""`Config.together`: images searched side by side find what they find in turn, whatever their neighbours are."""
+"""`Config.together`: images searched side by side get the masks they get in turn, and none depends on another."""
 
 import dataclasses
 

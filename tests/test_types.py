@@ -12,13 +12,13 @@ from evomask.types import record, static
 @record
 class One:
     rate: float = 0.5
-    size: int = static(2)
+    size: int = static(default=2)
 
 
 @record
 class Other:
     rate: float = 0.5
-    size: int = static(2)
+    size: int = static(default=2)
 
 
 def test_classes_with_the_same_fields_have_different_structures():

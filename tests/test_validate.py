@@ -74,10 +74,10 @@ def test_images_of_every_kind(images, value):
         (np.full(PIXEL, 255), r"int64\[1, 1, 1, 1\]: give floats"),
         (np.full(PIXEL, 1.01), "range from 1.01 to 1.01"),
         (np.full(PIXEL, np.nan), "range from nan"),
-        (np.ones((2, 2, 1)), r"for one image image\[None\]"),
-        ([[1, 2], [3]], "are no array"),
+        (np.ones((2, 2, 1)), r"a single image goes in as image\[None\]"),
+        ([[1, 2], [3]], "cannot be made an array"),
         ("cat.jpg", "give floats"),
-        (jax.random.split(jax.random.key(0)), "are no array"),
+        (jax.random.split(jax.random.key(0)), "cannot be made an array"),
     ],
 )
 def test_images_that_are_none(images, message):
@@ -117,7 +117,7 @@ def test_metrics_refuse_what_explain_refuses(metric):
         measure(255 * IMAGE, [1], SCORE, 0 * IMAGE)
     with pytest.raises(InputError, match=r"scores are float64\[8, 8\]: give numbers \[1, 8, 8\], one map per image"):
         measure(IMAGE, [1], SCORE[0], 0 * IMAGE)
-    with pytest.raises(InputError, match="blanks are .*: give one for each, as large"):
+    with pytest.raises(InputError, match="blanks are .*: give one of the same size for each"):
         measure(IMAGE, [1], SCORE, 0 * IMAGE[0])
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from evomask import settings, validate
-from evomask.classifiers.blackbox import run
+from evomask.classifiers.blackbox import completed
 from evomask.measures.budget import Account, Counted, bare, charge, check_budget, check_spent
 from evomask.search.checks import Plain
 from evomask.types import Array, Classifier, Key
@@ -39,12 +39,12 @@ def compiled(method, classifier: Classifier | Counted, images: Array, labels: Ar
       InputError: bad input. BudgetExceeded: the method needs more than `budget`.
     """
     with settings.own():
-        images, labels, key, budget = check_inputs(classifier, images, labels, key, budget)
-        cost = method.cost(images.shape[1:], budget)
+        shown, classes, key, budget = check_inputs(classifier, images, labels, key, budget)
+        cost = method.cost(shown.shape[1:], budget)
         check_spent(cost, budget, type(method).__name__)
         method, network = Plain.in_place_of_functions(method), settings.single(bare(classifier))
-        scores = run(_explain, method, network, images, labels, key, budget)
-    for _ in range(len(images)):
+        scores = completed(_explain, method, network, shown, classes, key, budget)
+    for _ in range(len(shown)):
         charge(classifier, cost)
     return scores
 

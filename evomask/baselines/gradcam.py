@@ -30,7 +30,7 @@ class GradCAM:
     feature map on) and one backward pass. A map without positive evidence is zero everywhere.
     """
 
-    depth: int | None = static(None)
+    depth: int | None = static(default=None)
 
     __call__ = _with_features
 
@@ -51,7 +51,7 @@ class GradCAMPlusPlus:
     count. `depth` and cost as for `GradCAM`; range [0, inf).
     """
 
-    depth: int | None = static(None)
+    depth: int | None = static(default=None)
 
     __call__ = _with_features
     cost = GradCAM.cost

@@ -23,7 +23,7 @@ class IntegratedGradients:
     Spends min(steps, budget / 2) forward and as many backward passes.
     """
 
-    steps: int = static(64)
+    steps: int = static(default=64)
     fill: Callable = Constant()
 
     __call__ = compiled
@@ -54,7 +54,7 @@ class SmoothGrad:
     backward passes. Noisy images are not clipped to [0, 1], as in the paper.
     """
 
-    samples: int = static(50)
+    samples: int = static(default=50)
     noise: float = 0.15
 
     __call__ = compiled

@@ -26,7 +26,7 @@ class HSIC:
     their standard deviation, for the median is next to zero where most masked images lose the class.
     """
 
-    grid: int | None = static(None)
+    grid: int | None = static(default=None)
     fill: Callable = Constant()
 
     __call__ = compiled

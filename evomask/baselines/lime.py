@@ -27,7 +27,7 @@ class LIME:
     depend on the pixels. Deterministic for a key; range (-inf, inf).
     """
 
-    segments: int | None = static(None)
+    segments: int | None = static(default=None)
     fill: Callable = Constant()
 
     __call__ = on_host

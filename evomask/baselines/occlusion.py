@@ -23,7 +23,7 @@ class Occlusion:
     every pixel is covered. The last window ends at the border.
     """
 
-    window: int | None = static(None)
+    window: int | None = static(default=None)
     fill: Callable = Constant()
 
     __call__ = compiled

@@ -48,10 +48,10 @@ class ReX:
     ...
     """
 
-    python: str | None = static(None)
-    iterations: int | None = static(None)
-    tree_depth: int = static(10)
-    min_box_size: int = static(10)
+    python: str | None = static(default=None)
+    iterations: int | None = static(default=None)
+    tree_depth: int = static(default=10)
+    min_box_size: int = static(default=10)
     fill: Callable = Constant()
 
     __call__ = on_host

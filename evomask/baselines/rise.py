@@ -26,7 +26,7 @@ class RISE:
     """
 
     keep: float = 0.5
-    grid: int | None = static(None)
+    grid: int | None = static(default=None)
     fill: Callable = Constant()
 
     __call__ = compiled

@@ -95,14 +95,14 @@ class BlackBox:
 
     function: Callable[[np.ndarray], np.ndarray] = static()
     num_classes: int = static()
-    image_shape: tuple[int, int, int] | None = static(None)
-    labels: tuple[str, ...] | None = static(None)
-    outputs: str = static("logits")
-    batch_size: int = static(256)
-    timeout: float | None = static(None)
-    retries: int = static(0)
-    backoff: float = static(0.5)
-    workers: int = static(1)
+    image_shape: tuple[int, int, int] | None = static(default=None)
+    labels: tuple[str, ...] | None = static(default=None)
+    outputs: str = static(default="logits")
+    batch_size: int = static(default=256)
+    timeout: float | None = static(default=None)
+    retries: int = static(default=0)
+    backoff: float = static(default=0.5)
+    workers: int = static(default=1)
 
     chunk: ClassVar[int] = 1  # images in a program of `explain_stream`: what is finished comes out before it can fail
 
@@ -115,7 +115,7 @@ class BlackBox:
                 object.__setattr__(self, name, form(getattr(self, name)))
 
     def __call__(self, images: Array) -> Array:
-        # JAX prints the traceback of every failing callback before it raises it; ours is seen once, where it is raised.
+        # JAX prints the traceback of every failing callback before it raises it; ours appears once, where it is raised.
         logging.getLogger("jax._src.callback").addFilter(_not_ours)
         # In place costs next to nothing, but NumPy sees no accelerator's memory.
         return jax.lax.platform_dependent(images, cpu=self._in_place, default=self._copied)
@@ -279,10 +279,10 @@ def own_errors() -> Iterator[None]:
         raise original from (original.__cause__ or original.__context__)
 
 
-def run(program: Callable[..., Any], *args, **kwargs) -> Any:
+def completed(program: Callable[..., Any], *args, **kwargs) -> Any:
     """What a compiled program returns, finished; an exception that a black box raised in it comes out as itself.
 
-    >>> run(jax.jit(jnp.sum), jnp.arange(4))
+    >>> completed(jax.jit(jnp.sum), jnp.arange(4))
     Array(6, dtype=int32)
     """
     with own_errors():
@@ -291,10 +291,6 @@ def run(program: Callable[..., Any], *args, **kwargs) -> Any:
 
 def _not_ours(entry: logging.LogRecord) -> bool:
     return not (entry.exc_info and isinstance(entry.exc_info[1], _Failed))
-
-
-# JAX prints the traceback of every failing callback before it raises it; ours will be seen once, where it is raised.
-logging.getLogger("jax._src.callback").addFilter(_not_ours)
 
 
 def _checked(scores, shape: tuple[int, int], outputs: str) -> np.ndarray:

@@ -141,8 +141,8 @@ class CNN:
     stages: tuple[tuple[Layer, ...], ...]  # per stage the widening layer, then those of the residual branch
     head: Layer  # kernel f32[C, K], bias f32[K]
     labels: tuple[str, ...] = static()
-    image_shape: tuple[int, int, int] = static((32, 32, 3))
-    batch_size: int = static(64)
+    image_shape: tuple[int, int, int] = static(default=(32, 32, 3))
+    batch_size: int = static(default=64)
 
     def __call__(self, images: Array) -> Array:
         return self.features_and_logits(images)[1]

@@ -161,11 +161,11 @@ class EfficientNetLite0Classifier:
 
     params: Mapping[str, object]  # float32 leaves, as in `EfficientNetLite0`
     labels: tuple[str, ...] = static()
-    depthwise: str = static("shift")
-    image_shape: tuple[int, int, int] = static((224, 224, 3))
-    batch_size: int = static(8)
-    crop: float = static(0.875)  # the centred part of a photograph that the network is evaluated on
-    depths: tuple[str, ...] = static(tuple(DEPTHS))  # names of the feature maps
+    depthwise: str = static(default="shift")
+    image_shape: tuple[int, int, int] = static(default=(224, 224, 3))
+    batch_size: int = static(default=8)
+    crop: float = static(default=0.875)  # the centred part of a photograph that the network is evaluated on
+    depths: tuple[str, ...] = static(default=tuple(DEPTHS))  # names of the feature maps
 
     def __call__(self, images: Array) -> Array:
         return self.features_and_logits(images)[1]

@@ -22,8 +22,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
-from flax import nnx
 
 from evomask.data.classes import as_names
 from evomask.types import Array, Classifier, InputError, record, static
@@ -52,10 +50,10 @@ class FlaxClassifier:
     # Variables of the Linen module or state of the NNX module: leaves.
     state: Any  # pyright: ignore[reportGeneralTypeIssues]
     normalize: tuple[Array, Array] | None = None  # (mean, std), each f32[1, 1, 1, C]
-    options: tuple[tuple[str, Hashable], ...] = static(())  # keywords of every call, such as ("train", False)
-    labels: tuple[str, ...] | None = static(None)
-    image_shape: tuple[int, int, int] | None = static(None)
-    batch_size: int = static(32)
+    options: tuple[tuple[str, Hashable], ...] = static(default=())  # keywords of every call, such as ("train", False)
+    labels: tuple[str, ...] | None = static(default=None)
+    image_shape: tuple[int, int, int] | None = static(default=None)
+    batch_size: int = static(default=32)
 
     def __call__(self, images: Array) -> Array:
         return self._apply("__call__", images)
@@ -118,10 +116,10 @@ class FunctionClassifier:
     function: Callable = static()
     params: object = None
     normalize: tuple[Array, Array] | None = None
-    labels: tuple[str, ...] | None = static(None)
-    image_shape: tuple[int, int, int] | None = static(None)
-    batch_size: int = static(32)
-    trace: Trace | None = static(None)  # of the function, when `check_classifier` last saw it
+    labels: tuple[str, ...] | None = static(default=None)
+    image_shape: tuple[int, int, int] | None = static(default=None)
+    batch_size: int = static(default=32)
+    trace: Trace | None = static(default=None)  # of the function, when `check_classifier` last saw it
 
     def __call__(self, images: Array) -> Array:
         images = _normalized(images, self.normalize)
@@ -261,7 +259,9 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
         )
     for label, text in zip(labels or (), as_names(labels or ())):
         if label != text:
-            raise InputError(f"classifier {name} has the label {label!r}, which is no printable text: call it {text!r}")
+            raise InputError(
+                f"classifier {name} has the label {label!r}, which cannot be printed as text: call it {text!r}"
+            )
     return logits.shape[1]
 
 

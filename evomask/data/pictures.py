@@ -14,11 +14,14 @@ import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from evomask.types import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image  # imported where a file is decoded: `import evomask` is to be cheap
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")  # looked for in a folder
 MIN_SIDE = 8  # pixels; anything smaller has nothing to explain
@@ -196,6 +199,8 @@ def read(
       ImageError: for a file that is missing, empty, no image, damaged, smaller than `MIN_SIDE` on a side, or has
         more than `MAX_PIXELS` pixels.
     """
+    from PIL import Image
+
     if isinstance(source, Path):
         check_file(source, name)
     elif not source:
@@ -249,6 +254,8 @@ def _too_large(name: str, pixels: str) -> ImageError:
 
 def _decoded(file: Image.Image, name: str, shape: Shape | None, crop: float) -> tuple[Image.Image, list[str]]:
     """An opened file -> an 8-bit picture of the target size ("RGB" or "L"), and notices."""
+    from PIL import Image, ImageOps
+
     if min(file.size) < MIN_SIDE:
         raise ImageError(
             f"{name} is {file.width} x {file.height} pixels, at least {MIN_SIDE} x {MIN_SIDE} are needed; "
@@ -284,6 +291,8 @@ def _decoded(file: Image.Image, name: str, shape: Shape | None, crop: float) -> 
 
 def _from_16_bit(picture: Image.Image, name: str) -> Image.Image:
     """Grey levels 0..65535 -> 8 bits; Pillow's own conversion would clip them at 255."""
+    from PIL import Image
+
     levels = np.asarray(picture)
     if levels.min() < 0 or levels.max() > 65535:
         raise ImageError(f"{name} has 32-bit pixels, whose range is unknown; save it as JPEG or PNG")

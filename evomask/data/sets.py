@@ -25,7 +25,7 @@ from evomask.data import pictures
 from evomask.data.classes import CIFAR10_LABELS, IMAGENET_LABELS, class_names, lines
 from evomask.data.pictures import DataError, ImageError, decode, printable
 
-SHIPPED = Path(__file__).parent.parent / "samples"
+SAMPLES = Path(__file__).parent.parent / "samples"
 CIFAR10_ARCHIVE = "cifar-10-python.tar.gz"
 CIFAR10_BYTES = 170498071
 CIFAR10_MD5 = "c58f30108f718f92721af3b95e74349a"
@@ -277,7 +277,7 @@ def samples(name: str = "cifar10") -> Dataset:
     folders = {"cifar10": "cifar10", "foolbox_cifar10": "cifar10", "foolbox_imagenet": "imagenet"}
     if name not in folders:
         raise DataError(f"no samples named {name!r}: choose one of {', '.join(folders)}")
-    folder, kind = (SHIPPED / "cifar10" if name == "cifar10" else _foolbox_folder()), folders[name]
+    folder, kind = (SAMPLES / "cifar10" if name == "cifar10" else _foolbox_folder()), folders[name]
     files = sorted(f for f in folder.glob(f"{kind}_*") if pictures.is_picture(f.name))
     if not files:
         raise DataError(f"no {kind} samples in '{folder}': install the package again")

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from evomask import settings
-from evomask.classifiers.blackbox import run
+from evomask.classifiers.blackbox import completed
 from evomask.search.batching import batch_size
 from evomask.types import Array, Classifier, InputError, whole
 
@@ -105,7 +105,7 @@ class Account:
         self.spent = after
         padded = np.pad(images, [(0, -len(images) % self.batch_size)] + [(0, 0)] * (images.ndim - 1))
         batches = np.split(padded, len(padded) // self.batch_size)
-        found = np.concatenate([run(_probabilities, self._classifier, batch) for batch in batches])[: len(images)]
+        found = np.concatenate([completed(_probabilities, self._classifier, batch) for batch in batches])[: len(images)]
         if not np.isfinite(found).all():
             raise InputError(
                 "the classifier returned NaN or infinite logits for a masked image; a host-side method "

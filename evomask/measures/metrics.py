@@ -8,6 +8,9 @@ explained label.
 Names that others use for something else: Quantus "Sufficiency" compares explanations of images with one
 prediction, and Quantus "Completeness" is the sum rule of attributions; here both are about masks (see `sufficient`
 and `complete`).
+
+What needs no classifier (against the truth, or of a heat map by itself) is written in `maps`, and has its name here as
+well.
 """
 
 from __future__ import annotations
@@ -20,10 +23,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from evomask import settings, validate
-from evomask.classifiers.blackbox import run
+from evomask.classifiers.blackbox import completed
 from evomask.fills import apply
 from evomask.measures.budget import Counted, Spent, bare
-from evomask.measures.thresholding import prefix_pixels, ranks
+from evomask.measures.maps import correlation as correlation
+from evomask.measures.maps import energy_in_object as energy_in_object
+from evomask.measures.maps import gini as gini
+from evomask.measures.maps import nan_unless_finite, scaled
+from evomask.measures.maps import pointing_game as pointing_game
+from evomask.measures.maps import precision as precision
+from evomask.measures.maps import rank_correlation as rank_correlation
+from evomask.measures.maps import recall as recall
+from evomask.measures.maps import ssim as ssim
+from evomask.measures.thresholding import places, prefix_pixels
 from evomask.search.batching import batch_size, in_batches
 from evomask.search.evaluate import evaluate
 from evomask.settings import pinned
@@ -60,7 +72,7 @@ def judge(classifier: Classifier | Counted, images: Array, labels: Array, masks:
     """
     plain = bare(classifier)
     images, labels, masks, blanks = validate.measured(plain, images, labels, blanks, any_label=True, masks=masks)
-    return run(_judge, bare(classifier), *map(jnp.asarray, (images, labels, masks, blanks)))
+    return completed(_judge, plain, images, labels, masks, blanks)
 
 
 @jax.jit
@@ -168,8 +180,7 @@ def deletion_auc(
       InputError: the shapes do not belong together, a label is no class, or there is no step.
     """
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
-    shown = map(jnp.asarray, (images, labels, scores, images, blanks))
-    return run(_auc, bare(classifier), *shown, whole("steps", steps))
+    return completed(_auc, bare(classifier), images, labels, scores, images, blanks, whole("steps", steps))
 
 
 @pinned
@@ -184,8 +195,7 @@ def insertion_auc(
       InputError: as for deletion.
     """
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
-    shown = map(jnp.asarray, (images, labels, scores, blanks, images))
-    return run(_auc, bare(classifier), *shown, whole("steps", steps))
+    return completed(_auc, bare(classifier), images, labels, scores, blanks, images, whole("steps", steps))
 
 
 @functools.partial(jax.jit, static_argnames="steps")
@@ -194,7 +204,7 @@ def _auc(classifier, images, labels, scores, starts, ends, steps: int) -> Array:
 
     def one(item):
         label, score, start, end = item
-        order = ranks(score)
+        order = places(score)
 
         def probability(pixels: Array) -> Array:
             replaced = order[None] < pixels[:, None, None]
@@ -203,7 +213,7 @@ def _auc(classifier, images, labels, scores, starts, ends, steps: int) -> Array:
         curve = in_batches(probability, pixels, batch_size(classifier))
         return area_under(curve)
 
-    return _nan_unless_finite(scores, jax.lax.map(one, (labels, scores, starts, ends)))
+    return nan_unless_finite(scores, jax.lax.map(one, (labels, scores, starts, ends)))
 
 
 def area_under(curve: Array) -> Array:
@@ -238,11 +248,11 @@ def mu_fidelity(
       InputError: the shapes do not belong together, or a label is no class.
     """
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
-    subsets = validate.as_array(subsets, "subsets")
-    if subsets.ndim != 3 or subsets.shape[1:] != images.shape[1:3] or subsets.dtype != bool:
+    given = validate.as_array(subsets, "subsets")
+    if given.ndim != 3 or given.shape[1:] != images.shape[1:3] or given.dtype != bool:
         wanted = f"booleans [N, {images.shape[1]}, {images.shape[2]}], such as those of random_subsets"
-        raise InputError(f"subsets are {subsets.dtype}{list(subsets.shape)}: give {wanted}")
-    return run(_mu_fidelity, bare(classifier), *map(jnp.asarray, (images, labels, scores, blanks, subsets)))
+        raise InputError(f"subsets are {given.dtype}{list(given.shape)}: give {wanted}")
+    return completed(_mu_fidelity, bare(classifier), images, labels, scores, blanks, jnp.asarray(given))
 
 
 @jax.jit
@@ -258,7 +268,7 @@ def _mu_fidelity(classifier, images, labels, scores, blanks, subsets) -> Array:
         found = in_batches(probability, kept, batch_size(classifier))
         return correlation(jnp.where(subsets, score[None], 0.0).sum((1, 2)), found[0] - found[1:])
 
-    return _nan_unless_finite(scores, jax.lax.map(one, (images, labels, scores, blanks)))
+    return nan_unless_finite(scores, jax.lax.map(one, (images, labels, scores, blanks)))
 
 
 def max_sensitivity(
@@ -276,9 +286,9 @@ def max_sensitivity(
     Raises:
       InputError: bad images, key or number of samples.
     """
-    images = validate.check_images(images)
-    near = _near(validate.as_key(key), images, radius, whole("samples", samples))
-    return sensitivity(explainer(jnp.asarray(images)), jnp.stack([explainer(one) for one in near]))
+    shown = jnp.asarray(validate.check_images(images))
+    near = _near(validate.as_key(key), shown, radius, whole("samples", samples))
+    return sensitivity(explainer(shown), jnp.stack([explainer(one) for one in near]))
 
 
 @settings.own()
@@ -327,7 +337,7 @@ def randomisation_check(
       explainer: (classifier, images f32[B, H, W, C]) -> scores f32[B, H, W].
     """
     before, after = explainer(classifier, images), explainer(shuffle_weights(key, classifier), images)
-    return jax.vmap(rank_correlation)(before, after), jax.vmap(ssim)(_unit(before), _unit(after))
+    return jax.vmap(rank_correlation)(before, after), jax.vmap(ssim)(scaled(before), scaled(after))
 
 
 # ------------------------------------------------------------------------------------------ stability across seeds
@@ -360,127 +370,3 @@ def _pairs(seeds: int) -> tuple[np.ndarray, np.ndarray]:
     if seeds < 2:
         raise InputError(f"stability needs the results of two seeds or more, got {seeds}")
     return np.triu_indices(seeds, 1)
-
-
-# ----------------------------------------------------------------------------------------------- against the truth
-
-
-def precision(mask: Mask, truth: Mask) -> Array:
-    """The share of the mask that is object, bool[..., H, W]; range [0, 1]; 0 for an empty mask."""
-    hits, size = (mask & truth).sum((-2, -1)), mask.sum((-2, -1))
-    return hits.astype(jnp.float32) / jnp.maximum(size, 1).astype(jnp.float32)
-
-
-def recall(mask: Mask, truth: Mask) -> Array:
-    """The share of the object that is in the mask, bool[..., H, W]; range [0, 1]; NaN without an object."""
-    hits, size = (mask & truth).sum((-2, -1)), truth.sum((-2, -1))
-    return jnp.where(size > 0, hits.astype(jnp.float32) / jnp.maximum(size, 1).astype(jnp.float32), jnp.nan)
-
-
-def pointing_game(scores: Array, truth: Mask, tolerance: int = 0) -> Array:
-    """Pointing game (Zhang et al. 2018): is the greatest score on the object, or at most `tolerance` pixels from it?
-
-    The paper's tolerance is 15 pixels. Where several pixels share the greatest score, the share of them that hit: a
-    constant map scores the object's area, not a hit. (Quantus `PointingGame` counts any of them; otherwise the
-    same.)
-
-    Args:
-      scores: f32[B, H, W]. truth: bool[B, H, W].
-    """
-    reach = np.arange(-tolerance, tolerance + 1)
-    disc = (reach[:, None] ** 2 + reach[None] ** 2 <= tolerance**2).astype(np.float32)
-    near = jax.lax.conv(truth[:, None].astype(jnp.float32), jnp.asarray(disc)[None, None], (1, 1), "SAME")[:, 0] > 0.5
-    best = scores == scores.max((-2, -1), keepdims=True)
-    hit = (best & near).sum((-2, -1)).astype(jnp.float32) / jnp.maximum(best.sum((-2, -1)), 1).astype(jnp.float32)
-    return _nan_unless_finite(scores, hit)
-
-
-def energy_in_object(scores: Array, truth: Mask) -> Array:
-    """Energy-based pointing game (Wang et al. 2020, Score-CAM): share of the positive score on the object; [0, 1].
-
-    Negative scores count as 0; a map without positive scores gives 0. Equals Quantus `RelevanceMassAccuracy` for
-    maps without negative scores.
-    """
-    positive = jnp.maximum(scores, 0.0)
-    total = positive.sum((-2, -1))
-    inside = jnp.where(truth, positive, 0.0).sum((-2, -1))
-    return _nan_unless_finite(scores, jnp.where(total > 0, inside / jnp.where(total > 0, total, 1.0), 0.0))
-
-
-# ----------------------------------------------------------------------------------------- heat maps by themselves
-
-
-def gini(scores: Array) -> Array:
-    """Sparsity: Gini index of |score| (Hurley & Rickard 2009; Chalasani et al. 2020); 0 even, 1 - 1/n one pixel only.
-
-    0 for a zero map. Equals Quantus `Sparseness`, which adds 1e-7 to every value.
-
-    >>> round(float(gini(jnp.array([[0.0, 0.0], [0.0, -3.0]]))), 6), float(gini(jnp.ones((2, 2))))
-    (0.75, 0.0)
-    """
-    values = jnp.sort(jnp.abs(scores).reshape(*scores.shape[:-2], -1), axis=-1)
-    num = values.shape[-1]
-    weight = jnp.asarray((2.0 * np.arange(1, num + 1) - num - 1) / num, jnp.float32)
-    total = values.sum(-1)
-    return _nan_unless_finite(scores, jnp.where(total > 0, values @ weight / jnp.where(total > 0, total, 1.0), 0.0))
-
-
-def rank_correlation(a: Array, b: Array) -> Array:
-    """Spearman's rank correlation of two arrays of one shape; equal values share a rank; 0 if one is constant.
-
-    >>> round(float(rank_correlation(jnp.array([1.0, 2.0, 3.0]), jnp.array([1.0, 4.0, 9.0]))), 6)
-    1.0
-    """
-    found = correlation(_mean_ranks(a.reshape(-1)), _mean_ranks(b.reshape(-1)))
-    return jnp.where(jnp.isfinite(a).all() & jnp.isfinite(b).all(), found, jnp.nan)
-
-
-def correlation(a: Array, b: Array) -> Array:
-    """Pearson's correlation of f32[N] and f32[N]; range [-1, 1]; 0 where one of them does not vary."""
-
-    def unit(x: Array) -> Array:
-        centred = x - x.mean()
-        norm = jnp.linalg.norm(centred)
-        # Of sums that are equal but for rounding, a little variation remains: below 1e-6 of the values.
-        varies = norm > 1e-6 * jnp.linalg.norm(x)
-        return jnp.where(varies, centred / jnp.where(varies, norm, 1.0), 0.0)
-
-    return unit(a) @ unit(b)
-
-
-def ssim(a: Array, b: Array) -> Array:
-    """Structural similarity of f32[H, W] in [0, 1] (Wang et al. 2004); range [-1, 1].
-
-    Gaussian window of 11 pixels with sigma 1.5. The mean over the places where the window fits, as in
-    `skimage.metrics.structural_similarity`.
-    """
-    if min(a.shape) < 11:
-        raise InputError(f"SSIM needs maps of 11 x 11 pixels or more, got {a.shape}: enlarge them")
-    taps = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
-    taps = jnp.asarray(taps / taps.sum(), jnp.float32)
-
-    def smooth(x: Array) -> Array:
-        return jax.scipy.signal.convolve2d(x, taps[:, None] * taps[None], mode="valid")
-
-    mean_a, mean_b = smooth(a), smooth(b)
-    var_a, var_b, cov = smooth(a * a) - mean_a**2, smooth(b * b) - mean_b**2, smooth(a * b) - mean_a * mean_b
-    c1, c2 = 0.01**2, 0.03**2
-    similar = (2 * mean_a * mean_b + c1) * (2 * cov + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
-    return similar.mean()
-
-
-def _mean_ranks(x: Array) -> Array:
-    order = jnp.sort(x)
-    low, high = jnp.searchsorted(order, x, side="left"), jnp.searchsorted(order, x, side="right")
-    # Half the sum of the first and last place; centred at once, for f32 keeps 24 bits and there may be 50,000 ranks.
-    return 0.5 * (low + high - len(x)).astype(jnp.float32)
-
-
-def _unit(scores: Array) -> Array:
-    """f32[B, H, W], each scaled to [0, 1]; a constant map is 0."""
-    low, high = scores.min((-2, -1), keepdims=True), scores.max((-2, -1), keepdims=True)
-    return jnp.where(high > low, (scores - low) / jnp.where(high > low, high - low, 1.0), 0.0)
-
-
-def _nan_unless_finite(scores: Array, value: Array) -> Array:
-    return jnp.where(jnp.isfinite(scores).all((-2, -1)), value, jnp.nan)

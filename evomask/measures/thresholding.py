@@ -79,7 +79,7 @@ def sweep(
     steps = whole("steps", steps)
     if steps > scores[0].size:
         raise InputError(f"steps is {steps}: give at most {scores[0].size}, the number of pixels")
-    return _sweep(bare(classifier), *map(jnp.asarray, (images, labels, scores, blanks)), steps)
+    return _sweep(bare(classifier), images, labels, scores, blanks, steps)
 
 
 @functools.partial(jax.jit, static_argnames="steps")
@@ -89,7 +89,7 @@ def _sweep(classifier, images, labels, scores, blanks, steps: int) -> Sweep:
     def one(item):
         image, label, score, blank = item
         target = Target(image, label, jnp.nan)  # its confidence comes with the others, as that of the last prefix
-        masks = ranks(score)[None] < pixels[:, None, None]
+        masks = places(score)[None] < pixels[:, None, None]
         found = evaluate(
             classifier, target, blank, masks, inverse=True, features=False, batch_size=batch_size(classifier)
         )
@@ -100,7 +100,7 @@ def _sweep(classifier, images, labels, scores, blanks, steps: int) -> Sweep:
 
 
 def verdict(sweep: Sweep, ratio: float = 0.0) -> Verdict:
-    """Of every prefix, bool[B, T], whether it suffices, with `ratio` of the whole's probability, and is necessary."""
+    """Whether each prefix is sufficient, with `ratio` of the whole image's probability, and necessary: bool[B, T]."""
     return decide(sweep.margin, sweep.confidence, sweep.inverse_margin, ratio * sweep.whole[:, None])
 
 
@@ -154,10 +154,10 @@ def prefix_pixels(steps: int, size: int) -> Array:
     return jnp.asarray([max((2 * t * size + steps) // (2 * steps), 1) for t in range(1, steps + 1)], jnp.int32)
 
 
-def ranks(score: Array) -> Array:
+def places(score: Array) -> Array:
     """f32[H, W] -> int32[H, W]: 0 for the greatest score; equal scores in pixel order, NaN last.
 
-    >>> ranks(jnp.array([[1.0, 3.0], [3.0, jnp.nan]]))
+    >>> places(jnp.array([[1.0, 3.0], [3.0, jnp.nan]]))
     Array([[2, 0],
            [1, 3]], dtype=int32)
     """
@@ -174,7 +174,7 @@ def _cut(scores: Array, pixels: Array, found: Array) -> Cut:
     finite = jnp.isfinite(scores).all((1, 2))
     constant = (scores == scores[:, :1, :1]).all((1, 2))
     usable = found & finite
-    masks = (jax.vmap(ranks)(scores) < pixels[:, None, None]) | ~usable[:, None, None]
+    masks = (jax.vmap(places)(scores) < pixels[:, None, None]) | ~usable[:, None, None]
     reason = jnp.select(
         [~finite, ~found, constant],
         [jnp.int32(Reason.NOT_FINITE), jnp.int32(Reason.NOT_FOUND), jnp.int32(Reason.CONSTANT)],

@@ -80,7 +80,7 @@ def write(folder: str | Path, parts: Sequence[Sheet]) -> Path:
 
 
 def as_json(value: Any) -> bytes:
-    """A value as strict JSON in UTF-8; a byte of a file name that is no UTF-8 is escaped, and comes back when read.
+    """A value as strict JSON in UTF-8; a byte of a file name that is no UTF-8 is escaped, and comes back on reading.
 
     >>> json.loads(as_json({"café": os.fsdecode(b"caf\\xe9")}))["café"] == os.fsdecode(b"caf\\xe9")
     True

@@ -50,7 +50,7 @@ def explanation(
     """
     figure = plots.explanation_figure(found, name=name, minimal=certificate and bool(certificate.minimal))
     record = numbers(found) | {
-        "certificate": certificate and certificates.report(certificate, found.genome),
+        "certificate": certificate and certificates.facts(certificate, found.genome),
         **(run or {}),
         "versions": versions(),
         "device": jax.devices()[0].device_kind,
@@ -91,7 +91,7 @@ def stability(image: np.ndarray, found: Stability, *, name: str = "") -> Sheet:
     """What several seeds agree on for one image f32[H, W, C]; arrays as in `Stability`."""
     kept = ("iou", "area", "cp", "complete", "kept", "score", "score_std")
     arrays = {field: getattr(found, field) for field in kept}
-    return Sheet("stability", plots.stability_figure(image, found, name=name), seeds.summary(found), arrays)
+    return Sheet("stability", plots.stability_figure(image, found, name=name), seeds.facts(found), arrays)
 
 
 def numbers(found: Explanation) -> dict[str, Any]:

@@ -32,9 +32,11 @@ class Config:
     scoring: Callable[..., Array] = scoring.BestOfGeneration()
     confidence_ratio: float = RATIO  # of the whole image's confidence, that a sufficient mask keeps
     front: Collect | None = None  # collects the area-confidence front; None: no
-    score_inside_only: bool = static(False)  # see `scoring.normalize`
-    batch_size: int | None = static(None)  # images in one call of the classifier; None: what the classifier prefers
-    together: int = static(1)  # images explained whose searches run side by side, as one batch; see `explain`
+    score_inside_only: bool = static(default=False)  # see `scoring.normalize`
+    batch_size: int | None = static(
+        default=None
+    )  # images in one call of the classifier; None: what the classifier prefers
+    together: int = static(default=1)  # images explained whose searches run side by side, as one batch; see `explain`
 
     def __post_init__(self):
         set_tuples(self, ("stages", "fill"))

@@ -94,7 +94,7 @@ def standing(evaluation: Evaluation, problem: Problem, progress: Array) -> Array
     The feasibility rule where the problem has no penalty; otherwise the objective less a penalty for violations that
     rises geometrically from its first to its last value.
     """
-    objective, violation = problem.fitness.judge(evaluation, problem.target)
+    objective, violation = problem.fitness.weigh(evaluation, problem.target)
     if problem.penalty is None:
         return ranks(objective, violation)
     return penalized(objective, violation, _price(problem.penalty, progress))
@@ -126,7 +126,7 @@ def screen(
     price = STRICT_PRICE if problem.penalty is None else _price(problem.penalty, progress)
 
     def value(evaluation: Evaluation) -> Array:
-        objective, violation = problem.fitness.judge(evaluation, problem.target)
+        objective, violation = problem.fitness.weigh(evaluation, problem.target)
         return objective - price * violation
 
     masks = screening.rasterize(children, problem.space.region)
@@ -170,7 +170,7 @@ def step(state: State, children: Genome, problem: Problem, operators: Operators,
     keep = operators.survival(standing(evaluation, problem, progress), state.genomes.shape[0])
 
     rivals = _join((state.champion[None], state.champion_evaluation), (children, evaluated))
-    objective, violation = problem.fitness.judge(rivals[1], problem.target)
+    objective, violation = problem.fitness.weigh(rivals[1], problem.target)
     best = jnp.argmax(ranks(objective, violation))
     champion, champion_evaluation = _at(rivals, best)
     score = problem.scoring(champion, champion_evaluation, violation[best] == 0, problem.space)
@@ -183,7 +183,7 @@ def step(state: State, children: Genome, problem: Problem, operators: Operators,
     return State(genomes[keep], _at(evaluation, keep), champion, champion_evaluation, score, model, archive), info
 
 
-def run(
+def evolve(
     key: Key,
     founders: Genome,
     problem: Problem,

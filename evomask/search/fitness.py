@@ -138,7 +138,7 @@ class Fitness:
     def __post_init__(self):
         set_tuples(self, ("terms", "weights", "constraints"))
 
-    def judge(self, evaluation: Evaluation, target: Target) -> tuple[Array, Array]:
+    def weigh(self, evaluation: Evaluation, target: Target) -> tuple[Array, Array]:
         """Objective and violation, both f32[P]."""
         return self.objective(evaluation, target), self.violation(evaluation, target)
 

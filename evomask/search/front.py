@@ -31,8 +31,8 @@ class Collect:
     Bin i of N holds areas from (i / N)^2 to ((i + 1) / N)^2: they are narrow where masks are small.
     """
 
-    bins: int = static(40)
-    necessary: bool = static(False)
+    bins: int = static(default=40)
+    necessary: bool = static(default=False)
 
     def init(self, shape: tuple[int, int]) -> Archive:
         """An empty archive of masks of H x W pixels."""
@@ -42,8 +42,8 @@ class Collect:
         """The archive after bool[P, H, W] with their evaluation: a slot changes hands where a mask is more confident.
 
         >>> masks = jnp.array([[[True, False]], [[True, True]]])
-        >>> fields = [0.5, 1.0], [0.7, 0.9], [1.0, 1.0], [0.1, 0.1], [-1.0, -1.0], [0.0, 0.0]
-        >>> seen = Evaluation(*map(jnp.array, fields))
+        >>> figures = [0.5, 1.0], [0.7, 0.9], [1.0, 1.0], [0.1, 0.1], [-1.0, -1.0], [0.0, 0.0]
+        >>> seen = Evaluation(*map(jnp.array, figures))
         >>> collect = Collect(bins=4)
         >>> collect.add(collect.init((1, 2)), masks, seen).evaluation.confidence
         Array([-inf, -inf,  0.7,  0.9], dtype=float32)

@@ -38,12 +38,14 @@ class Stage:
     genes: int = static()
     radii: tuple[float, ...] = static()
     generations: int = static()
-    offspring: int | None = static(None)  # None: as many as the population
-    inverses: int | None = static(None)  # offspring whose inverse is evaluated, where the fitness asks; None: all
+    offspring: int | None = static(default=None)  # None: as many as the population
+    inverses: int | None = static(
+        default=None
+    )  # offspring whose inverse is evaluated, where the fitness asks; None: all
     founders: Founding = Scatter()
     penalty: tuple[float, float] | None = None  # first and last; None: feasible before infeasible throughout
-    cycles: int = static(1)
-    longest: int | None = static(None)  # generations of a cycle that a budget does not exceed; None: any number
+    cycles: int = static(default=1)
+    longest: int | None = static(default=None)  # generations of a cycle that a budget does not exceed; None: any number
 
     @property
     def num_offspring(self) -> int:
@@ -107,7 +109,7 @@ class Found:
     archive: Archive | None  # of this stage
 
 
-def run(
+def refine(
     key: Key,
     stages: Sequence[Stage],
     target: Target,
@@ -151,7 +153,9 @@ def _cycle(key: Key, stage: Stage, found: Found, problem: Problem, operators: Op
     key_found, key_run = jax.random.split(key)
     founders = stage.founders(key_found, problem.space, stage.num_offspring, stage.genes, found.champion)
     sizes = {"population": stage.population, "generations": stage.generations}
-    state, info = evolve.run(key_run, founders, problem, operators, **sizes, model=found.model, archive=found.archive)
+    state, info = evolve.evolve(
+        key_run, founders, problem, operators, **sizes, model=found.model, archive=found.archive
+    )
     region = problem.space.region
     mask, violation = region & genome.rasterize(state.champion, problem.space.shape), info.violation[-1]
     # Inside a mask that does not hold there is none that does, as a rule: such a cycle leaves the region as it was.

@@ -39,12 +39,12 @@ class Screening:
     pass the best of the population: a small mask that might hold promises more than a large one that will.
     """
 
-    candidates: int = static(32)  # children bred for each one that is evaluated
-    grid: int = static(32)  # rows and columns of the sketches by which masks are compared
-    samples: int = static(112)  # the most rows and columns at which the mask of a candidate is looked at
-    draws: int = static(16)  # of what a candidate may turn out to be
-    memory: int = static(256)  # masks evaluated last, which predictions go by
-    recent: int = static(4096)  # masks evaluated last, which are not evaluated again
+    candidates: int = static(default=32)  # children bred for each one that is evaluated
+    grid: int = static(default=32)  # rows and columns of the sketches by which masks are compared
+    samples: int = static(default=112)  # the most rows and columns at which the mask of a candidate is looked at
+    draws: int = static(default=16)  # of what a candidate may turn out to be
+    memory: int = static(default=256)  # masks evaluated last, which predictions go by
+    recent: int = static(default=4096)  # masks evaluated last, which are not evaluated again
     reach: float = 0.1  # share of the image in which two masks differ that have a correlation of 1 / e
     noise: float = 0.002  # variance that no other mask explains, of the whole
 
@@ -101,7 +101,7 @@ class Screening:
         return tuple(jnp.where(OF_INVERSES[None], inverse, mask) for mask, inverse in zip(of_masks, of_inverses))  # pyright: ignore[reportReturnType]
 
     def correlation(self, first: Array, second: Array) -> Array:
-        """Of masks with these features, f32[P, F] and f32[Q, F]: f32[P, Q] in (0, 1], one where two are the same."""
+        """Of masks with features f32[P, F] and f32[Q, F]: f32[P, Q] in (0, 1], 1 where two masks are the same."""
         squares = lambda features: jnp.square(features).sum(1)
         products = jnp.matmul(first, second.T, precision="highest")
         differing = squares(first)[:, None] + squares(second)[None] - 2.0 * products
@@ -126,14 +126,14 @@ class Screening:
 
     def rasterize(self, genomes: Genome, region: Mask) -> Mask:
         """Masks at some rows and columns only, enough to choose by: bool[P, h, w], h and w at most `samples`."""
-        return self.sample(region[None]) & genes.rasterize(genomes, region.shape, self.step(region.shape))
+        return self.sample(region[None]) & genes.rasterize(genomes, region.shape, self.stride(region.shape))
 
     def sample(self, masks: Mask) -> Mask:
         """The rows and columns of `rasterize`: bool[P, H, W] -> bool[P, h, w]."""
-        step = self.step(masks.shape[1:])
+        step = self.stride(masks.shape[1:])
         return masks[:, step // 2 :: step, step // 2 :: step]
 
-    def step(self, shape: tuple[int, ...]) -> int:
+    def stride(self, shape: tuple[int, ...]) -> int:
         """Pixels from one row or column that is looked at to the next."""
         return -(-max(shape) // self.samples)
 

@@ -6,11 +6,13 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-
-import orbax.checkpoint as ocp
+from typing import TYPE_CHECKING, Any
 
 from evomask.training.recipe import Recipe
 from evomask.types import InputError
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp  # importing it adds a handler to the root logger: only for those who train
 
 RECIPE_FILE = "recipe.json"  # beside the checkpoints
 
@@ -33,5 +35,22 @@ def open_checkpoints(folder: str | Path, recipe: Recipe) -> ocp.CheckpointManage
     temporary = folder / f"{RECIPE_FILE}.tmp"
     temporary.write_text(json.dumps(dataclasses.asdict(recipe), indent=1))
     os.replace(temporary, folder / RECIPE_FILE)
+    import orbax.checkpoint as ocp
+
     options = ocp.CheckpointManagerOptions(max_to_keep=2)
     return ocp.CheckpointManager(folder, options=options, item_handlers=ocp.StandardCheckpointHandler())
+
+
+def newest(manager: ocp.CheckpointManager, like: Any) -> Any:
+    """What the newest checkpoint holds, as a pytree of the structure, shapes and dtypes of `like`."""
+    from orbax.checkpoint.args import StandardRestore
+
+    return manager.restore(manager.latest_step(), args=StandardRestore(like))
+
+
+def save(manager: ocp.CheckpointManager, step: int, state: Any) -> None:
+    """Writes the checkpoint of a step, and returns when it is on disk."""
+    from orbax.checkpoint.args import StandardSave
+
+    manager.save(step, args=StandardSave(state))
+    manager.wait_until_finished()

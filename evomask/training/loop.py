@@ -12,20 +12,22 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 
 from evomask.data import Dataset
 from evomask.training.augmentation import augment, mix, mixup_shares
-from evomask.training.checkpoints import open_checkpoints, saved_recipe
+from evomask.training.checkpoints import newest, open_checkpoints, save, saved_recipe
 from evomask.training.networks import Trainable
 from evomask.training.recipe import Params, Recipe, make_optimizer
 from evomask.types import Array, InputError, Key, record
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
 
 
 @record
@@ -145,7 +147,7 @@ def start_from(folder: str | Path, trainable: Trainable, train: Dataset) -> Trai
             raise InputError(
                 f"the checkpoints in '{folder}' are of another network or training set: give another start=..."
             )
-        state = manager.restore(manager.latest_step(), args=ocp.args.StandardRestore(state))
+        state = newest(manager, state)
     return dataclasses.replace(trainable, init=lambda key, images: jax.tree.map(jnp.array, state.average))
 
 
@@ -209,7 +211,7 @@ def _fit(trainable, train, test, recipe, manager, on_step, stop) -> TrainState:
     state = start(trainable, recipe, train)
     per_epoch = len(train) // recipe.batch_size
     if manager is not None and manager.latest_step() is not None:
-        state = manager.restore(manager.latest_step(), args=ocp.args.StandardRestore(state))
+        state = newest(manager, state)
     seedless = dataclasses.replace(recipe, seed=0)  # the step takes its key: another seed compiles nothing
     step = {frozen: make_step(trainable, seedless, per_epoch, frozen) for frozen in (True, False)}
     _, order_key, step_key = jax.random.split(jax.random.key(recipe.seed), 3)
@@ -229,8 +231,7 @@ def _fit(trainable, train, test, recipe, manager, on_step, stop) -> TrainState:
         if last or stopped:
             check_finite(state, recipe, epoch, manager)
         if manager is not None and (last or stopped):
-            manager.save(done, args=ocp.args.StandardSave(state))
-            manager.wait_until_finished()
+            save(manager, done, state)
         if stopped:
             raise Interrupted(f"stopped after step {done} of {recipe.epochs * per_epoch}")
     return state

@@ -22,7 +22,7 @@ class Calls(Counted):
         if isinstance(images, jax.core.Tracer):
             raise InputError(
                 "the method calls the classifier inside jax.jit, vmap or grad, where calls cannot be counted: "
-                "call it from plain Python, or write the method as evomask.baselines are, with its cost"
+                "call it from plain Python, or declare its cost, as the methods of evomask.baselines do"
             )
         self.called += len(images)
         check_spent(Spent(self.called), self.budget, "this method")

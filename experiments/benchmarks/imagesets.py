@@ -184,7 +184,7 @@ def select(source: Source, classifier: Classifier, num: int | None, only_correct
             try:
                 image = source.read(index)
             except ImageError as error:  # the others are explained
-                cli.report(f"left out: {error}")
+                cli.say(f"left out: {error}")
                 damaged.append(source.names[index])
                 continue
             predicted = int(np.argmax(questions.logits(classifier, image.astype(np.float32) / np.float32(255))))
@@ -250,7 +250,7 @@ def planted_network() -> Classifier:
     name = f"planted-{hashlib.sha256(settings.encode()).hexdigest()[:16]}.safetensors"
     path = Path(os.environ.get("EVOMASK_CACHE", cli.CACHE)) / name
     if not path.exists():
-        cli.report("training the network of the planted evidence")
+        cli.say("training the network of the planted evidence")
         train, test = data.planted()
         trainable = training.residual_cnn(len(train.names), widths=widths)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -102,7 +102,7 @@ def measure(
     whole, empty = [q.whole for q in questions], [q.blank for q in questions]
     figures = {}
     for rule, mask in masks.items():
-        values = judge(classifier, questions, mask, truth, protocol.confidence_ratio)
+        values = mask_columns(classifier, questions, mask, truth, protocol.confidence_ratio)
         held = (reasons[rule] == Reason.FOUND) & (rule == "complete")  # as the sweep saw it
         status = verify.status_of(questions, values["sufficient"], values["necessary"], held)
         figures[rule] = values | {
@@ -140,7 +140,7 @@ def measure(
 
 
 def cut(found: Found, sweep: thresholding.Sweep, protocol: Protocol) -> tuple[dict, dict, dict]:
-    """Masks bool[B, H, W], reasons int32[B] and evaluations spent on the cut, for each rule; the headline's first."""
+    """Masks bool[B, H, W], reasons int32[B] and evaluations spent on the cut, by rule; the headline rule first."""
     scores = jnp.asarray(found.score)
     price = thresholding.cost(protocol.cut_steps).total
     cuts = {
@@ -159,7 +159,7 @@ def cut(found: Found, sweep: thresholding.Sweep, protocol: Protocol) -> tuple[di
     return {"own": found.mask, **masks}, {"own": own, **reasons}, {"own": 0, **costs}
 
 
-def judge(
+def mask_columns(
     classifier: Classifier,
     questions: list[Question],
     masks: np.ndarray,
@@ -170,7 +170,7 @@ def judge(
     pairs = list(zip(questions, masks, strict=True))
     kept = [worst(look(classifier, mask, question, question.blanks)) for question, mask in pairs]
     rest = [worst(look(classifier, ~mask, question, question.blanks), -1) for question, mask in pairs]
-    verdicts = [verify.judge(*asked, ratio) for asked in zip(questions, kept, rest, strict=True)]
+    verdicts = [verify.verdict_on(*asked, ratio) for asked in zip(questions, kept, rest, strict=True)]
     sufficient = np.array([verdict.sufficient for verdict in verdicts], bool)
     necessary = np.array([verdict.necessary for verdict in verdicts], bool)
     area, confidence = masks.mean((1, 2), dtype=np.float32), _confidences(kept)

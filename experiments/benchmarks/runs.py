@@ -278,7 +278,7 @@ def begin(folder: Path, record: dict[str, Any], config: str, again: bool) -> dic
             write_record(folder, old | {"asked": record["asked"]})
         return None
     for path in damaged:
-        cli.report(f"{path} is damaged and is made again")
+        cli.say(f"{path} is damaged; it is computed again")
         path.unlink()
     for path in (*folder.glob(".*"), *folder.glob("chunks/.*")):
         if HALF_WRITTEN.match(path.name) and not path.is_dir():
@@ -300,7 +300,7 @@ def _old_record(folder: Path) -> dict[str, Any] | None:
     try:
         return read_record(folder)
     except InputError as error:
-        cli.report(f"{error}; it is begun anew")
+        cli.say(f"{error}; the run starts over")
         return None
 
 
@@ -330,7 +330,7 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def missing(folder: Path, seeds: Sequence[int], num: int, size: int) -> list[tuple[int, int, int]]:
-    """(seed, start, stop) of at most `size` images each: what a run has still to do."""
+    """(seed, start, stop) of at most `size` images each: what is left of a run."""
     have = {(seed, index) for seed, start, stop, _ in _chunk_files(folder) for index in range(start, stop)}
     todo = []
     for seed in seeds:

@@ -57,7 +57,7 @@ def declared(out: str | Path, experiment: str) -> Declared:
     except FileNotFoundError:
         return of_conf(experiment)
     except (OSError, ValueError, TypeError) as error:
-        cli.report(f"{path} cannot be read ({error}): the sweep is taken from conf/experiment as it is today")
+        cli.say(f"{path} cannot be read ({error}): the sweep is taken from conf/experiment as it is today")
         return of_conf(experiment)
 
 

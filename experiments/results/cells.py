@@ -149,7 +149,7 @@ def _read(runs: str | Path, experiment: str) -> list[_Found]:
         try:
             found.append(_Found(folder, run_folders.read_record(folder), damage.config(folder)))
         except InputError as error:
-            cli.report(f"passed over: {error}")
+            cli.say(f"passed over: {error}")
     return comparable.current(found)
 
 
@@ -171,7 +171,7 @@ def _refuse(experiment: str, cells: Sequence[Cell], mark: bool) -> None:
     if problems and not mark:
         what = "; ".join(problems[:12]) + (f"; and {len(problems) - 12} more" if len(problems) > 12 else "")
         raise InputError(
-            f"{experiment} is not one whole: {what}. Run experiments.benchmark again for these, "
+            f"the cells of {experiment} cannot be compared: {what}. Run experiments.benchmark again for these, "
             "leave runs out with where='key=value ...', or set mark=true to have them marked"
         )
 

@@ -113,7 +113,7 @@ def current(found: Sequence[Any]) -> list[Any]:
     for one in found:
         if not any(one is each for each in kept):
             own = ", ".join(one.record["code"]["own"])
-            cli.report(f"passed over: run {one.folder.name}, made by an earlier state of {own}")
+            cli.say(f"passed over: run {one.folder.name}, made by an earlier state of {own}")
     return kept
 
 

@@ -38,7 +38,7 @@ READER_GONE = 141  # the exit code of a program whose output nobody reads on, as
 PLAIN = {"“": '"', "”": '"', "…": "...", "±": "+/-", "×": "x", "–": "-", "—": "-"}
 
 
-def run(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | None = None, folder: Path = CONF) -> int:
+def launch(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | None = None, folder: Path = CONF) -> int:
     """Compose `<folder>/<name>.yaml` with the overrides in `argv` (default: the command line) and run the task.
 
     Returns:
@@ -85,7 +85,7 @@ def guard(function: Callable[[], int], config: Path) -> int:
     except SystemExit as stop:  # --help, --cfg job, a flag that argparse does not know
         return int(stop.code or 0)
     except KeyboardInterrupt:
-        report("interrupted; what was finished is kept")
+        say("interrupted; what was finished is kept")
         return 130
     except BAD_INPUT as error:
         if isinstance(error, BrokenPipeError) and _unread(sys.stdout):  # and not a pipe to a classifier, say
@@ -93,7 +93,7 @@ def guard(function: Callable[[], int], config: Path) -> int:
             return READER_GONE
         if FULL_ERROR:
             raise
-        report(f"error: {explain_error(error, config)}")
+        say(f"error: {explain_error(error, config)}")
         return 2
 
 
@@ -152,7 +152,7 @@ def _refuse_dashes(argv: Sequence[str], config: Path) -> None:
             raise InputError(f"no flag is called {argument.partition('=')[0]}: write {name}=..., without dashes")
 
 
-def report(message: str) -> None:
+def say(message: str) -> None:
     """One line on stderr."""
     print(" ".join(message.split()), file=sys.stderr)
 
@@ -260,7 +260,7 @@ def explain_error(error: Exception, config: Path) -> str:
 
 
 def _keys(path: Path, unknown: str) -> list[str]:
-    """The keys beside `unknown` in the default configuration, as far down as its path exists; on top, groups too."""
+    """The keys beside `unknown` in the default configuration, as deep as its path exists; at the top, groups too."""
     with hydra.initialize_config_dir(str(path.parent), version_base="1.3"):
         config = hydra.compose(path.name, return_hydra_config=True)
     parent = unknown.rpartition(".")[0]

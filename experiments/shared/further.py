@@ -92,7 +92,7 @@ def said(explanation: Explanation, found: Found) -> list[str]:
             "several.png, .json, .npz"
         )
     if found.stability is not None:
-        numbers = stability.summary(found.stability)
+        numbers = stability.facts(found.stability)
         lines.append(
             f"{numbers['seeds']} seeds, {numbers['complete']} complete, area {numbers['area']['mean']:.1%} ± "
             f"{numbers['area']['std']:.1%}, mean IoU {numbers['mean_iou']:.2f}: stability.png, .json, .npz"

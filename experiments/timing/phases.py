@@ -71,7 +71,7 @@ def _repeat(inputs: Inputs, keys: Key, index: int, name: str) -> Any:
 
 
 def _inputs(classifier: Classifier, image: np.ndarray, label: int, config: Config, stage: Stage, best: Array) -> Inputs:
-    """What a stage is at after its first generation, inside of the whole image; `best` is from the stage before."""
+    """What a stage has after its first generation, in the whole image; `best` is from the stage before."""
     key, image = jax.random.key(1), jnp.asarray(image)
     features = feature_maps(classifier, image) if config.fitness.needs_features else ()
     target = Target(image, jnp.int32(label), jnp.float32(1.0), features, ratio=config.confidence_ratio)
@@ -82,7 +82,7 @@ def _inputs(classifier: Classifier, image: np.ndarray, label: int, config: Confi
         problem = _problem(empty, stage)
         founders = stage.founders(key, problem.space, stage.num_offspring, stage.genes, best)
         sizes = {"population": stage.population, "generations": 1}
-        return evolve.run(key, founders, problem, config.operators, **sizes)[0], founders
+        return evolve.evolve(key, founders, problem, config.operators, **sizes)[0], founders
 
     state, founders = begin(empty)
     return dataclasses.replace(empty, state=state, children=founders)

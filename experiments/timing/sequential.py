@@ -4,7 +4,7 @@ This is the reference that the compiled search is timed against (`python -m expe
 tests: with the same key it makes the same draws, so it must find the same masks as the preset `dissertation`. It shares
 with the library only those draws and the network. The defects of the published code that the library mends are mended
 here too. The network is compiled, and called once for each image; with `as_published`, nine times for each mask (see
-`judge_as_published`).
+`seen_as_published`).
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ def explain(
     region = np.ones(image.shape[:2], bool)
     total, masks, history, evaluations = np.zeros(image.shape[:2], np.float32), [], [], 0
 
-    def look(genes: np.ndarray) -> Individual:
+    def individual(genes: np.ndarray) -> Individual:
         nonlocal evaluations
         mask = region & (cover(genes, region.shape) > 0)
         evaluations += 2
         if as_published:
-            return Individual(genes, judge_as_published(classifier, image, mask, label, len(whole)))
-        return Individual(genes, judge(classifier, image, mask, label, whole))
+            return Individual(genes, seen_as_published(classifier, image, mask, label, len(whole)))
+        return Individual(genes, seen_under(classifier, image, mask, label, whole))
 
     for number, stage in enumerate(config.stages):
         key_found, key_run = jax.random.split(jax.random.fold_in(key, number))
@@ -83,11 +83,11 @@ def explain(
         people, champion = [], None
         for generation in range(stage.generations + 1):
             if generation == 0:
-                children = [look(genes) for genes in founders]
+                children = [individual(genes) for genes in founders]
                 people = sorted(children, key=standing)
             else:
                 draws = Draws(*map(np.asarray, draw(key_run, generation, stage, config.operators.selection.size)))
-                children = [look(genes) for genes in breed(draws, people, region, radii)]
+                children = [individual(genes) for genes in breed(draws, people, region, radii)]
                 # One elite: the best parent takes the place of the worst child.
                 people = sorted(people, key=standing)[:1] + sorted(children, key=standing)[:-1]
             champion = min([champion, *children] if champion else children, key=standing)
@@ -116,7 +116,9 @@ def standing(individual: Individual) -> tuple[float, float]:
     return individual.seen.violation, -individual.seen.objective
 
 
-def judge(classifier: Classifier, image: np.ndarray, mask: np.ndarray, label: int, whole: list[np.ndarray]) -> Seen:
+def seen_under(
+    classifier: Classifier, image: np.ndarray, mask: np.ndarray, label: int, whole: list[np.ndarray]
+) -> Seen:
     """Sends the masked image through the network, then the inverse-masked one."""
     kept, left = (image * mask[..., None])[None], (image * ~mask[..., None])[None]
     maps, logits = jax.device_get(_features(classifier, kept))  # fetched before the next call, or the two would overlap
@@ -125,7 +127,7 @@ def judge(classifier: Classifier, image: np.ndarray, mask: np.ndarray, label: in
     return verdict(logits, inverse_logits, distances, mask, label)
 
 
-def judge_as_published(classifier: Classifier, image: np.ndarray, mask: np.ndarray, label: int, depths: int) -> Seen:
+def seen_as_published(classifier: Classifier, image: np.ndarray, mask: np.ndarray, label: int, depths: int) -> Seen:
     """The same with the nine calls of the published code: six up to one of the three depths, and three of the whole
     network.
 

@@ -54,7 +54,7 @@ def truncation(key: Key, fitness: Array, num: int, fraction: Array | float) -> A
 class Tournament:
     """`tournament` with `size` entrants."""
 
-    size: int = static(4)
+    size: int = static(default=4)
 
     def __call__(self, key: Key, fitness: Array, num: int) -> Array:
         return tournament(key, fitness, num, self.size)

@@ -48,7 +48,7 @@ class Plus:
 class Elitism:
     """`elitism` with `elites` parents; needs as many offspring as parents."""
 
-    elites: int = static(1)
+    elites: int = static(default=1)
 
     def __call__(self, fitness: Array, num: int) -> Array:
         return elitism(fitness, num, self.elites)

@@ -23,7 +23,7 @@ def draw(sweep: Sweep, most: int) -> Figure | None:
     """One row of pictures for each of at most `most` images."""
     cells = [cell for cell in sweep.sound if cell.run.record["images"] == sweep.sound[0].run.record["images"]][:COLUMNS]
     if len(cells) < len(sweep.sound):
-        cli.report(f"the grid shows {len(cells)} of {len(sweep.sound)} cells, of the same images and at most {COLUMNS}")
+        cli.say(f"the grid shows {len(cells)} of {len(sweep.sound)} cells, of the same images and at most {COLUMNS}")
     known = runs.images(cells[0].folder)
     arrays = [runs.arrays(cell.folder, "mask", "score") for cell in cells]
     count = min(most, len(known["images"]))

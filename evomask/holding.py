@@ -1,0 +1,325 @@
+"""Whether a mask holds: how often it is sufficient and necessary when the picture is shown a little differently.
+
+The *precision* of a mask is the probability, over showings (see `evomask.perturbations`), that it is sufficient and
+necessary, each showing's masked picture being compared with the whole picture in the same showing. It *holds at 0.9*
+where the lower bound of Clopper & Pearson (1934) says so with 95 % confidence, from draws that the search has not seen;
+randomised smoothing certifies labels in this way (Cohen et al. 2019), Anchors (Ribeiro et al. 2018) and delta-relevant
+sets (Waeldchen et al. 2021) ask it of sufficiency. No mask can be asked for more than the whole picture gives, so that
+is put to the same test: where the *decision* does not hold, there is nothing to explain that would.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from evomask import perturbations as shown
+from evomask import presets, validate
+from evomask.classifiers.blackbox import completed
+from evomask.measures.certainty import LEVEL, Precision, Tally, lower_bound
+from evomask.perturbations import Perturbations
+from evomask.search.batching import in_batches
+from evomask.search.config import Config
+from evomask.search.evaluate import batches, cost, log_prob_and_margin
+from evomask.settings import pinned
+from evomask.types import (
+    Array,
+    Classifier,
+    Explanation,
+    InputError,
+    Key,
+    Mask,
+    Question,
+    Rows,
+    decide,
+    record,
+    static,
+    whole,
+)
+
+DRAWS = 200  # showings for each figure, unless another number is asked for
+DEMANDS = ("complete", "sufficient", "necessary")
+
+# The search draws from keys folded with small numbers; these name streams that it never draws from.
+_JUDGE = int.from_bytes(b"hold", "big")
+_TRIALS = int.from_bytes(b"test", "big")
+
+
+@record
+class Trials:
+    """Which of several masks of one picture is the smallest that holds, and what each test said."""
+
+    precision: Precision  # of the masks that were tested, T of them, from the largest on
+    tried: tuple[int, ...] = static()  # which these were
+    index: int = static()  # of the smallest that holds; -1: not even the largest does
+
+
+@pinned
+def precision(
+    classifier: Classifier,
+    found: Explanation,
+    *,
+    key: Key | int,
+    perturbation: str | Perturbations = "local",
+    draws: int = DRAWS,
+    apart: int | None = None,
+    level: float = LEVEL,
+    demand: str = "complete",
+    config: Config | None = None,
+) -> Precision:
+    """How probable it is, over showings, that the mask of each explanation is sufficient and necessary.
+
+    The showings are draws of their own: neither the search nor `smallest_that_holds` sees them, whatever the key, and
+    every image gets the same ones. They cost `draws` * (1 + 2 fills) evaluations of each image, and as much again for
+    each perturbation by itself.
+
+    Args:
+      classifier, key, config: as given to `explain`. Of the configuration, the share of the confidence counts that a
+        sufficient mask keeps.
+      found: what it returned, for several images or for one. Under several fills of the configuration, a mask has to
+        hold under each in every showing.
+      perturbation: how the picture is shown: `local`, `none`, `fills`, `all`, or one's own, see `perturbations`.
+      draws: showings for each image.
+      apart: showings of each perturbation by itself, where there are two or more; None: as many; 0: none.
+      level: what the bound must reach, for the mask to hold.
+      demand: what has to be so: "complete", "sufficient" or "necessary".
+
+    Raises:
+      InputError: any of these is not what it must be, or the classifier gives NaN.
+
+    >>> import evomask
+    >>> is_left_bright = lambda x: x[:, :, :4].mean((1, 2)) @ jnp.array([[20.0, -20.0]]) - jnp.array([[5.0, -5.0]])
+    >>> classifier, key = evomask.as_classifier(is_left_bright), jax.random.key(0)
+    >>> config = presets.evomask(500).replace(screening=None)
+    >>> found = evomask.explain(classifier, np.ones((1, 8, 8, 1)), key=key, config=config)
+    >>> held = precision(classifier, found, key=key, draws=50)
+    >>> held.names, held.decision_holds.tolist(), int(held.evaluations[0])
+    (('shift', 'brightness', 'noise'), [True], 600)
+    """
+    questions = [found.question()] if np.ndim(found.label) == 0 else [one.question() for one in found]
+    masks = found.mask.reshape(len(questions), *found.mask.shape[-2:])
+    options = dict(perturbation=perturbation, draws=draws, apart=apart, level=level, demand=demand, config=config)
+    return precision_of(classifier, questions, masks, key=key, **options)
+
+
+@pinned
+def precision_of(
+    classifier: Classifier,
+    questions: Sequence[Question],
+    masks: Any,
+    *,
+    key: Key | int,
+    perturbation: str | Perturbations = "local",
+    draws: int = DRAWS,
+    apart: int | None = None,
+    level: float = LEVEL,
+    demand: str = "complete",
+    config: Config | None = None,
+) -> Precision:
+    """`precision` of anybody's masks bool[B, H, W], each for its question; see `questions.ask`."""
+    key, drawn, config, masks = _checked(classifier, questions, masks, key, perturbation, level, demand, config)
+    draws, draws_apart = whole("draws", draws), whole("apart", draws if apart is None else apart, 0)
+    alone = drawn.apart() if draws_apart else {}
+    alone = alone if len(alone) > 1 else {}
+    count = functools.partial(_count, classifier, config, _size(classifier, config, questions, draws))
+    stream = functools.partial(jax.random.fold_in, jax.random.fold_in(key, _JUDGE))
+    together = [count(*asked, drawn, None, stream(0), draws) for asked in zip(questions, masks, strict=True)]
+    apart_counts = [
+        [count(*asked, one, on, stream(number), draws_apart) for number, (one, on) in enumerate(alone.values(), 1)]
+        for asked in zip(questions, masks, strict=True)
+    ]
+    price = _price(questions) * (draws + len(alone) * draws_apart)
+    return Precision(
+        counts=_stack(together),
+        counts_apart=_stack([_stack(row) for row in apart_counts]),
+        evaluations=np.full(len(questions), price, np.int32),
+        counterfactual=np.array([question.counterfactual for question in questions]),
+        draws=draws,
+        draws_apart=draws_apart,
+        level=float(level),
+        demand=demand,
+        names=tuple(alone),
+    )
+
+
+@pinned
+def smallest_that_holds(
+    classifier: Classifier,
+    question: Question,
+    masks: Any,
+    *,
+    key: Key | int,
+    perturbation: str | Perturbations = "local",
+    draws: int = DRAWS,
+    level: float = LEVEL,
+    demand: str = "complete",
+    config: Config | None = None,
+) -> Trials:
+    """The smallest of several masks of one picture that holds, so that the 95 % are true although several are tried.
+
+    The masks are tested from the largest to the smallest, each with the full 95 %, until one fails: the order does not
+    depend on what the tests say, so the chance that one passes which does not hold is 5 % in all, however many there
+    are (fixed-sequence testing, see Westfall & Krishen 2001). The price is that nothing below the first that fails is
+    looked at. The masks must have been chosen without these draws, which neither the search nor `precision` sees.
+
+    Args:
+      question: see `questions.ask`, or `found[0].question()` of an explanation.
+      masks: bool[N, H, W], in any order; of equally large ones the first is tested first.
+      classifier, key, perturbation, draws, level, demand, config: as for `precision`.
+
+    Raises:
+      InputError: as for `precision`.
+
+    >>> import evomask
+    >>> from evomask.questions import ask
+    >>> is_left_bright = lambda x: x[:, :, :4].mean((1, 2)) @ jnp.array([[20.0, -20.0]]) - jnp.array([[5.0, -5.0]])
+    >>> classifier, key = evomask.as_classifier(is_left_bright), jax.random.key(0)
+    >>> [question] = ask(classifier, np.ones((1, 8, 8, 1), np.float32), None, None, key, presets.evomask().fills)
+    >>> masks = np.arange(8) < np.array([1, 6, 8, 5])[:, None, None] + np.zeros((8, 1), int)
+    >>> trials = smallest_that_holds(classifier, question, masks, key=key, draws=50)
+    >>> trials.index, trials.tried, trials.precision.counts.complete.tolist()
+    (3, (2, 1, 3, 0), [50, 50, 50, 0])
+    """
+    masks = validate.as_array(masks, "masks")
+    questions = [question] * (len(masks) if masks.ndim else 0)
+    key, drawn, config, masks = _checked(classifier, questions, masks, key, perturbation, level, demand, config)
+    draws, key = whole("draws", draws), jax.random.fold_in(key, _TRIALS)
+    count = functools.partial(_count, classifier, config, _size(classifier, config, questions, draws), question)
+    index, tried, counts = -1, [], []
+    for number in np.argsort(-masks.sum((1, 2)), kind="stable").tolist():
+        tried.append(number)
+        counts.append(count(masks[number], drawn, None, key, draws))
+        if not lower_bound(getattr(counts[-1], demand), draws) >= level:
+            break
+        index = number
+    found = Precision(
+        counts=_stack(counts),
+        counts_apart=_stack([_stack([])] * len(tried)),
+        evaluations=np.full(len(tried), draws * _price(questions), np.int32),
+        counterfactual=np.full(len(tried), question.counterfactual),
+        draws=draws,
+        draws_apart=0,
+        level=float(level),
+        demand=demand,
+    )
+    return Trials(found, tuple(tried), index)
+
+
+def _checked(
+    classifier: Classifier,
+    questions: Sequence[Question],
+    masks: Any,
+    key: Any,
+    perturbation: str | Perturbations,
+    level: float,
+    demand: str,
+    config: Config | None,
+) -> tuple[Key, Perturbations, Config, np.ndarray]:
+    """What judging masks needs, checked before anything is compiled."""
+    drawn, config = shown.named(perturbation), presets.evomask() if config is None else config
+    if not len(questions):
+        raise InputError("there is no mask to judge: give at least one")
+    if isinstance(level, bool) or not isinstance(level, (int, float, np.number)) or not 0 < level < 1:
+        raise InputError(f"level is {level!r}: give a probability above 0 and below 1, such as {LEVEL}")
+    if demand not in DEMANDS:
+        raise InputError(f"demand is {demand!r}: give one of {', '.join(DEMANDS)}")
+    images = np.stack([question.image for question in questions])
+    masks = validate.as_array(masks, "masks")
+    if masks.shape != images.shape[:3] or masks.dtype != bool:
+        raise InputError(f"masks are {masks.dtype}{list(masks.shape)}: give booleans {list(images.shape[:3])}")
+    validate.labelled(classifier, images, [question.label for question in questions])
+    shown.check(drawn, images.shape[1:])
+    return validate.as_key(key), drawn, config, masks
+
+
+def _price(questions: Sequence[Question]) -> int:
+    """Evaluations for one showing: the whole picture, and under each fill the masked and the inverse-masked one."""
+    return 1 + cost(1, 1, len(questions[0].blanks))
+
+
+def _size(classifier: Classifier, config: Config, questions: Sequence[Question], draws: int) -> int:
+    """Showings in one call of the compiled program."""
+    return batches(draws, max(config.batch_size_for(classifier) // _price(questions), 1))[1]
+
+
+def _count(
+    classifier: Classifier,
+    config: Config,
+    size: int,
+    question: Question,
+    mask: np.ndarray,
+    drawn: Perturbations,
+    on: np.ndarray | None,
+    key: Key,
+    draws: int,
+) -> Tally:
+    """In how many of the draws each was so, int32[] each; `size` showings in one call of the compiled program."""
+    row = Rows(
+        image=question.image,
+        blanks=question.blanks,
+        label=np.int32(question.label),
+        contrast=None if question.contrast is None else np.int32(question.contrast),
+        confidence=np.float32(question.whole.confidence),
+    )
+    on = np.ones(len(drawn.parts), bool) if on is None else on
+    asked = (classifier, drawn, on, row, mask, np.float32(config.confidence_ratio), key)
+    calls = np.arange(-(-draws // size) * size, dtype=np.int32).reshape(-1, size)
+    said = [jax.device_get(completed(_look, *asked, numbers, config.batch_size_for(classifier))) for numbers in calls]
+    was, unknown = jax.tree.map(lambda *parts: np.concatenate(parts)[:draws].sum(dtype=np.int32), *said)
+    if unknown:
+        raise InputError(
+            f"the classifier returned NaN or infinity in {unknown} of {draws} showings: check its weights and its "
+            "normalisation (images are in [0, 1])"
+        )
+    if question.counterfactual:  # what another class has won cannot be lost, see `verify.judge`
+        was = dataclasses.replace(was, necessary=np.int32(0), complete=np.int32(0))
+    return was
+
+
+@functools.partial(jax.jit, static_argnames="most")
+def _look(
+    classifier: Classifier,
+    drawn: Perturbations,
+    on: Array,
+    row: Rows,
+    mask: Mask,
+    ratio: Array,
+    key: Key,
+    numbers: Array,
+    most: int,
+) -> tuple[Tally, Array]:
+    """The compiled program, the same for every image and for each perturbation by itself.
+
+    Everything that belongs to one showing is in one call of the classifier, where `most` images a call allow it.
+
+    Returns:
+      Of the showings with these numbers, int32[D], what is so: bool[D] each; and whether something was NaN.
+    """
+    shape, pair = row.image.shape, jnp.stack([mask, ~mask])
+
+    def pictures(number: Array) -> Array:  # f32[1 + 2 F, H, W, C]: whole, then masked and inverse under each fill
+        showing = jax.vmap(drawn, (None, None, 0, None))(jax.random.fold_in(key, number), row.image, row.blanks, on)
+        masked = jax.vmap(shown.render, (0, None))(showing, pair)
+        return jnp.concatenate([showing.image[:1], masked.reshape(-1, *shape)])
+
+    logits = in_batches(classifier, jax.vmap(pictures)(numbers).reshape(-1, *shape), most)
+    answers = log_prob_and_margin(logits, row.label, row.contrast)
+    log_prob, margin = (answer.reshape(len(numbers), -1) for answer in answers)
+    confidence = jnp.exp(log_prob)
+    masked, inverse = slice(1, None, 2), slice(2, None, 2)  # of several fills the worst counts
+    enough = ratio * confidence[:, 0]
+    verdict = decide(margin[:, masked].min(1), confidence[:, masked].min(1), margin[:, inverse].max(1), enough)
+    decision = decide(margin[:, 0], confidence[:, 0], margin[:, 0], enough).sufficient
+    return Tally(verdict.sufficient, verdict.necessary, verdict.complete, decision), jnp.isnan(log_prob).any(1)
+
+
+def _stack(tallies: Sequence[Tally]) -> Tally:
+    """One more leading axis; of no tallies, an empty one."""
+    columns = zip(*(vars(tally).values() for tally in tallies)) if tallies else [()] * 4
+    return Tally(*(np.array(column, np.int32) for column in columns))
