@@ -42,6 +42,12 @@ def test_a_shipped_network_goes_through_jit_and_equals_only_itself():
     assert network == network != classifiers.load("cifar10")
 
 
+def test_a_wrapped_network_goes_through_jit_and_equals_only_itself():
+    wrapped, again = (as_classifier((lambda w, x: x.mean((1, 2)) * w["scale"], {"scale": 2.0})) for _ in range(2))
+    np.testing.assert_array_equal(jax.jit(wrapped)(np.ones((1, 4, 4, 3), np.float32)), [[2.0, 2.0, 2.0]])
+    assert wrapped == wrapped != again
+
+
 def test_records_without_arrays_are_equal_by_what_they_hold():
     @record
     class Rate:
