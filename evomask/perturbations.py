@@ -194,7 +194,8 @@ class Perturbations:
         """
         found: dict[str, tuple[Perturbations, np.ndarray]] = {}
         for index, part in enumerate(self.parts):
-            each = part.apart() if isinstance(part, Fills) else {getattr(part, "called", name_of(part)): part}
+            own = getattr(part, "called", name_of(part).rpartition(".")[2])
+            each = part.apart() if isinstance(part, Fills) else {own: part}
             for name, one in each.items():
                 numbered = (f"{name} {number}" for number in itertools.count(2))
                 free = next(word for word in itertools.chain([name], numbered) if word not in found)
@@ -219,7 +220,7 @@ def move(masks: Mask, shift: Array) -> Mask:
     [[True, True, False]]
     """
     rows, cols = _sources(shift, *masks.shape[-2:])
-    return masks[..., rows, cols]
+    return jnp.asarray(masks)[..., rows, cols]
 
 
 def render(showing: Showing, masks: Mask) -> Array:
