@@ -88,7 +88,7 @@ class Brightness:
     called = "brightness"
 
     def __call__(self, key: Key, showing: Showing) -> Showing:
-        factor = jax.random.uniform(key, (), jnp.float32, 1 - self.change, 1 + self.change)
+        factor = 1 + _steps(self.change * jax.random.uniform(key, (), jnp.float32, -1, 1))
         return dataclasses.replace(showing, image=jnp.clip(showing.image * factor, 0.0, 1.0))
 
 
@@ -112,7 +112,7 @@ class Gaussian:
     called = "noise"
 
     def __call__(self, key: Key, showing: Showing) -> Showing:
-        noise = self.deviation * jax.random.normal(key, showing.image.shape, jnp.float32)
+        noise = _steps(self.deviation * _steps(jax.random.normal(key, showing.image.shape, jnp.float32)))
         return dataclasses.replace(showing, image=jnp.clip(showing.image + noise, 0.0, 1.0))
 
 
@@ -226,6 +226,14 @@ def move(masks: Mask, shift: Array) -> Mask:
 def render(showing: Showing, masks: Mask) -> Array:
     """bool[P, H, W] -> f32[P, H, W, C]: the picture of a showing where the moved masks keep it, its blank elsewhere."""
     return fill_lib.apply(move(masks, showing.shift), showing.image, showing.blank)
+
+
+def _steps(values: Array) -> Array:
+    """f32[...], rounded to steps of 2 ** -20: a sum with it has the same bits, whatever operations a compiler fuses.
+
+    One that adds in the same instruction in which it multiplied leaves out a rounding; here there is none.
+    """
+    return jnp.round(values * 2.0**20) * 2.0**-20
 
 
 def _sources(shift: Array, height: int, width: int) -> tuple[Array, Array]:

@@ -206,7 +206,8 @@ def test_a_mask_that_holds_and_too_few_draws():
     options = dict(key=KEY, perturbation=drawn)
     held = precision_of(BOX_ORACLE, posed(BOX_ORACLE, [BOX_IMAGE]), BOX_MASK[None], draws=60, **options)
     assert held.holds[0] and sentence(held[0]) == (
-        "the mask holds at 0.9: it is sufficient and necessary in 60 of 60 showings (0.95 or more, with 95 % confidence)"
+        "the mask holds at 0.9: it is sufficient and necessary in 60 of 60 showings (0.95 or more, with 95 % "
+        "confidence)"
     )
     held = precision_of(BOX_ORACLE, posed(BOX_ORACLE, [BOX_IMAGE]), BOX_MASK[None], draws=20, **options)
     assert sentence(held[0]).endswith("; so few draws cannot show 0.9, 29 can") and not held.holds[0]

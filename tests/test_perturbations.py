@@ -95,9 +95,10 @@ def test_the_same_key_gives_the_same_bits_compiled_or_not(name):
 
     compiled = inside(KEYS[3], IMAGE, BLANK)
     several = jax.jit(jax.vmap(drawn, (0, None, None)))(KEYS[:5], IMAGE, BLANK)
-    together = jax.tree.map(lambda field: field[3], several)
-    for other in (compiled[0], together):
-        jax.tree.map(np.testing.assert_array_equal, plain, other)
+    jax.tree.map(np.testing.assert_array_equal, plain, compiled[0])
+    for index in range(5):
+        together = jax.tree.map(lambda field, index=index: field[index], several)
+        jax.tree.map(np.testing.assert_array_equal, drawn(KEYS[index], IMAGE, BLANK), together)
     np.testing.assert_array_equal(compiled[1], perturbations.render(plain, mask))
     assert [field.dtype for field in vars(plain).values()] == [jnp.float32, jnp.float32, jnp.int32]
     assert 0 <= min(plain.image.min(), plain.blank.min()) and max(plain.image.max(), plain.blank.max()) <= 1
@@ -189,7 +190,7 @@ BAD = {
     "fraction": ((Shift(-0.1),), r"the fraction of Shift is -0.1: give a number from 0 to 1"),
     "change": ((Brightness(2.0),), r"the change of Brightness is 2.0: give a number from 0 to 1"),
     "deviation": ((Gaussian("little"),), r"the deviation of Gaussian is 'little': give a number from 0 to 1"),
-    "no tuple": (Shift(), r"perturbations are Shift\(fraction=0.02\): give a tuple of them"),
+    "no tuple": (Shift(), r"parts of Perturbations are Shift\(fraction=0.02\): give a tuple"),
 }
 
 
