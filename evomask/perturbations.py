@@ -88,7 +88,7 @@ class Brightness:
     called = "brightness"
 
     def __call__(self, key: Key, showing: Showing) -> Showing:
-        factor = jax.random.uniform(key, (), jnp.float32, 1 - self.change, 1 + self.change)
+        factor = 1 + _steps(self.change * jax.random.uniform(key, (), jnp.float32, -1, 1))
         return dataclasses.replace(showing, image=jnp.clip(showing.image * factor, 0.0, 1.0))
 
 
@@ -112,7 +112,7 @@ class Gaussian:
     called = "noise"
 
     def __call__(self, key: Key, showing: Showing) -> Showing:
-        noise = self.deviation * jax.random.normal(key, showing.image.shape, jnp.float32)
+        noise = _steps(self.deviation * _steps(jax.random.normal(key, showing.image.shape, jnp.float32)))
         return dataclasses.replace(showing, image=jnp.clip(showing.image + noise, 0.0, 1.0))
 
 
@@ -194,7 +194,8 @@ class Perturbations:
         """
         found: dict[str, tuple[Perturbations, np.ndarray]] = {}
         for index, part in enumerate(self.parts):
-            each = part.apart() if isinstance(part, Fills) else {getattr(part, "called", name_of(part)): part}
+            own = getattr(part, "called", name_of(part).rpartition(".")[2])
+            each = part.apart() if isinstance(part, Fills) else {own: part}
             for name, one in each.items():
                 numbered = (f"{name} {number}" for number in itertools.count(2))
                 free = next(word for word in itertools.chain([name], numbered) if word not in found)
@@ -219,12 +220,20 @@ def move(masks: Mask, shift: Array) -> Mask:
     [[True, True, False]]
     """
     rows, cols = _sources(shift, *masks.shape[-2:])
-    return masks[..., rows, cols]
+    return jnp.asarray(masks)[..., rows, cols]
 
 
 def render(showing: Showing, masks: Mask) -> Array:
     """bool[P, H, W] -> f32[P, H, W, C]: the picture of a showing where the moved masks keep it, its blank elsewhere."""
     return fill_lib.apply(move(masks, showing.shift), showing.image, showing.blank)
+
+
+def _steps(values: Array) -> Array:
+    """f32[...], rounded to steps of 2 ** -20: a sum with it has the same bits, whatever operations a compiler fuses.
+
+    One that adds in the same instruction in which it multiplied leaves out a rounding; here there is none.
+    """
+    return jnp.round(values * 2.0**20) * 2.0**-20
 
 
 def _sources(shift: Array, height: int, width: int) -> tuple[Array, Array]:

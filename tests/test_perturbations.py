@@ -43,8 +43,9 @@ def test_shift_moves_picture_blank_and_mask_together_by_every_step_up_to_the_fra
 
 
 def test_shift_of_two_percent_is_of_the_shorter_side_and_rounded_down():
-    for side, most in [(10, 1), (50, 1), (99, 1), (100, 2), (224, 4)]:
-        shift = many(Shift(), image=np.zeros((side, side + 60, 1), np.float32), blank=np.zeros((1, 1, 1))).shift
+    for side, most in [(10, 1), (99, 1), (100, 2), (224, 4)]:
+        image = jnp.zeros((side, side + 60, 1))
+        shift = jax.vmap(lambda key, image=image: Shift()(key, Showing(image, image, jnp.zeros(2, int))).shift)(KEYS)
         assert (shift.min(), shift.max()) == (-most, most), side
 
 
@@ -86,12 +87,18 @@ def test_fills_that_come_first_are_made_of_the_picture_as_it_is_and_moved_with_i
 @pytest.mark.parametrize("name", perturbations.SHIPPED)
 def test_the_same_key_gives_the_same_bits_compiled_or_not(name):
     drawn, mask = perturbations.named(name), np.stack([BLANK[..., 0] > 0.5] * 2)
-    show = lambda key: drawn(key, IMAGE, BLANK)
-    plain = show(KEYS[3])
-    compiled = jax.jit(lambda key: (show(key), perturbations.render(show(key), mask)))(KEYS[3])
-    together = jax.tree.map(lambda field: field[3], jax.jit(jax.vmap(show))(KEYS[:5]))
-    for other in (compiled[0], together):
-        jax.tree.map(np.testing.assert_array_equal, plain, other)
+    plain = drawn(KEYS[3], IMAGE, BLANK)
+
+    @jax.jit
+    def inside(key, image, blank):
+        return (shown := drawn(key, image, blank)), perturbations.render(shown, mask)
+
+    compiled = inside(KEYS[3], IMAGE, BLANK)
+    several = jax.jit(jax.vmap(drawn, (0, None, None)))(KEYS[:5], IMAGE, BLANK)
+    jax.tree.map(np.testing.assert_array_equal, plain, compiled[0])
+    for index in range(5):
+        together = jax.tree.map(lambda field, index=index: field[index], several)
+        jax.tree.map(np.testing.assert_array_equal, drawn(KEYS[index], IMAGE, BLANK), together)
     np.testing.assert_array_equal(compiled[1], perturbations.render(plain, mask))
     assert [field.dtype for field in vars(plain).values()] == [jnp.float32, jnp.float32, jnp.int32]
     assert 0 <= min(plain.image.min(), plain.blank.min()) and max(plain.image.max(), plain.blank.max()) <= 1
@@ -183,7 +190,7 @@ BAD = {
     "fraction": ((Shift(-0.1),), r"the fraction of Shift is -0.1: give a number from 0 to 1"),
     "change": ((Brightness(2.0),), r"the change of Brightness is 2.0: give a number from 0 to 1"),
     "deviation": ((Gaussian("little"),), r"the deviation of Gaussian is 'little': give a number from 0 to 1"),
-    "no tuple": (Shift(), r"perturbations are Shift\(fraction=0.02\): give a tuple of them"),
+    "no tuple": (Shift(), r"parts of Perturbations are Shift\(fraction=0.02\): give a tuple"),
 }
 
 
