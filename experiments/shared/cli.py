@@ -122,7 +122,7 @@ def any_text() -> Iterator[None]:
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """What stands for characters that cannot be encoded.
+    r"""What stands for characters that cannot be encoded.
 
     >>> "“café” ± 1".encode("ascii", "evomask.plain").decode()
     '"caf\\xe9" +/- 1'
