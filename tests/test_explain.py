@@ -364,7 +364,7 @@ NO_FEATURES = evomask.as_classifier(lambda images: images.mean((1, 2)) @ jnp.one
 BAD = {
     "no batch axis": (
         dict(images=WHITE[0]),
-        r"images are float32\[8, 8, 1\]: give floats in \[0, 1\] or bytes .* \[B, H, W, C\], .* image\[None\]",
+        r"images are float32\[8, 8, 1\]: give floats in \[0, 1\] or bytes .* \[B, H, W, C\]; .* image\[None\]",
     ),
     "no images": (dict(images=WHITE[:0]), r"images are float32\[0, 8, 8, 1\]: give floats .* \[B, H, W, C\]"),
     "bytes": (
