@@ -88,9 +88,8 @@ class Trace:
     program holds the ones it was compiled with. As a static field, this tells the programs apart.
     """
 
-    def __init__(self, function: Callable, *shapes: jax.ShapeDtypeStruct):
-        anew = lambda *args: function(*args)  # JAX remembers what it has traced by the function
-        jaxpr, self.results = jax.make_jaxpr(anew, return_shape=True)(*shapes)
+    def __init__(self, function: Callable, *shapes: Any):
+        jaxpr, self.results = jax.make_jaxpr(function, return_shape=True)(*shapes)
         self.text, self.constants = re.sub(r" at 0x\w+", "", str(jaxpr)), jaxpr.consts  # without addresses of objects
 
     def __eq__(self, other: object) -> bool:
@@ -267,16 +266,14 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
 
 def _results(classifier: Classifier, images: jax.ShapeDtypeStruct):
     """What the classifier returns for such images: shapes and dtypes. Of a function, notes what it computes now."""
+    # A new function each time: JAX keeps what it has traced as long as the function lives, and looks no second time.
+    call = lambda classifier, images: classifier(images)
     if not isinstance(classifier, FunctionClassifier):
-        return jax.eval_shape(_call, classifier, images)
-    found = Trace(_call, classifier, images)
+        return jax.eval_shape(call, classifier, images)
+    found = Trace(call, classifier, images)
     if found != classifier.trace:
         object.__setattr__(classifier, "trace", found)  # the one thing in a record that the outside may change
     return found.results
-
-
-def _call(classifier: Classifier, images: Array) -> Array:
-    return classifier(images)
 
 
 def check_logits(logits: Array) -> None:
