@@ -53,7 +53,8 @@ def certify(
     (True, True)
     """
     config = presets.evomask() if config is None else config
-    return _certificate(_prune_all(classifier, images, found, key, config, None), config)
+    validate.as_key(key)
+    return _certificate(_prune_all(classifier, images, found, config, None), config)
 
 
 @pinned
@@ -83,19 +84,18 @@ def make_minimal(
     if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
         raise InputError(f"budget is {budget!r}: give a whole number of evaluations from 1, such as 1000")
     config = presets.evomask() if config is None else config
-    pruned = _prune_all(classifier, images, found, key, config, budget)
+    key = validate.as_key(key)
+    pruned = _prune_all(classifier, images, found, config, budget)
     masks = np.concatenate([found.stage_masks[:, :-1], pruned.mask[:, None]], axis=1)
     questions = [one.question() for one in found]
-    fields = verify.verdicts(classifier, questions, masks, found.complete, validate.as_key(key), config)
+    fields = verify.verdicts(classifier, questions, masks, found.complete, key, config)
     return dataclasses.replace(found, genome=pruned.genome, **fields), _certificate(pruned, config)
 
 
-def _prune_all(
-    classifier: Classifier, images: Any, found: Explanation, key: Key, config: Config, budget: int | None
-) -> Pruned:
+def _prune_all(classifier: Classifier, images: Any, found: Explanation, config: Config, budget: int | None) -> Pruned:
     """Image by image, so that one program serves any number of them; without a budget, the masks stay as they are."""
     contrast = found.contrast if (found.contrast >= 0).any() else None
-    images, _, _ = validate.inputs(classifier, images, found.label, contrast, validate.as_key(key), config)
+    images, _, _ = validate.inputs(classifier, images, found.label, contrast, config)
     if not np.array_equal(images, found.image):
         raise InputError(
             f"images {list(images.shape)} are not those of the explanation, {list(found.image.shape)}: give the images "
@@ -108,19 +108,11 @@ def _prune_all(
         )
     descend = budget is not None
     masks = np.int32(budget // _price(config) if descend else np.iinfo(np.int32).max)
-    rows = [
-        jax.device_get(
-            completed(_prune, classifier, config, _row(one), one.genome, one.mask, one.complete, masks, descend)
-        )
-        for one in found
-    ]
+    rows = []
+    for one in found:
+        asked = one.question().row(), one.genome, one.mask, one.complete
+        rows.append(jax.device_get(completed(_prune, classifier, config, *asked, masks, descend)))
     return jax.tree.map(lambda *parts: np.stack(parts), *rows)
-
-
-def _row(found: Explanation) -> Rows:
-    """The question of one image as the compiled program takes it, without leading axis."""
-    contrast = None if found.contrast < 0 else np.int32(found.contrast)
-    return Rows(found.image, found.blanks, np.int32(found.label), contrast, np.float32(found.confidence))
 
 
 @functools.partial(jax.jit, static_argnames="descend")

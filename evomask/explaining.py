@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from evomask import fills, presets, validate, verify
 from evomask.classifiers.blackbox import own_errors
-from evomask.questions import ask
+from evomask.questions import ask, logits, masked
 from evomask.search import refine, scoring, sharding
 from evomask.search.config import Config
 from evomask.search.evaluate import Hopeful, cost, evaluate_fills, feature_maps
@@ -88,24 +88,23 @@ def explain(
     """
     config = presets.evomask() if config is None else config
     key = validate.as_key(key)
-    images, labels, contrast = validate.inputs(classifier, images, labels, contrast, key, config)
-    multiple_of(classifier, config, mesh)
+    images, labels, contrast = validate.inputs(classifier, images, labels, contrast, config)
+    chunks = chunks_for(classifier, len(images), config, chunk, mesh)
     questions = ask(classifier, images, labels, contrast, key, config.fills)
-    return explain_questions(classifier, questions, key=key, config=config, chunk=chunk, mesh=mesh, progress=progress)
+    return explain_questions(classifier, questions, chunks, key=key, config=config, mesh=mesh, progress=progress)
 
 
 def explain_questions(
     classifier: Classifier,
     questions: Sequence[Question],
+    chunks: Sequence[np.ndarray],
     *,
     key: Key,
     config: Config,
-    chunk: int = 16,
     mesh: Mesh | None = None,
     progress: Progress | None = None,
 ) -> Explanation:
-    """`explain` of questions that were posed before, with the same key and configuration, by `questions.ask`."""
-    chunks = into_chunks(len(questions), chunk, multiple_of(classifier, config, mesh))
+    """`explain` of questions that were posed before by `questions.ask`, in chunks as `chunks_for` gives them."""
     with reporting(progress, config.evaluations * sum(map(len, chunks))) as listener:
         refined, scores = search(classifier, key, config, questions, chunks, listener, mesh=mesh)
     return verify.explanation(classifier, questions, refined, scores, key, config)
@@ -122,19 +121,12 @@ def search(
     mesh: Mesh | None = None,
 ) -> tuple[Refined, np.ndarray]:
     """Runs the compiled program for every chunk of rows: what the stages found and the scores, leading axis B."""
-    contrast = None if questions[0].contrast is None else np.array([q.contrast for q in questions], np.int32)
-    batch = Rows(
-        image=np.stack([q.image for q in questions]),
-        blanks=np.stack([q.blanks for q in questions]),
-        label=np.array([q.label for q in questions], np.int32),
-        contrast=contrast,
-        confidence=np.array([q.whole.confidence for q in questions], np.float32),
-        niche=niche,
-    )
+    rows = jax.tree.map(lambda *fields: np.stack(fields), *(question.row() for question in questions))
+    batch = dataclasses.replace(rows, niche=niche)
     found, parameters = [], (*sharding.replicate((classifier, key, listener), mesh), config)
     with own_errors():
-        for rows in chunks:
-            part = sharding.split(jax.tree.map(lambda x, rows=rows: x[rows], batch), mesh)
+        for chunk in chunks:
+            part = sharding.split(jax.tree.map(lambda x, chunk=chunk: x[chunk], batch), mesh)
             found.append(jax.device_get(_search(*parameters, part, mesh)))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(questions)], *found)
 
@@ -156,12 +148,13 @@ def precompile(
     """
     config = presets.evomask() if config is None else config
     key = jax.random.key(0)
-    images, *_ = validate.inputs(classifier, images, None, None, key, config)
+    images, *_ = validate.inputs(classifier, images, None, None, config)
     start = time.perf_counter()
     lower(classifier, images, contrast=contrast, config=config, chunk=chunk, mesh=mesh, progress=progress).compile()
-    posed = ask(classifier, images[:1], None, None, key, config.fills)
-    nothing = np.zeros((1, len(config.stages), *images.shape[1:3]), bool)
-    verify.verdicts(classifier, posed, nothing, np.array([False]), key, config)
+    blanks = np.asarray(fills.blanks(config.fills, key, images[0]))
+    logits(classifier, masked(np.ones(images.shape[1:3], bool), images[0], blanks[0]))
+    for fill in fills.others(config.fills).values():  # what the verdict asks about
+        fills.blank(fill, key, images[0])
     return time.perf_counter() - start
 
 
@@ -178,7 +171,7 @@ def lower(
 ) -> jax.stages.Lowered:
     """The search of the first chunk of checked images, not compiled yet: what it will need can be asked of it."""
     key = jax.random.key(0)
-    rows = into_chunks(len(images), chunk, multiple_of(classifier, config, mesh))[0]
+    rows = chunks_for(classifier, len(images), config, chunk, mesh)[0]
     labels, blanks = np.zeros(len(rows), np.int32), np.asarray(fills.blanks(config.fills, key, images[0]))
     batch = Rows(
         image=images[rows],
@@ -243,6 +236,17 @@ def _search_rows(
 
     at_a_time = config.together if config.together > 1 else None
     return jax.lax.map(search_one, rows, batch_size=at_a_time)
+
+
+def chunks_for(
+    classifier: Classifier, num: int, config: Config, chunk: int = 16, mesh: Mesh | None = None
+) -> list[np.ndarray]:
+    """Rows of the chunks in which so many images are searched, see `explain`.
+
+    Raises:
+      InputError: `chunk` is less than 1, or as for `multiple_of`.
+    """
+    return into_chunks(num, chunk, multiple_of(classifier, config, mesh))
 
 
 def multiple_of(classifier: Classifier, config: Config, mesh: Mesh | None) -> int:

@@ -81,7 +81,16 @@ def tried(own: tuple[Fill, ...]) -> dict[str, Fill]:
         kind = getattr(fill, "__name__", type(fill).__name__).strip("<>").lower()
         names = itertools.chain(shipped or [kind], (f"{kind} {number}" for number in itertools.count(2)))
         named[next(name for name in names if name not in named and (shipped or name not in SHIPPED))] = fill
-    return named | {name: fill for name, fill in SHIPPED.items() if name not in named}
+    return named | others(own)
+
+
+def others(own: tuple[Fill, ...]) -> dict[str, Fill]:
+    """The shipped fills that are none of these, by name.
+
+    >>> list(others((Constant(1.0), Constant(0.25))))
+    ['black', 'grey', 'mean', 'blur', 'noise']
+    """
+    return {name: fill for name, fill in SHIPPED.items() if not any(_same(fill, one) for one in own)}
 
 
 def _same(fill: Fill, other: Fill) -> bool:

@@ -260,15 +260,8 @@ def _count(
     draws: int,
 ) -> Tally:
     """In how many of the draws each was so, int32[] each; `size` showings in one call of the compiled program."""
-    row = Rows(
-        image=question.image,
-        blanks=question.blanks,
-        label=np.int32(question.label),
-        contrast=None if question.contrast is None else np.int32(question.contrast),
-        confidence=np.float32(question.whole.confidence),
-    )
     on = np.ones(len(drawn.parts), bool) if on is None else on
-    asked = (classifier, drawn, on, row, mask, np.float32(config.confidence_ratio), key)
+    asked = (classifier, drawn, on, question.row(), mask, np.float32(config.confidence_ratio), key)
     calls = np.arange(-(-draws // size) * size, dtype=np.int32).reshape(-1, size)
     said = [jax.device_get(completed(_look, *asked, numbers, config.batch_size_for(classifier))) for numbers in calls]
     was, unknown = jax.tree.map(lambda *parts: np.concatenate(parts)[:draws].sum(dtype=np.int32), *said)
@@ -277,7 +270,7 @@ def _count(
             f"the classifier returned NaN or infinity in {unknown} of {draws} showings: check its weights and its "
             "normalisation (images are in [0, 1])"
         )
-    if question.counterfactual:  # what another class has won cannot be lost, see `verify.judge`
+    if question.counterfactual:  # what another class has won cannot be lost, see `verify.verdict_on`
         was = dataclasses.replace(was, necessary=np.int32(0), complete=np.int32(0))
     return was
 

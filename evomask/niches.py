@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from evomask import presets, validate, verify
-from evomask.explaining import into_chunks, multiple_of, search
+from evomask.explaining import chunks_for, search
 from evomask.measures import metrics
 from evomask.questions import ask
 from evomask.search import fitness
@@ -92,8 +92,8 @@ def several(
         raise InputError(f"weight is {weight} and wish is {wish}: give numbers from 0")
     config = presets.evomask() if config is None else config
     key = validate.as_key(key)
-    images, labels, contrast = validate.inputs(classifier, images, labels, contrast, key, config)
-    chunks = into_chunks(len(images), chunk, multiple_of(classifier, config, mesh))
+    images, labels, contrast = validate.inputs(classifier, images, labels, contrast, config)
+    chunks = chunks_for(classifier, len(images), config, chunk, mesh)
     questions = ask(classifier, images, labels, contrast, key, config.fills)
     first = config if demand == "complete" else _sufficient(config, 0.0)
     later = _sufficient(first, wish) if disjoint else first

@@ -24,7 +24,7 @@ import numpy as np
 
 from evomask import fills as fill_lib
 from evomask.search.checks import Plain, described, name_of
-from evomask.types import Array, Image, InputError, Key, Mask, record, set_tuples
+from evomask.types import Array, Image, InputError, Key, Mask, first_line, record, set_tuples
 
 ROUNDING = 8 * float(np.finfo(np.float32).eps)  # what a picture may leave [0, 1] by
 PROBES = 4  # showings of each plain picture that `check` looks at
@@ -333,8 +333,8 @@ def _check_form(part: Perturbation, shape: tuple[int, int, int]) -> None:
     try:
         found = jax.eval_shape(lambda part, key, showing: part(key, showing), part, jax.random.key(0), given)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        raise InputError(f"{name} fails ({reason}): it must take a key and a Showing, and return a Showing") from error
+        wanted = "it must take a key and a Showing, and return a Showing"
+        raise InputError(f"{name} fails ({first_line(error)}): {wanted}") from error
     if not isinstance(found, Showing):
         raise InputError(f"{name} returns {described(found)}: it must return a Showing")
     for field, wanted in vars(given).items():

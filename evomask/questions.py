@@ -64,7 +64,8 @@ def _logits(classifier: Classifier, image: Image) -> Array:
 
 
 @jax.jit
-def _masked(mask: Array, image: Image, blank: Array) -> Array:
+def masked(mask: Array, image: Image, blank: Array) -> Array:
+    """`fills.apply` as a program of its own: bool[H, W], f32[H, W, C] and f32[H, W, C] -> f32[H, W, C]."""
     return fills.apply(mask, image, blank)
 
 
@@ -105,7 +106,7 @@ def answer(logits: np.ndarray, label: int, contrast: int | None = None) -> Answe
 
 def look(classifier: Classifier, mask: np.ndarray, question: Question, blanks: Sequence[Image]) -> list[Answer]:
     """What the classifier says of the image under a mask bool[H, W], for each of F blanks f32[H, W, C]."""
-    images = [_masked(mask, question.image, blank) for blank in blanks]
+    images = [masked(mask, question.image, blank) for blank in blanks]
     return [
         answer(logits(classifier, image, "the masked image"), question.label, question.contrast) for image in images
     ]

@@ -7,12 +7,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from evomask import presets, validate
-from evomask.explaining import explain_questions
+from evomask.explaining import chunks_for, explain_questions
 from evomask.measures import metrics
 from evomask.questions import ask
 from evomask.search.config import Config
+from evomask.search.progress import Progress
 from evomask.settings import pinned
 from evomask.types import Classifier, Explanation, InputError, Key, record
 
@@ -73,7 +75,9 @@ def across_seeds(
     labels: Any = None,
     contrast: Any = None,
     config: Config | None = None,
-    **options: Any,
+    chunk: int = 16,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Stability, tuple[Explanation, ...]]:
     """Searches `num` times for the answer to one question; compiled once.
 
@@ -81,7 +85,8 @@ def across_seeds(
     that noise, where that is the fill, is the same for all.
 
     Args:
-      classifier, images, labels, contrast, config, options: as for `explain`.
+      classifier, images, labels, contrast, config, chunk, mesh: as for `explain`.
+      progress: as well, and each search begins anew.
 
     >>> import jax.numpy as jnp
     >>> import evomask
@@ -94,10 +99,12 @@ def across_seeds(
     if isinstance(num, bool) or not isinstance(num, int) or num < 2:
         raise InputError(f"num is {num!r}: give a whole number of seeds from 2")
     key, config = validate.as_key(key), presets.evomask() if config is None else config
-    images, labels, contrast = validate.inputs(classifier, images, labels, contrast, key, config)
+    images, labels, contrast = validate.inputs(classifier, images, labels, contrast, config)
+    chunks = chunks_for(classifier, len(images), config, chunk, mesh)
     questions = ask(classifier, images, labels, contrast, key, config.fills)
+    options = {"config": config, "mesh": mesh, "progress": progress}
     keys = [jax.random.fold_in(key, index) for index in range(num)]
-    found = tuple(explain_questions(classifier, questions, key=each, config=config, **options) for each in keys)
+    found = tuple(explain_questions(classifier, questions, chunks, key=each, **options) for each in keys)
     return stability(found), found
 
 

@@ -34,6 +34,11 @@ class InputError(ValueError):
     """Bad input. The message is one line that names the input, the problem and the remedy."""
 
 
+def first_line(error: Exception) -> str:
+    """The kind of an error and the first line of what it says: `ValueError: too large`, for a message of one line."""
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+
+
 def whole(name: str, value: Any, least: int = 1) -> int:
     """A whole number of `least` or more as an int, be it Python's, NumPy's or JAX's; InputError for anything else.
 
@@ -168,6 +173,11 @@ class Question(NamedTuple):
     def counterfactual(self) -> bool:
         """Whether the whole image is predicted as another class: a mask can make the label win, not keep it."""
         return self.whole.margin < 0
+
+    def row(self) -> Rows:
+        """The question as compiled programs take it, without leading axis."""
+        contrast = None if self.contrast is None else np.int32(self.contrast)
+        return Rows(self.image, self.blanks, np.int32(self.label), contrast, np.float32(self.whole.confidence))
 
 
 @record

@@ -22,10 +22,9 @@ SEEDS = 2**32 - 1  # the largest: JAX drops higher bits, or keeps them, dependin
 
 
 def inputs(
-    classifier: Classifier, images: Any, labels: Any, contrast: Any, key: Any, config: Config
+    classifier: Classifier, images: Any, labels: Any, contrast: Any, config: Config
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Checks what `explain` is given: images as f32[B, H, W, C], labels and contrast as int32[B] or None."""
-    as_key(key)
     images = check_images(images)
     classes = check_classifier(classifier, images.shape[1:])
     if config.fitness.needs_features and not hasattr(classifier, "features"):

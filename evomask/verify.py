@@ -10,13 +10,12 @@ import jax
 import numpy as np
 
 from evomask import fills
+from evomask.measures.maps import cp, cp_floored
 from evomask.questions import look, worst
 from evomask.search.config import Config
 from evomask.search.front import front
 from evomask.search.refine import Refined
 from evomask.types import Answer, Classifier, Explanation, History, Key, Missing, Question, Status, Verdict, decide
-
-AREA_FLOOR = 0.05  # of `cp_floored`
 
 
 def explanation(
@@ -79,18 +78,9 @@ def verdicts(
         "stage_masks": stage_masks,
         "area": area,
         "cp": cp(fields["masked_confidence"], area),
-        "cp_floored": fields["masked_confidence"] / np.maximum(area, np.float32(AREA_FLOOR)),
+        "cp_floored": cp_floored(fields["masked_confidence"], area),
         "status": status_of(questions, fields["sufficient"], fields["necessary"], held),
     }
-
-
-def cp(confidence: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """Confidence over area, f32[B]; infinite for an empty mask, whatever its confidence.
-
-    >>> cp(np.array([0.5, 0.0]), np.array([0.25, 0.0]))
-    array([ 2., inf])
-    """
-    return np.divide(confidence, area, out=np.full_like(confidence, np.inf), where=area > 0)
 
 
 def history(refined: Refined, config: Config) -> History:
@@ -185,12 +175,11 @@ def _complete_under_others(
     classifier: Classifier, question: Question, mask: np.ndarray, key: Key, config: Config
 ) -> list[bool]:
     """For each fill that is tried and is none of the configuration's, whether the mask is complete under it."""
-    others = tuple(fills.tried(config.fills).values())[len(config.fills) :]
+    others = fills.others(config.fills).values()
     if not others:
         return []
-    blanks = [
-        fills.blank(fill, key, question.image) for fill in others
-    ]  # each a program of its own, whatever others are
+    # Each is a program of its own, so that it does not matter which the others are.
+    blanks = [fills.blank(fill, key, question.image) for fill in others]
     pairs = zip(look(classifier, mask, question, blanks), look(classifier, ~mask, question, blanks), strict=True)
     return [verdict_on(question, *pair, config.confidence_ratio).complete for pair in pairs]  # pyright: ignore[reportReturnType]
 

@@ -24,7 +24,7 @@ from evomask.certificate import Certificate
 from evomask.classifiers.wrappers import check_classifier
 from evomask.data import class_index, photographs
 from evomask.data.photographs import ImageError, Photo
-from evomask.explaining import explain_questions
+from evomask.explaining import chunks_for, explain_questions
 from evomask.questions import ask
 from evomask.report import records, sheets
 from evomask.report.reasons import fills_held, reasons, status_word
@@ -120,7 +120,7 @@ def search(classifier: Classifier, photo: Photo, asked: Asked, settings: Config)
     """
     image, key = photo.image[None], jax.random.key(asked.seed)
     labels, contrast = ([index] if index is not None else None for index in (asked.label, asked.contrast))
-    image, labels, contrast = validate.inputs(classifier, image, labels, contrast, key, settings)
+    image, labels, contrast = validate.inputs(classifier, image, labels, contrast, settings)
     questions = ask(classifier, image, labels, contrast, key, settings.fills)  # what cannot be asked is not compiled
     with _progress() as bar:
         task = bar.add_task(f"{photo.name}: compiling", total=None)
@@ -130,7 +130,8 @@ def search(classifier: Classifier, photo: Photo, asked: Asked, settings: Config)
         bar.update(task, description=f"{photo.name}: evolving", total=settings.evaluations, completed=0)
         start = time.perf_counter()
         advance = lambda done, total: bar.update(task, completed=done, total=total)
-        found = explain_questions(classifier, questions, key=key, config=settings, progress=advance)
+        chunks = chunks_for(classifier, 1, settings)
+        found = explain_questions(classifier, questions, chunks, key=key, config=settings, progress=advance)
         certificate = None
         if asked.prune is not None:
             bar.update(task, description=f"{photo.name}: pruning")

@@ -355,7 +355,7 @@ def test_what_other_checks_say_of_a_black_box():
     with pytest.raises(InputError, match="has 2 classes and 3 labels"):
         explain(BlackBox(logits, 2, labels=["a", "b", "c"]))
     with pytest.raises(InputError, match="compares features, but the classifier has none"):
-        validate.inputs(BOX, IMAGES, None, None, KEY, evomask.presets.dissertation())
+        validate.inputs(BOX, IMAGES, None, None, evomask.presets.dissertation())
 
 
 # -------------------------------------------------------------------------------------------- slow and bad services

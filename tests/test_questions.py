@@ -3,11 +3,12 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import evomask
-from evomask import fills, questions, validate, verify
+from evomask import fills, questions, validate
 from evomask.measures import metrics
 from evomask.niches import several
 from evomask.stability import across_seeds
@@ -107,8 +108,9 @@ def test_a_blank_image_without_an_answer_is_noticed_before_the_search():
 
 def test_nothing_has_infinite_cp_wherever_it_is_asked():
     none, some = np.zeros(2, np.float32), np.float32([0.5, 0.25])
-    assert np.isinf([*verify.cp(none, none), *metrics.cp(none, none)]).all()  # and NumPy has nothing to warn about
-    np.testing.assert_array_equal(verify.cp(some, some), metrics.cp(some, some))
+    on_device = [jnp.asarray(values) for values in (none, some)]
+    assert np.isinf([*metrics.cp(none, none), *metrics.cp(on_device[0], on_device[0])]).all()  # and NumPy does not warn
+    np.testing.assert_array_equal(metrics.cp(some, some), metrics.cp(on_device[1], on_device[1]))
 
 
 def test_one_ratio_decides_search_and_verdict():

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from evomask.data.classes import as_names
-from evomask.types import Array, Classifier, InputError, record, static
+from evomask.types import Array, Classifier, InputError, first_line, record, static
 
 if TYPE_CHECKING:  # Flax takes a second to import: who has a network of it has paid for that
     from flax import linen as nn
@@ -237,9 +237,8 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
     try:
         logits = _results(classifier, images)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(
-            f"classifier {name} fails on a batch of images f32{list(images.shape)} ({reason}): it must take "
+            f"classifier {name} fails on a batch of images f32{list(images.shape)} ({first_line(error)}): it must take "
             "f32[N, H, W, C] of that H, W and C for any N"
         ) from error
     if not isinstance(logits, jax.ShapeDtypeStruct) or not jnp.issubdtype(logits.dtype, jnp.floating):

@@ -5,11 +5,37 @@ Masks bool[B, H, W], heat maps f32[B, H, W], as in `metrics`, where these have t
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from evomask.types import Array, InputError, Mask
+
+# ---------------------------------------------------------------------- confidence per pixel, for NumPy and JAX alike
+
+
+def cp(confidence: Any, area: Any) -> Any:
+    """CP, confidence per pixel: confidence of the masked image / fraction of pixels kept; range [0, inf].
+
+    Infinite for an empty mask, whatever its confidence, which is why `cp_floored` stands beside it.
+
+    >>> cp(jnp.array([0.8, 0.8]), jnp.array([0.1, 0.0])), cp(np.array([0.5, 0.0]), np.array([0.25, 0.0]))
+    (Array([ 8., inf], dtype=float32), array([ 2., inf]))
+    """
+    where = area.__array_namespace__().where
+    return where(area > 0, confidence / where(area > 0, area, 1.0), np.inf)
+
+
+def cp_floored(confidence: Any, area: Any, floor: float = 0.05) -> Any:
+    """CP with areas below `floor` counted as `floor`; range [0, 1 / floor].
+
+    >>> cp_floored(jnp.array([0.8, 0.8]), jnp.array([0.1, 0.0]))
+    Array([ 8., 16.], dtype=float32)
+    """
+    return confidence / area.__array_namespace__().maximum(area, floor)
+
 
 # ----------------------------------------------------------------------------------------------- against the truth
 

@@ -27,6 +27,8 @@ from evomask.classifiers.blackbox import completed
 from evomask.fills import apply
 from evomask.measures.budget import Counted, Spent, bare
 from evomask.measures.maps import correlation as correlation
+from evomask.measures.maps import cp as cp
+from evomask.measures.maps import cp_floored as cp_floored
 from evomask.measures.maps import energy_in_object as energy_in_object
 from evomask.measures.maps import gini as gini
 from evomask.measures.maps import nan_unless_finite, scaled
@@ -119,26 +121,6 @@ def complete(judged: Judgement, ratio: float = RATIO) -> Array:
 def complete_area(judged: Judgement, ratio: float = RATIO) -> Array:
     """The area of a complete mask, and 1 for one that is not; range [0, 1], smaller is better."""
     return jnp.where(complete(judged, ratio), judged.area, 1.0)
-
-
-def cp(confidence: Array, area: Array) -> Array:
-    """CP, confidence per pixel: confidence of the masked image / fraction of pixels kept; range [0, inf].
-
-    Infinite for an empty mask, which is why `cp_floored` stands beside it.
-
-    >>> cp(jnp.array([0.8, 0.8]), jnp.array([0.1, 0.0]))
-    Array([ 8., inf], dtype=float32)
-    """
-    return jnp.where(area > 0, confidence / jnp.where(area > 0, area, 1.0), jnp.inf)
-
-
-def cp_floored(confidence: Array, area: Array, floor: float = 0.05) -> Array:
-    """CP with areas below `floor` counted as `floor`; range [0, 1 / floor].
-
-    >>> cp_floored(jnp.array([0.8, 0.8]), jnp.array([0.1, 0.0]))
-    Array([ 8., 16.], dtype=float32)
-    """
-    return confidence / jnp.maximum(area, floor)
 
 
 def confidence_drop(whole: Array, confidence: Array) -> Array:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from evomask.search.genome import Space
-from evomask.types import Evaluation, InputError, Target, record, static
+from evomask.types import Evaluation, InputError, Target, first_line, record, static
 
 if TYPE_CHECKING:
     from evomask.search.config import Config
@@ -120,8 +120,7 @@ def returns(role: str, part: Callable, wanted: str, *args: Any) -> None:
         except InputError:
             raise
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-            raise InputError(f"{name} fails ({reason}): it must return {wanted}") from error
+            raise InputError(f"{name} fails ({first_line(error)}): it must return {wanted}") from error
         if found != wanted:
             raise InputError(f"{name} returns {found}: it must return {wanted}")
 
