@@ -13,14 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from evomask import fills, presets, validate, verify
+from evomask import fills, holding, presets, racing, validate, verify
 from evomask.classifiers.blackbox import own_errors
 from evomask.questions import ask, logits, masked
-from evomask.search import refine, scoring, sharding
+from evomask.search import evolve, refine, scoring, sharding
 from evomask.search.config import Config
 from evomask.search.evaluate import Hopeful, cost, evaluate_fills, feature_maps
+from evomask.search.ladder import Ladder
 from evomask.search.progress import Progress, reporting, tick
 from evomask.search.refine import Refined
+from evomask.search.showings import evaluate_shown, fill_bank
 from evomask.settings import pinned
 from evomask.types import (
     Array,
@@ -105,9 +107,14 @@ def explain_questions(
     progress: Progress | None = None,
 ) -> Explanation:
     """`explain` of questions that were posed before by `questions.ask`, in chunks as `chunks_for` gives them."""
-    with reporting(progress, config.evaluations * sum(map(len, chunks))) as listener:
-        refined, scores = search(classifier, key, config, questions, chunks, listener, mesh=mesh)
-    return verify.explanation(classifier, questions, refined, scores, key, config)
+    with reporting(progress, config.evolving * sum(map(len, chunks))) as listener:
+        found = search(classifier, key, config, questions, chunks, listener, mesh=mesh)
+    explanation = verify.explanation(classifier, questions, *found, key, config)
+    if config.perturbation is None:
+        return explanation
+    asked = {"perturbation": config.perturbation, "draws": config.draws, "apart": config.draws_apart}
+    held = holding.precision_of(classifier, questions, explanation.mask, key=key, config=config, **asked)
+    return dataclasses.replace(explanation, precision=held)
 
 
 def search(
@@ -119,8 +126,12 @@ def search(
     listener: np.ndarray | None = None,
     niche: Niche | None = None,
     mesh: Mesh | None = None,
-) -> tuple[Refined, np.ndarray]:
-    """Runs the compiled program for every chunk of rows: what the stages found and the scores, leading axis B."""
+) -> tuple[Refined, np.ndarray, np.ndarray]:
+    """Runs the compiled program for every chunk of rows, and the race among what it found where showings are drawn.
+
+    Returns:
+      What the stages found, the scores, and the evaluations spent, leading axis B.
+    """
     rows = jax.tree.map(lambda *fields: np.stack(fields), *(question.row() for question in questions))
     batch = dataclasses.replace(rows, niche=niche)
     found, parameters = [], (*sharding.replicate((classifier, key, listener), mesh), config)
@@ -128,7 +139,12 @@ def search(
         for chunk in chunks:
             part = sharding.split(jax.tree.map(lambda x, chunk=chunk: x[chunk], batch), mesh)
             found.append(jax.device_get(_search(*parameters, part, mesh)))
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(questions)], *found)
+    refined, scores = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(questions)], *found)
+    spent = np.full(len(questions), config.evaluations, np.int32)
+    if config.perturbation is not None:
+        refined, raced = racing.choose(classifier, questions, refined, key, config)
+        spent += raced - np.int32(config.race)
+    return refined, scores, spent
 
 
 @pinned
@@ -216,10 +232,15 @@ def _search_rows(
 
     def search_one(row: Rows) -> tuple[Refined, Array]:
         features = feature_maps(classifier, row.image) if needs["features"] else ()
-        target = Target(row.image, row.label, row.confidence, features, row.contrast, config.confidence_ratio)
+        target = Target(
+            row.image, row.label, row.confidence, features, row.contrast, config.confidence_ratio, config.slack
+        )
+        if config.perturbation is not None:
+            sizes = {"size": config.showings, "batch_size": needs["batch_size"]}
+            bank = fill_bank(key, classifier, target, row.blanks, config.perturbation, **sizes, axis=axis)
         niche = row.niche
 
-        def evaluate_masks(masks: Array, hopeful: Hopeful | None):
+        def evaluate_masks(key: Key, masks: Array, hopeful: Hopeful | None):
             if listener is not None:  # where devices share a population, the first one speaks for all
                 inverses = 0 if not needs["inverse"] else len(masks) if hopeful is None else hopeful.num
                 speaks = True if axis is None else jax.lax.axis_index(axis) == 0
@@ -227,11 +248,15 @@ def _search_rows(
                 jax.debug.callback(functools.partial(tick, num), listener, speaks)
             price = lambda seen: priced(seen, masks, niche)
             hopeful = hopeful and hopeful._replace(rank=lambda seen, rank=hopeful.rank: rank(price(seen)))
+            if config.perturbation is not None:
+                few = {"inverse": needs["inverse"], "batch_size": needs["batch_size"], "hopeful": hopeful}
+                return price(evaluate_shown(key, classifier, target, bank, masks, **few, axis=axis))
             return price(evaluate_fills(classifier, target, row.blanks, masks, **needs, hopeful=hopeful, axis=axis))
 
         parts = (config.fitness, config.operators, evaluate_masks, config.scoring)
         region = None if niche is None else niche.region
-        refined = refine.refine(key, config.stages, target, *parts, region=region, collect=config.front)
+        ladder = Ladder() if evolve.is_cautious(config.operators) else None
+        refined = refine.refine(key, config.stages, target, *parts, region=region, collect=config.front, ladder=ladder)
         return refined, scoring.normalize(refined.score, refined.masks[-1], config.score_inside_only)
 
     at_a_time = config.together if config.together > 1 else None

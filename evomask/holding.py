@@ -10,34 +10,25 @@ is put to the same test: where the *decision* does not hold, there is nothing to
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from evomask import judging, presets, validate
 from evomask import perturbations as shown
-from evomask import presets, validate
-from evomask.classifiers.blackbox import completed
-from evomask.measures.certainty import LEVEL, Precision, Tally, lower_bound
+from evomask.measures.certainty import LEVEL, Precision, lower_bound
 from evomask.perturbations import Perturbations
-from evomask.search.batching import in_batches
 from evomask.search.config import Config
-from evomask.search.evaluate import batches, cost, log_prob_and_margin
 from evomask.settings import pinned
 from evomask.types import (
-    Array,
     Classifier,
     Explanation,
     InputError,
     Key,
-    Mask,
     Question,
-    Rows,
-    decide,
     record,
     static,
     whole,
@@ -127,17 +118,18 @@ def precision_of(
     draws, draws_apart = whole("draws", draws), whole("apart", draws if apart is None else apart, 0)
     alone = drawn.apart() if draws_apart else {}
     alone = alone if len(alone) > 1 else {}
-    count = functools.partial(_count, classifier, config, _size(classifier, config, questions, draws))
+    size = judging.size_of_call(classifier, config, questions[0], draws)
+    count = functools.partial(judging.count, classifier, config, size)
     stream = functools.partial(jax.random.fold_in, jax.random.fold_in(key, _JUDGE))
-    together = [count(*asked, drawn, None, stream(0), draws) for asked in zip(questions, masks, strict=True)]
+    together = [count(drawn, *asked, stream(0), draws) for asked in zip(questions, masks, strict=True)]
     apart_counts = [
-        [count(*asked, one, on, stream(number), draws_apart) for number, (one, on) in enumerate(alone.values(), 1)]
+        [count(one, *asked, stream(number), draws_apart, on) for number, (one, on) in enumerate(alone.values(), 1)]
         for asked in zip(questions, masks, strict=True)
     ]
-    price = _price(questions) * (draws + len(alone) * draws_apart)
+    price = judging.price(questions[0]) * (draws + len(alone) * draws_apart)
     return Precision(
-        counts=_stack(together),
-        counts_apart=_stack([_stack(row) for row in apart_counts]),
+        counts=judging.stack(together),
+        counts_apart=judging.stack([judging.stack(row) for row in apart_counts]),
         evaluations=np.full(len(questions), price, np.int32),
         counterfactual=np.array([question.counterfactual for question in questions]),
         draws=draws,
@@ -190,18 +182,19 @@ def smallest_that_holds(
     questions = [question] * (len(masks) if masks.ndim else 0)
     key, drawn, config, masks = _checked(classifier, questions, masks, key, perturbation, level, demand, config)
     draws, key = whole("draws", draws), jax.random.fold_in(key, _TRIALS)
-    count = functools.partial(_count, classifier, config, _size(classifier, config, questions, draws), question)
+    size = judging.size_of_call(classifier, config, questions[0], draws)
+    count = functools.partial(judging.count, classifier, config, size, drawn, question)
     index, tried, counts = -1, [], []
     for number in np.argsort(-masks.sum((1, 2)), kind="stable").tolist():
         tried.append(number)
-        counts.append(count(masks[number], drawn, None, key, draws))
+        counts.append(count(masks[number], key, draws))
         if not lower_bound(getattr(counts[-1], demand), draws) >= level:
             break
         index = number
     found = Precision(
-        counts=_stack(counts),
-        counts_apart=_stack([_stack([])] * len(tried)),
-        evaluations=np.full(len(tried), draws * _price(questions), np.int32),
+        counts=judging.stack(counts),
+        counts_apart=judging.stack([judging.stack([])] * len(tried)),
+        evaluations=np.full(len(tried), draws * judging.price(questions[0]), np.int32),
         counterfactual=np.full(len(tried), question.counterfactual),
         draws=draws,
         draws_apart=0,
@@ -236,83 +229,3 @@ def _checked(
     validate.labelled(classifier, images, [question.label for question in questions])
     shown.check(drawn, images.shape[1:])
     return validate.as_key(key), drawn, config, masks
-
-
-def _price(questions: Sequence[Question]) -> int:
-    """Evaluations for one showing: the whole picture, and under each fill the masked and the inverse-masked one."""
-    return 1 + cost(1, 1, len(questions[0].blanks))
-
-
-def _size(classifier: Classifier, config: Config, questions: Sequence[Question], draws: int) -> int:
-    """Showings in one call of the compiled program."""
-    return batches(draws, max(config.batch_size_for(classifier) // _price(questions), 1))[1]
-
-
-def _count(
-    classifier: Classifier,
-    config: Config,
-    size: int,
-    question: Question,
-    mask: np.ndarray,
-    drawn: Perturbations,
-    on: np.ndarray | None,
-    key: Key,
-    draws: int,
-) -> Tally:
-    """In how many of the draws each was so, int32[] each; `size` showings in one call of the compiled program."""
-    on = np.ones(len(drawn.parts), bool) if on is None else on
-    asked = (classifier, drawn, on, question.row(), mask, np.float32(config.confidence_ratio), key)
-    calls = np.arange(-(-draws // size) * size, dtype=np.int32).reshape(-1, size)
-    said = [jax.device_get(completed(_look, *asked, numbers, config.batch_size_for(classifier))) for numbers in calls]
-    was, unknown = jax.tree.map(lambda *parts: np.concatenate(parts)[:draws].sum(dtype=np.int32), *said)
-    if unknown:
-        raise InputError(
-            f"the classifier returned NaN or infinity in {unknown} of {draws} showings: check its weights and its "
-            "normalisation (images are in [0, 1])"
-        )
-    if question.counterfactual:  # what another class has won cannot be lost, see `verify.verdict_on`
-        was = dataclasses.replace(was, necessary=np.int32(0), complete=np.int32(0))
-    return was
-
-
-@functools.partial(jax.jit, static_argnames="most")
-def _look(
-    classifier: Classifier,
-    drawn: Perturbations,
-    on: Array,
-    row: Rows,
-    mask: Mask,
-    ratio: Array,
-    key: Key,
-    numbers: Array,
-    most: int,
-) -> tuple[Tally, Array]:
-    """The compiled program, the same for every image and for each perturbation by itself.
-
-    Everything that belongs to one showing is in one call of the classifier, where `most` images a call allow it.
-
-    Returns:
-      Of the showings with these numbers, int32[D], what is so: bool[D] each; and whether something was NaN.
-    """
-    shape, pair = row.image.shape, jnp.stack([mask, ~mask])
-
-    def pictures(number: Array) -> Array:  # f32[1 + 2 F, H, W, C]: whole, then masked and inverse under each fill
-        showing = jax.vmap(drawn, (None, None, 0, None))(jax.random.fold_in(key, number), row.image, row.blanks, on)
-        masked = jax.vmap(shown.render, (0, None))(showing, pair)
-        return jnp.concatenate([showing.image[:1], masked.reshape(-1, *shape)])
-
-    logits = in_batches(classifier, jax.vmap(pictures)(numbers).reshape(-1, *shape), most)
-    answers = log_prob_and_margin(logits, row.label, row.contrast)
-    log_prob, margin = (answer.reshape(len(numbers), -1) for answer in answers)
-    confidence = jnp.exp(log_prob)
-    masked, inverse = slice(1, None, 2), slice(2, None, 2)  # of several fills the worst counts
-    enough = ratio * confidence[:, 0]
-    verdict = decide(margin[:, masked].min(1), confidence[:, masked].min(1), margin[:, inverse].max(1), enough)
-    decision = decide(margin[:, 0], confidence[:, 0], margin[:, 0], enough).sufficient
-    return Tally(verdict.sufficient, verdict.necessary, verdict.complete, decision), jnp.isnan(log_prob).any(1)
-
-
-def _stack(tallies: Sequence[Tally]) -> Tally:
-    """One more leading axis; of no tallies, an empty one."""
-    columns = zip(*(vars(tally).values() for tally in tallies)) if tallies else [()] * 4
-    return Tally(*(np.array(column, np.int32) for column in columns))

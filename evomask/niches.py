@@ -98,16 +98,16 @@ def several(
     first = config if demand == "complete" else _sufficient(config, 0.0)
     later = _sufficient(first, wish) if disjoint else first
     taken, found = np.zeros(images.shape[:3], bool), []
-    with reporting(progress, (first.evaluations + (num - 1) * later.evaluations) * sum(map(len, chunks))) as listener:
+    with reporting(progress, (first.evolving + (num - 1) * later.evolving) * sum(map(len, chunks))) as listener:
         for index in range(num):
             region = np.where(disjoint, ~taken, True)
             niche = Niche(region, taken, np.full(len(images), 0 if disjoint else weight, np.float32)) if index else None
             key_search = jax.random.fold_in(key, index) if index else key
             asked = later if index else first
-            refined, scores = search(classifier, key_search, asked, questions, chunks, listener, niche, mesh)
+            refined, scores, spent = search(classifier, key_search, asked, questions, chunks, listener, niche, mesh)
             # Where nothing is left, the search takes the whole image for its region.
             refined = dataclasses.replace(refined, masks=refined.masks & region[:, None])
-            found.append(verify.explanation(classifier, questions, refined, scores, key, asked))
+            found.append(verify.explanation(classifier, questions, refined, scores, spent, key, asked))
             taken = taken | found[-1].mask
     demanded = (demand,) + ("sufficient" if disjoint else demand,) * (num - 1)
     return Several(tuple(found), *overlaps(np.stack([one.mask for one in found], axis=1)), demanded)

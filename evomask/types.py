@@ -19,6 +19,8 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from evomask.measures.certainty import Precision
+
 Array = jax.Array
 Key = jax.Array  # one key of `jax.random.key`
 Image = jax.Array  # f32[H, W, C] in [0, 1]
@@ -27,6 +29,7 @@ T = TypeVar("T")
 Genome = jax.Array  # int32[..., G, 3]: (row, col, radius); a negative radius switches the patch off
 
 
+SLACK = 1e-3  # nats more than it must that a search asks for: at batch size 1, the last bits of the logits differ
 RATIO = 0.9  # of the whole image's confidence, that a sufficient mask keeps unless a configuration says otherwise
 
 
@@ -211,6 +214,7 @@ class Target:
     features: tuple[Array, ...] = ()  # each f32[h, w, c]; empty unless a fitness term compares features
     contrast: Array | None = None  # int32[]: only this class competes with `label`; None: all of them
     ratio: Array | float = RATIO  # of `confidence`, that a sufficient mask keeps
+    slack: Array | float = SLACK  # nats by which the search asks for a clearer answer than it must
 
 
 @record
@@ -347,9 +351,8 @@ class Explanation:
     whole: Answer  # of the whole images
     blank: Answer  # of the blank ones, see `Question`
     front: Front | None = None  # where the configuration asks for it
-    fills: tuple[str, ...] = static(
-        default=()
-    )  # the N fills under which every mask is tried, those of the search first
+    precision: Precision | None = None  # where showings are drawn: how often the mask holds
+    fills: tuple[str, ...] = static(default=())  # the N under which every mask is tried, those of the search first
     stages: tuple[str, ...] = static(default=())  # names, coarse to fine
     ends: tuple[int, ...] = static(default=())  # evaluations spent when each stage was over
     names: tuple[str, ...] = static(default=())  # of the K classes; () where the classifier has none

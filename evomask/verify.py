@@ -23,6 +23,7 @@ def explanation(
     questions: Sequence[Question],
     refined: Refined,
     scores: np.ndarray,
+    spent: np.ndarray,
     key: Key,
     config: Config,
 ) -> Explanation:
@@ -30,7 +31,7 @@ def explanation(
 
     Args:
       questions: one for each image.
-      refined, scores: what the search returned, leading axis B.
+      refined, scores: what the search returned, leading axis B, and `spent`, int32[B], its evaluations.
       key: the one that noise is drawn from.
     """
     last = jax.tree.map(lambda values: values[:, -1], refined.infos[-1].evaluation)  # as the search saw it
@@ -42,14 +43,14 @@ def explanation(
         blanks=np.stack([question.blanks for question in questions]),
         score=scores,
         genome=refined.genome,
-        evaluations=np.full(len(questions), config.evaluations, np.int32),
+        evaluations=spent,
         history=history(refined, config),
         whole=_stack([question.whole for question in questions]),
         blank=_stack([question.blank for question in questions]),
         front=None if config.front is None else front(refined.archives),
         fills=tuple(fills.tried(config.fills)),
         stages=tuple(stage.name for stage in config.stages),
-        ends=tuple(accumulate(costs)),
+        ends=tuple(config.first_cost + end for end in accumulate(costs)),
         names=tuple(getattr(classifier, "labels", None) or ()),
         **verdicts(classifier, questions, refined.masks, held, key, config),
     )
@@ -87,7 +88,7 @@ def history(refined: Refined, config: Config) -> History:
     """The infos of all stages, one after the other: leading axes [B, T]."""
     joined = jax.tree.map(lambda *stages: np.concatenate(stages, axis=1), *refined.infos)
     costs = [np.full(stage.rounds, config.generation_cost(stage), np.int32) for stage in config.stages]
-    spent = np.cumsum(np.concatenate(costs), dtype=np.int32)
+    spent = config.first_cost + np.cumsum(np.concatenate(costs), dtype=np.int32)
     return History(
         fitness=joined.objective,
         confidence=joined.evaluation.confidence,

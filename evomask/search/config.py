@@ -9,13 +9,14 @@ from typing import Any
 
 from evomask import fills
 from evomask.fills import Fill
+from evomask.perturbations import Perturbations
 from evomask.search import batching, scoring
 from evomask.search.checks import Plain
 from evomask.search.evolve import Operators
 from evomask.search.fitness import Fitness
 from evomask.search.front import Collect
 from evomask.search.refine import Stage, check_stages
-from evomask.types import RATIO, Array, Classifier, InputError, record, set_tuples, static, whole
+from evomask.types import RATIO, SLACK, Array, Classifier, InputError, record, set_tuples, static, whole
 
 
 @record
@@ -30,9 +31,16 @@ class Config:
     fitness: Fitness
     fill: Fill | tuple[Fill, ...] = fills.Constant()  # several: a mask must hold under each of them
     scoring: Callable[..., Array] = scoring.BestOfGeneration()
+    perturbation: Perturbations | None = None  # how the picture is shown, drawn anew for every mask; None: as it is
+    slack: float = SLACK  # nats by which the class must be kept and lost
     confidence_ratio: float = RATIO  # of the whole image's confidence, that a sufficient mask keeps
     front: Collect | None = None  # collects the area-confidence front; None: no
     score_inside_only: bool = static(default=False)  # see `scoring.normalize`
+    showings: int = static(default=64)  # whole pictures that are seen once, for the search to draw from
+    rehearsals: int = static(default=64)  # showings in which a mask is tried before it is chosen, see `racing`
+    race: int = static(default=800)  # evaluations for these, of all masks tried
+    draws: int = static(default=200)  # showings that judge the mask in the end, see `holding`
+    draws_apart: int = static(default=50)  # as many for each perturbation by itself
     batch_size: int | None = static(
         default=None
     )  # images in one call of the classifier; None: what the classifier prefers
@@ -81,7 +89,22 @@ class Config:
     @property
     def evaluations(self) -> int:
         """Images that the search sends through the classifier, for each image explained."""
+        return self.fixed_cost + self.evolving
+
+    @property
+    def evolving(self) -> int:
+        """Those of them that the generations send."""
         return sum(stage.rounds * self.generation_cost(stage) for stage in self.stages)
+
+    @property
+    def first_cost(self) -> int:
+        """Evaluations before the first generation: the whole picture in every showing of the bank."""
+        return 0 if self.perturbation is None else self.showings
+
+    @property
+    def fixed_cost(self) -> int:
+        """Evaluations of the search that are not those of a generation, `race` at most included."""
+        return 0 if self.perturbation is None else self.showings + self.race
 
     def generation_cost(self, stage: Stage) -> int:
         """Evaluations of one generation of a stage."""
@@ -130,12 +153,13 @@ def with_budget(config: Config, budget: int) -> Config:
     check_stages(config.stages)
     budget = whole("budget", budget)
     prices = [config.generation_cost(stage) for stage in config.stages]
-    least = 2 * sum(prices)
+    least = 2 * sum(prices) + config.fixed_cost
     if budget < least:
         raise InputError(
             f"budget {budget} is less than one generation of every stage and its founders, {least}: give more"
         )
-    share, left, stages = budget / config.evaluations, budget, []
+    budget -= config.fixed_cost
+    share, left, stages = budget / config.evolving, budget, []
     for index, (stage, price) in enumerate(zip(config.stages, prices)):
         later = 2 * sum(prices[index + 1 :])
         wanted = min(share * price * stage.rounds, left - later) if later else left

@@ -18,10 +18,12 @@ from evomask.search.evaluate import Hopeful
 from evomask.search.fitness import Fitness, penalized, ranks
 from evomask.search.front import Archive, Collect
 from evomask.search.genome import Space
+from evomask.search.ladder import Ladder, Rungs
 from evomask.search.operators import plus
-from evomask.search.surrogate import Model, Screening, improvement
-from evomask.types import Array, Evaluation, Genome, Key, Mask, Target, record
+from evomask.search.surrogate import Caution, Model, Screening, improvement
+from evomask.types import SLACK, Array, Evaluation, Genome, Key, Mask, Target, record
 
+SHOWN = int.from_bytes(b"shown", "little") % 2**31  # the stream of keys that a generation's showings are drawn from
 STRICT_PRICE = 50.0  # of a nat of violation, where a screening must weigh what the feasibility rule only compares
 
 
@@ -43,10 +45,11 @@ class Problem(NamedTuple):
     space: Space
     fitness: Fitness
     penalty: tuple[float, float] | None  # first and last; see `standing`
-    evaluate: Callable[[Mask, Hopeful | None], Evaluation]  # bool[P, H, W] -> evaluation of P masks
+    evaluate: Callable[[Key, Mask, Hopeful | None], Evaluation]  # bool[P, H, W] -> evaluation of P masks
     scoring: Callable[..., Array]  # see `evomask.search.scoring`
     collect: Collect | None = None  # see `evomask.search.front`
     inverses: int | None = None  # see `hopeful`; None: all
+    ladder: Ladder | None = None  # what a cautious search believes in, of every size
 
 
 @record
@@ -60,6 +63,7 @@ class State:
     score: Array  # f32[H, W], running sum of the scoring rule
     model: Model | None  # what the screening has learnt
     archive: Archive | None = None  # of all masks evaluated
+    rungs: Rungs | None = None
 
 
 @record
@@ -72,11 +76,18 @@ class Info:
 
 
 def init(
-    problem: Problem, population: int, num_genes: int, model: Model | None = None, archive: Archive | None = None
+    problem: Problem,
+    population: int,
+    num_genes: int,
+    model: Model | None = None,
+    archive: Archive | None = None,
+    rungs: Rungs | None = None,
 ) -> State:
     """A state whose places are still to be filled by the first `step`."""
     if problem.collect is not None and archive is None:
         archive = problem.collect.init(problem.space.shape)
+    if problem.ladder is not None and rungs is None:
+        rungs = problem.ladder.init(problem.space.shape, num_genes)
     return State(
         genomes=jnp.full((population, num_genes, 3), genes.OFF, jnp.int32),
         evaluation=Evaluation(*[jnp.full(population, jnp.nan)] * 6),
@@ -85,6 +96,7 @@ def init(
         score=jnp.zeros(problem.space.shape),
         model=model,
         archive=archive,
+        rungs=rungs,
     )
 
 
@@ -146,6 +158,11 @@ def offspring(key: Key, state: State, problem: Problem, operators: Operators, nu
     return screen(key_screen, state, bred, problem, screening, num, progress)
 
 
+def is_cautious(operators: Operators) -> bool:
+    """Whether masks compete by what is believed of them, see `cautious_step`."""
+    return operators.screening is not None and operators.screening.caution is not None
+
+
 def hopeful(problem: Problem, progress: Array) -> Hopeful | None:
     """Which inverses to evaluate: of the masks that would stand best if their inverse lost the class.
 
@@ -162,10 +179,12 @@ def hopeful(problem: Problem, progress: Array) -> Hopeful | None:
     return Hopeful(problem.inverses, rank)
 
 
-def step(state: State, children: Genome, problem: Problem, operators: Operators, progress: Array) -> tuple[State, Info]:
+def step(
+    key: Key, state: State, children: Genome, problem: Problem, operators: Operators, progress: Array
+) -> tuple[State, Info]:
     """Evaluates the children, lets them compete with their parents, and adds the champion to the score."""
     masks = problem.space.region[None] & genes.rasterize(children, problem.space.shape)
-    evaluated = problem.evaluate(masks, hopeful(problem, progress))
+    evaluated = problem.evaluate(key, masks, hopeful(problem, progress))
     genomes, evaluation = _join((state.genomes, state.evaluation), (children, evaluated))
     keep = operators.survival(standing(evaluation, problem, progress), state.genomes.shape[0])
 
@@ -180,7 +199,54 @@ def step(state: State, children: Genome, problem: Problem, operators: Operators,
     model = None if operators.screening is None else operators.screening.learn(state.model, masks, evaluated)
     score = state.score + score
     archive = None if problem.collect is None else problem.collect.add(state.archive, masks, evaluated)
-    return State(genomes[keep], _at(evaluation, keep), champion, champion_evaluation, score, model, archive), info
+    survivors = genomes[keep], _at(evaluation, keep)
+    return State(*survivors, champion, champion_evaluation, score, model, archive, state.rungs), info
+
+
+def cautious_step(
+    key: Key, state: State, children: Genome, problem: Problem, operators: Operators, progress: Array, is_first: Array
+) -> tuple[State, Info]:
+    """`step` where each mask is seen in one showing, drawn for it: everybody competes by what the model believes.
+
+    One lucky showing makes no champion then. A champion is chosen among all who live, for a belief about it changes
+    with what is seen of others. In place of the first children it is shown anew, and caution follows how it fares, once
+    the search goes by the strict rule; as one child of many it would crowd out the others, so its copies do not live.
+    """
+    screening: Screening = operators.screening  # pyright: ignore[reportAssignmentType]
+    caution: Caution = screening.caution  # pyright: ignore[reportAssignmentType]
+    size, again = len(state.genomes), jnp.arange(len(children)) < jnp.where(is_first, 0, caution.again)
+    children = jnp.where(again[:, None, None], state.champion[None], children)
+    masks = problem.space.region[None] & genes.rasterize(children, problem.space.shape)
+    look = hopeful(problem, progress)
+    if look is not None:  # the champion's inverse is always seen
+        look = look._replace(rank=lambda seen, rank=look.rank: jnp.where(again, jnp.inf, rank(seen)))
+    evaluated = problem.evaluate(key, masks, look)
+    model = screening.learn(state.model, masks, evaluated)
+    if problem.penalty is None:
+        as_it_must = dataclasses.replace(problem.target, slack=SLACK)
+        model = screening.surprised(model, problem.fitness.violation(evaluated, as_it_must) == 0, again)
+
+    genomes, seen = _join((state.genomes, state.evaluation), (children, evaluated))
+    genomes, seen = _join((genomes, seen), (state.champion[None], state.champion_evaluation))
+    sampled = screening.rasterize(genomes, problem.space.region)
+    counts = jnp.concatenate([jnp.ones(size, bool), ~again, jnp.ones(1, bool)])
+    believed = screening.believe(model, sampled, seen, model.caution)
+    believed = jax.tree.map(lambda figure: jnp.where(counts, figure, jnp.nan), believed)
+    objective, violation = problem.fitness.weigh(believed, problem.target)
+    best = jnp.argmax(ranks(objective, violation))
+    champion, its_evaluation = genomes[best], _at(believed, best)
+    score = state.score + problem.scoring(champion, its_evaluation, violation[best] == 0, problem.space)
+
+    living = _at(believed, slice(-1))  # the champion has a place of its own
+    keep = operators.survival(standing(living, problem, progress), size)
+    rungs = state.rungs
+    if problem.ladder is not None:
+        plain = screening.believe(model, screening.sample(masks), evaluated, 1.0)  # whatever the caution was when
+        rungs = problem.ladder.add(rungs, children, masks, plain, problem.target)
+    archive = None if problem.collect is None else problem.collect.add(state.archive, masks, evaluated)
+    survivors = genomes[keep], _at(living, keep)
+    state = State(*survivors, champion, jax.tree.map(lambda x: x[None], its_evaluation), score, model, archive, rungs)
+    return state, Info(objective[best], violation[best], its_evaluation)
 
 
 def evolve(
@@ -193,13 +259,14 @@ def evolve(
     generations: int,
     model: Model | None = None,
     archive: Archive | None = None,
+    rungs: Rungs | None = None,
 ) -> tuple[State, Info]:
     """Evolves `founders` (int32[O, G, 3]) for `generations` generations of O children each.
 
     Generation 0 evaluates the founders, and the best `population` of them survive, so the classifier is asked
     (generations + 1) * O times. The loop is one scan with a single call of the classifier, which keeps the compiled
-    program small. With a screening, `model` is what it knows already; `archive` is what the problem has collected so
-    far.
+    program small. With a screening, `model` is what it knows already; `archive` and `rungs` are what the problem has
+    collected so far.
 
     Returns:
       The last state, and the `Info` of generations 0 .. T stacked along a leading axis.
@@ -211,13 +278,17 @@ def evolve(
     def body(state: State, generation: Array) -> tuple[State, Info]:
         is_first = generation == 0
         progress = generation / max(generations, 1)
-        bred = offspring(jax.random.fold_in(key, generation), state, problem, operators, num, progress)
+        now = jax.random.fold_in(key, generation)
+        bred = offspring(now, state, problem, operators, num, progress)
         children = jnp.where(is_first, founders, bred)
         # In generation 0 there are no parents that a survival rule might want to keep.
         survival = lambda fitness, size: jnp.where(is_first, plus(fitness, size), operators.survival(fitness, size))
-        return step(state, children, problem, dataclasses.replace(operators, survival=survival), progress)
+        own = dataclasses.replace(operators, survival=survival)
+        if is_cautious(operators):
+            return cautious_step(jax.random.fold_in(now, SHOWN), state, children, problem, own, progress, is_first)
+        return step(now, state, children, problem, own, progress)
 
-    return jax.lax.scan(body, init(problem, population, num_genes, model, archive), jnp.arange(generations + 1))
+    return jax.lax.scan(body, init(problem, population, num_genes, model, archive, rungs), jnp.arange(generations + 1))
 
 
 def _price(penalty: tuple[Array | float, Array | float], progress: Array) -> Array:

@@ -14,9 +14,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from evomask.search.fitness import SLACK
 from evomask.search.genome import OFF, is_active, rasterize
-from evomask.types import Array, Evaluation, Genome, Mask, Target, decide, record
+from evomask.types import SLACK, Array, Evaluation, Genome, Mask, Target, decide, record
 
 UNKNOWN = -1  # in place of flags: no such patch, or not looked at
 MOST = 8  # neighbours looked at together; more would be a waste where an early one is complete

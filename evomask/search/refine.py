@@ -16,6 +16,7 @@ from evomask.search.evaluate import Hopeful
 from evomask.search.evolve import Info, Operators, Problem
 from evomask.search.fitness import Fitness
 from evomask.search.front import Archive, Collect
+from evomask.search.ladder import Ladder, Rungs
 from evomask.search.operators import Scatter
 from evomask.search.surrogate import Model
 from evomask.types import Array, Evaluation, Genome, InputError, Key, Mask, Target, record, static
@@ -46,6 +47,7 @@ class Stage:
     penalty: tuple[float, float] | None = None  # first and last; None: feasible before infeasible throughout
     cycles: int = static(default=1)
     longest: int | None = static(default=None)  # generations of a cycle that a budget does not exceed; None: any number
+    confines: bool = static(default=True)  # whether what comes later searches inside of its mask only
 
     @property
     def num_offspring(self) -> int:
@@ -94,6 +96,7 @@ class Refined:
     score: Array  # f32[H, W], running sum of the scoring rule over all stages
     infos: tuple[Info, ...]  # one per stage, each with leading axis `Stage.rounds`
     archives: tuple[Archive | None, ...]  # one per stage
+    rungs: tuple[Rungs | None, ...]  # one per stage
 
 
 @record
@@ -107,6 +110,7 @@ class Found:
     score: Array  # f32[H, W], running sum
     model: Model | None
     archive: Archive | None  # of this stage
+    rungs: Rungs | None  # of this stage
 
 
 def refine(
@@ -115,10 +119,11 @@ def refine(
     target: Target,
     fitness: Fitness,
     operators: Operators,
-    evaluate: Callable[[Mask, Hopeful | None], Evaluation],
+    evaluate: Callable[[Key, Mask, Hopeful | None], Evaluation],
     scoring: Callable[..., Array],
     region: Mask | None = None,
     collect: Collect | None = None,
+    ladder: Ladder | None = None,
 ) -> Refined:
     """Runs the stages in order, each inside the mask that the one before it found, the first in `region` if there is
     one.
@@ -128,24 +133,27 @@ def refine(
     shape = target.image.shape[:2]
     region = jnp.ones(shape, bool) if region is None else region
     nothing, model = jnp.full((1, 3), genome.OFF, jnp.int32), operators.screening and operators.screening.init()
-    found = Found(region, region, nothing, jnp.float32(0.0), jnp.zeros(shape), model, None)
+    found = Found(region, region, nothing, jnp.float32(0.0), jnp.zeros(shape), model, None, None)
     before, ends, infos = 0, [], []
     for stage in stages:
         archive = None if collect is None else collect.init(shape)
+        rungs = None if ladder is None else ladder.init(shape, stage.genes)
         champion = genome.resize(found.champion, stage.genes)
 
         def cycle(found: Found, number: Array, stage: Stage = stage) -> tuple[Found, Info]:
             space = genome.space(found.region, genome.scale_radii(stage.radii, shape))
-            problem = Problem(target, space, fitness, stage.penalty, evaluate, scoring, collect, stage.inverses)
+            parts = (fitness, stage.penalty, evaluate, scoring, collect, stage.inverses, ladder)
+            problem = Problem(target, space, *parts)
             return _cycle(jax.random.fold_in(key, number), stage, found, problem, operators)
 
-        found = dataclasses.replace(found, champion=champion, archive=archive)
+        found = dataclasses.replace(found, champion=champion, archive=archive, rungs=rungs)
         found, info = jax.lax.scan(cycle, found, before + jnp.arange(stage.cycles))
         before += stage.cycles
         ends.append(found)
         infos.append(jax.tree.map(lambda x, rounds=stage.rounds: x.reshape(rounds, *x.shape[2:]), info))
     masks, violations = (jnp.stack([getattr(end, name) for end in ends]) for name in ("mask", "violation"))
-    return Refined(masks, found.champion, violations, found.score, tuple(infos), tuple(end.archive for end in ends))
+    archives, rungs = tuple(end.archive for end in ends), tuple(end.rungs for end in ends)
+    return Refined(masks, found.champion, violations, found.score, tuple(infos), archives, rungs)
 
 
 def _cycle(key: Key, stage: Stage, found: Found, problem: Problem, operators: Operators) -> tuple[Found, Info]:
@@ -153,11 +161,11 @@ def _cycle(key: Key, stage: Stage, found: Found, problem: Problem, operators: Op
     key_found, key_run = jax.random.split(key)
     founders = stage.founders(key_found, problem.space, stage.num_offspring, stage.genes, found.champion)
     sizes = {"population": stage.population, "generations": stage.generations}
-    state, info = evolve.evolve(
-        key_run, founders, problem, operators, **sizes, model=found.model, archive=found.archive
-    )
+    known = {"model": found.model, "archive": found.archive, "rungs": found.rungs}
+    state, info = evolve.evolve(key_run, founders, problem, operators, **sizes, **known)
     region = problem.space.region
     mask, violation = region & genome.rasterize(state.champion, problem.space.shape), info.violation[-1]
     # Inside a mask that does not hold there is none that does, as a rule: such a cycle leaves the region as it was.
-    region = jnp.where(violation == 0, mask, region)
-    return Found(region, mask, state.champion, violation, found.score + state.score, state.model, state.archive), info
+    region = jnp.where(violation == 0, mask, region) if stage.confines else region
+    learnt = state.model, state.archive, state.rungs
+    return Found(region, mask, state.champion, violation, found.score + state.score, *learnt), info

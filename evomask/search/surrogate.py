@@ -7,6 +7,8 @@ classifier; a mask that it has seen before does not.
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ from evomask.search import genome as genes
 from evomask.types import Array, Evaluation, Genome, InputError, Key, Mask, record, static
 
 OF_INVERSES = np.array([False, False, True, True, False])  # which of the targets of `encode`
+WORSE = np.float32([-1, -1, 1, 1, 1])  # the sign in which each gets worse
 MOST_NATS = 8.0  # beyond it a margin is as good as certain, and would only bend the surface
 
 
@@ -26,6 +29,22 @@ class Model:
     targets: Array  # f32[N, M], see `encode`
     known: Array  # bool[2, N], whether the figures of the masked and of the inverse-masked image are known
     seen: Array  # uint32[recent], `fingerprints` of the last masks; zero, that of the empty one, where there were none
+    caution: Array  # f32[], deviations by which beliefs are worse than the mean, see `Caution`
+
+
+@record
+class Caution:
+    """Masks compete by what the model believes of them rather than by the one showing that each was seen in.
+
+    A belief is the posterior mean, made worse by so many deviations of what a showing may give. How many follows what
+    happens: each generation the champion is shown anew `again` times, and where it fails more often than one time in
+    1 / (1 - level) the search grows more cautious (stochastic approximation, Robbins & Monro 1951).
+    """
+
+    deviations: float = 1.3  # to begin with
+    rate: float = 0.2  # by how much these change after a surprise
+    level: float = 0.95  # share of showings in which a champion should be complete
+    again: int = static(default=2)  # showings of the champion in each generation, in place of as many children
 
 
 @record
@@ -47,11 +66,13 @@ class Screening:
     recent: int = static(default=4096)  # masks evaluated last, which are not evaluated again
     reach: float = 0.1  # share of the image in which two masks differ that have a correlation of 1 / e
     noise: float = 0.002  # variance that no other mask explains, of the whole
+    caution: Caution | None = None  # None: masks compete by their figures, as they were seen
 
     def init(self) -> Model:
         """A model that knows nothing."""
         features, targets = jnp.zeros((self.memory, self.grid**2)), jnp.zeros((self.memory, len(OF_INVERSES)))
-        return Model(features, targets, jnp.zeros((2, self.memory), bool), jnp.zeros(self.recent, jnp.uint32))
+        seen, caution = jnp.zeros(self.recent, jnp.uint32), jnp.float32(self.caution.deviations if self.caution else 0)
+        return Model(features, targets, jnp.zeros((2, self.memory), bool), seen, caution)
 
     def learn(self, model: Model, masks: Mask, evaluation: Evaluation) -> Model:
         """The model with a generation of P evaluated masks, bool[P, H, W], in place of its oldest samples.
@@ -65,6 +86,7 @@ class Screening:
             targets=jnp.concatenate([encode(evaluation), model.targets])[: self.memory],
             known=jnp.concatenate([known, model.known], axis=1)[:, : self.memory],
             seen=jnp.concatenate([fingerprints(self.sketch(sampled)), model.seen])[: self.recent],
+            caution=model.caution,
         )
 
     def features(self, masks: Mask) -> Array:
@@ -92,8 +114,10 @@ class Screening:
                 total = total.at[:, : signed.shape[1], : signed.shape[2]].add(signed)
         return total.reshape(num, -1)
 
-    def posterior(self, model: Model, masks: Mask) -> tuple[Array, Array]:
-        """Mean and standard deviation of every target of P masks, given the samples: both f32[P, M]."""
+    def posterior(self, model: Model, masks: Mask) -> tuple[Array, Array, Array]:
+        """What the samples say of every target of P masks: its mean, the variance of the process, and the share of that
+        which is left in doubt, what no mask explains included: all f32[P, M].
+        """
         features = self.features(masks)
         within, across = self.correlation(model.features, model.features), self.correlation(features, model.features)
         regress = lambda known: _regress_in_turn(within, across, model.targets, known, self.noise)
@@ -107,12 +131,35 @@ class Screening:
         differing = squares(first)[:, None] + squares(second)[None] - 2.0 * products
         return jnp.exp(-jnp.maximum(differing, 0.0) / self.reach)
 
+    def surprised(self, model: Model, held: Array, again: Array) -> Model:
+        """The model with its caution after a champion was shown `again`, bool[P], and `held` or did not, bool[P]."""
+        caution: Caution = self.caution  # pyright: ignore[reportAssignmentType]
+        surprise = jnp.where(again, caution.level - held, 0.0).sum() / max(caution.again, 1)
+        return dataclasses.replace(model, caution=jnp.maximum(model.caution + caution.rate * surprise, 0.0))
+
     def predict(self, key: Key, model: Model, masks: Mask) -> Evaluation:
         """Draws from what the model makes of P masks: an `Evaluation` with fields f32[draws, P]."""
-        mean, deviation = self.posterior(model, masks)
+        mean, variance, doubt = self.posterior(model, masks)
         # A mask's confidence and its margin err together.
         noise = jax.random.normal(key, (self.draws, 1, 2))[..., OF_INVERSES.astype(int)]
-        return decode(mean[None] + deviation[None] * noise, genes.area(masks))
+        if self.caution is None:
+            return decode(mean[None] + deviation(doubt, variance)[None] * noise, genes.area(masks))
+        # What will be believed once the mask was seen: the mean has moved, and a part of the doubt is gone.
+        fresh = jnp.maximum(doubt - self.noise, 0.0)
+        moves, stays = fresh / jnp.sqrt(doubt), jnp.sqrt(fresh * self.noise / doubt + self.noise)
+        spread = jnp.sqrt(variance)
+        moved = mean[None] + (moves * spread)[None] * noise
+        return decode(moved + (WORSE[None] * model.caution * stays * spread)[None], genes.area(masks))
+
+    def believe(self, model: Model, masks: Mask, evaluation: Evaluation, caution: Array | float) -> Evaluation:
+        """What the model makes of P masks as `rasterize` gives them, their figures worse by `caution` deviations.
+
+        Their areas are those of `evaluation`, and what was never seen stays NaN.
+        """
+        mean, variance, doubt = self.posterior(model, masks)
+        believed = decode(mean + WORSE[None] * caution * deviation(doubt, variance), evaluation.area)
+        unseen = jnp.isnan(evaluation.area)
+        return jax.tree.map(lambda x: jnp.where(unseen, jnp.nan, x), believed)
 
     def is_known(self, model: Model, masks: Mask) -> Array:
         """bool[P]: masks as `rasterize` gives them, bool[P, h, w], that the model has seen or that equal one before
@@ -163,13 +210,17 @@ def fingerprints(sketches: Array) -> Array:
     return (sketches.astype(jnp.int32).astype(jnp.uint32) * of_places[None]).sum(1, dtype=jnp.uint32)
 
 
+def log_odds(probability: Array) -> Array:
+    """Of probabilities from 0 to 1, kept finite."""
+    return jnp.log(probability + 1e-9) - jnp.log1p(1e-6 - probability)
+
+
 def encode(evaluation: Evaluation) -> Array:
     """What the model predicts, f32[P, 5]: confidences as log-odds; a field that was not asked for is zero."""
-    odds = lambda probability: jnp.log(probability + 1e-9) - jnp.log1p(1e-6 - probability)
     nats = [
-        odds(evaluation.confidence),
+        log_odds(evaluation.confidence),
         evaluation.margin,
-        odds(evaluation.inverse_confidence),
+        log_odds(evaluation.inverse_confidence),
         evaluation.inverse_margin,
     ]
     targets = [*(jnp.clip(x, -MOST_NATS, MOST_NATS) for x in nats), evaluation.distance]
@@ -198,8 +249,15 @@ def improvement(values: Array, best: Array) -> Array:
     return jnp.maximum(values - best, 0.0).mean(0) + 1e-6 * values.mean(0)
 
 
-def _regress(within: Array, across: Array, targets: Array, known: Array, noise: Array | float) -> tuple[Array, Array]:
-    """Gaussian-process regression on the known of N samples: mean and standard deviation at P places, both f32[P, M].
+def deviation(doubt: Array, variance: Array) -> Array:
+    """Standard deviation of what a `posterior` says."""
+    return jnp.sqrt(doubt * variance)
+
+
+def _regress(
+    within: Array, across: Array, targets: Array, known: Array, noise: Array | float
+) -> tuple[Array, Array, Array]:
+    """Gaussian-process regression on the known of N samples: see `Screening.posterior`.
 
     The constant mean is the generalized least-squares one, the variance of the process the most likely one.
     """
@@ -214,10 +272,11 @@ def _regress(within: Array, across: Array, targets: Array, known: Array, noise: 
     across = across * weight[None]
     explained = jnp.square(jax.scipy.linalg.solve_triangular(factor[0], across.T, lower=True)).sum(0)
     left = jnp.maximum(1.0 + noise - explained, noise)
-    return mean + across @ coefficients, jnp.sqrt(left[:, None] * jnp.maximum(variance, 0.0)[None])
+    mean = mean + across @ coefficients
+    return mean, *(jnp.broadcast_to(x, mean.shape) for x in (jnp.maximum(variance, 0.0)[None], left[:, None]))
 
 
-def _regress_in_turn(*args: Array | float) -> tuple[Array, Array]:
+def _regress_in_turn(*args: Array | float) -> tuple[Array, Array, Array]:
     """`_regress`, on a CPU one after the other where it is mapped over images.
 
     Two batched factorizations at the same time wait there for ever: each takes a thread to wait for its parts, which

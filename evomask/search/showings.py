@@ -1,0 +1,115 @@
+"""Masks seen as they will be judged: each in a showing of its own, drawn from a bank whose whole pictures are known.
+
+What a mask keeps is compared with the whole picture *in the same showing*. So the whole picture has to be seen in each;
+a bank of showings, whose whole pictures are seen once, makes that nearly free.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from evomask import fills
+from evomask.perturbations import Perturbations, Showing, move
+from evomask.search.batching import in_batches
+from evomask.search.evaluate import Hopeful, batches, log_prob_and_margin
+from evomask.search.genome import area
+from evomask.types import Array, Classifier, Evaluation, Key, Mask, Target, record
+
+BANK = int.from_bytes(b"bank", "big")  # the stream of keys that nothing else draws from; cycles fold in small numbers
+
+
+@record
+class Bank:
+    """Showings of one picture, M of them, and what the classifier says of the whole picture in each."""
+
+    showing: Showing  # fields [M, ...]; blanks f32[M, F, H, W, C]
+    confidence: Array  # f32[M], of the label
+
+
+def fill_bank(
+    key: Key,
+    classifier: Classifier,
+    target: Target,
+    blanks: Array,
+    perturbations: Perturbations,
+    *,
+    size: int,
+    batch_size: int,
+    axis: str | None = None,
+) -> Bank:
+    """`size` showings of a picture whose own blanks are f32[F, H, W, C]; it costs as many evaluations."""
+    keys = jax.random.split(jax.random.fold_in(key, BANK), size)
+    under = jax.vmap(perturbations, (None, None, 0))  # every fill in the same showing
+    shown = jax.vmap(under, (0, None, None))(keys, target.image, blanks)
+    showing = Showing(shown.image[:, 0], shown.blank, shown.shift[:, 0])
+    look = lambda images: log_prob_and_margin(classifier(images), target.label, target.contrast)[0]
+    log_prob = in_batches(look, showing.image, batches(size, batch_size)[1], axis)
+    return Bank(showing, jnp.exp(log_prob))
+
+
+def evaluate_shown(
+    key: Key,
+    classifier: Classifier,
+    target: Target,
+    bank: Bank,
+    masks: Mask,
+    *,
+    inverse: bool,
+    batch_size: int,
+    hopeful: Hopeful | None = None,
+    axis: str | None = None,
+) -> Evaluation:
+    """`evaluate.evaluate_fills`, where each of the masks bool[P, H, W] is seen in one showing, drawn for it.
+
+    Confidences are what the whole picture, as it is, would have, if it kept the share of its confidence that it keeps
+    in the showing. Of several fills the worst counts; an inverse is seen in the showing of its mask.
+    """
+    num, later = len(masks), inverse and hopeful is not None
+    drawn = jax.random.randint(key, (num,), 0, len(bank.confidence))
+    look = functools.partial(_look, classifier, target, bank, batch_size, axis)
+    both = inverse and not later
+    log_prob, margin = look(jnp.concatenate([masks, ~masks]) if both else masks, jnp.tile(drawn, 1 + both))
+    share, missing = target.confidence / bank.confidence[drawn], jnp.full(num, jnp.nan)
+    seen = Evaluation(
+        area=area(masks),
+        confidence=jnp.minimum(jnp.exp(log_prob[:, :num].min(0)) * share, 1.0),
+        margin=margin[:, :num].min(0),
+        inverse_confidence=jnp.exp(log_prob[:, num:].max(0)) if both else missing,
+        inverse_margin=margin[:, num:].max(0) if both else missing,
+        distance=missing,
+    )
+    if not later:
+        return seen
+    chosen = jax.lax.top_k(hopeful.rank(seen), hopeful.num)[1]  # pyright: ignore[reportOptionalMemberAccess]
+    log_prob, margin = look(~masks[chosen], drawn[chosen])
+    return dataclasses.replace(
+        seen,
+        inverse_confidence=missing.at[chosen].set(jnp.exp(log_prob.max(0))),
+        inverse_margin=missing.at[chosen].set(margin.max(0)),
+    )
+
+
+def _look(
+    classifier: Classifier,
+    target: Target,
+    bank: Bank,
+    batch_size: int,
+    axis: str | None,
+    masks: Mask,
+    drawn: Array,
+) -> tuple[Array, Array]:
+    """Log-probability and margin of masks bool[P, H, W] in the showings int32[P], under every fill: f32[F, P] each."""
+
+    def under(fill: Array) -> tuple[Array, Array]:
+        def picture(mask: Mask, number: Array) -> Array:
+            image, blank, shift = (field[number] for field in vars(bank.showing).values())
+            return fills.apply(move(mask[None], shift), image, blank[fill])[0]
+
+        look = lambda asked: log_prob_and_margin(classifier(jax.vmap(picture)(*asked)), target.label, target.contrast)
+        return in_batches(look, (masks, drawn), batches(len(masks), batch_size)[1], axis)
+
+    return jax.lax.map(under, jnp.arange(bank.showing.blank.shape[1]))
