@@ -47,7 +47,7 @@ def certify(
     >>> import evomask
     >>> is_left_bright = lambda x: x[:, :, :4].mean((1, 2)) @ jnp.array([[20.0, -20.0]]) - jnp.array([[5.0, -5.0]])
     >>> classifier, image, key = evomask.as_classifier(is_left_bright), np.ones((1, 8, 8, 1)), jax.random.key(0)
-    >>> found = evomask.explain(classifier, image, key=key, config=evomask.presets.evomask(500))
+    >>> found = evomask.explain(classifier, image, key=key, config=evomask.presets.smallest(500))
     >>> smaller, certificate = make_minimal(classifier, image, found, key=key, budget=2000)
     >>> bool(certificate.minimal[0]), bool(certify(classifier, image, smaller, key=key).minimal[0])
     (True, True)

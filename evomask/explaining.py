@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from evomask import fills, holding, presets, racing, validate, verify
+from evomask import fills, holding, judging, presets, racing, validate, verify
 from evomask.classifiers.blackbox import own_errors
 from evomask.questions import ask, logits, masked
 from evomask.search import evolve, refine, scoring, sharding
@@ -83,7 +83,7 @@ def explain(
 
     >>> import evomask
     >>> is_left_bright = lambda x: x[:, :, :4].mean((1, 2)) @ jnp.array([[20.0, -20.0]]) - jnp.array([[5.0, -5.0]])
-    >>> classifier, config = evomask.as_classifier(is_left_bright), evomask.presets.evomask(500)
+    >>> classifier, config = evomask.as_classifier(is_left_bright), evomask.presets.smallest(500)
     >>> found = evomask.explain(classifier, np.ones((1, 8, 8, 1)), key=0, config=config)
     >>> bool(found.complete[0]), int(found.mask[0, :, 4:].sum())
     (True, 0)
@@ -171,6 +171,10 @@ def precompile(
     logits(classifier, masked(np.ones(images.shape[1:3], bool), images[0], blanks[0]))
     for fill in fills.others(config.fills).values():  # what the verdict asks about
         fills.blank(fill, key, images[0])
+    if config.perturbation is not None:
+        label = np.int32(0)
+        row = Rows(images[0], blanks, label, label if contrast else None, np.float32(1.0))
+        judging.lower(classifier, config, config.perturbation, row, key).compile()
     return time.perf_counter() - start
 
 

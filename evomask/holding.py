@@ -87,7 +87,7 @@ def precision(
     >>> import evomask
     >>> is_left_bright = lambda x: x[:, :, :4].mean((1, 2)) @ jnp.array([[20.0, -20.0]]) - jnp.array([[5.0, -5.0]])
     >>> classifier, key = evomask.as_classifier(is_left_bright), jax.random.key(0)
-    >>> config = presets.evomask(500).replace(screening=None)
+    >>> config = presets.smallest(500).replace(screening=None)
     >>> found = evomask.explain(classifier, np.ones((1, 8, 8, 1)), key=key, config=config)
     >>> held = precision(classifier, found, key=key, draws=50)
     >>> held.names, held.decision_holds.tolist(), int(held.evaluations[0])
@@ -118,7 +118,7 @@ def precision_of(
     draws, draws_apart = whole("draws", draws), whole("apart", draws if apart is None else apart, 0)
     alone = drawn.apart() if draws_apart else {}
     alone = alone if len(alone) > 1 else {}
-    size = judging.size_of_call(classifier, config, questions[0], draws)
+    size = judging.size_of_call(classifier, config, questions[0].blanks)
     count = functools.partial(judging.count, classifier, config, size)
     stream = functools.partial(jax.random.fold_in, jax.random.fold_in(key, _JUDGE))
     together = [count(drawn, *asked, stream(0), draws) for asked in zip(questions, masks, strict=True)]
@@ -126,7 +126,7 @@ def precision_of(
         [count(one, *asked, stream(number), draws_apart, on) for number, (one, on) in enumerate(alone.values(), 1)]
         for asked in zip(questions, masks, strict=True)
     ]
-    price = judging.price(questions[0]) * (draws + len(alone) * draws_apart)
+    price = judging.price(questions[0].blanks) * (draws + len(alone) * draws_apart)
     return Precision(
         counts=judging.stack(together),
         counts_apart=judging.stack([judging.stack(row) for row in apart_counts]),
@@ -172,7 +172,7 @@ def smallest_that_holds(
     >>> from evomask.questions import ask
     >>> is_left_bright = lambda x: x[:, :, :4].mean((1, 2)) @ jnp.array([[20.0, -20.0]]) - jnp.array([[5.0, -5.0]])
     >>> classifier, key = evomask.as_classifier(is_left_bright), jax.random.key(0)
-    >>> [question] = ask(classifier, np.ones((1, 8, 8, 1), np.float32), None, None, key, presets.evomask().fills)
+    >>> [question] = ask(classifier, np.ones((1, 8, 8, 1), np.float32), None, None, key, presets.smallest().fills)
     >>> masks = np.arange(8) < np.array([1, 6, 8, 5])[:, None, None] + np.zeros((8, 1), int)
     >>> trials = smallest_that_holds(classifier, question, masks, key=key, draws=50)
     >>> trials.index, trials.tried, trials.precision.counts.complete.tolist()
@@ -182,7 +182,7 @@ def smallest_that_holds(
     questions = [question] * (len(masks) if masks.ndim else 0)
     key, drawn, config, masks = _checked(classifier, questions, masks, key, perturbation, level, demand, config)
     draws, key = whole("draws", draws), jax.random.fold_in(key, _TRIALS)
-    size = judging.size_of_call(classifier, config, questions[0], draws)
+    size = judging.size_of_call(classifier, config, questions[0].blanks)
     count = functools.partial(judging.count, classifier, config, size, drawn, question)
     index, tried, counts = -1, [], []
     for number in np.argsort(-masks.sum((1, 2)), kind="stable").tolist():
@@ -194,7 +194,7 @@ def smallest_that_holds(
     found = Precision(
         counts=judging.stack(counts),
         counts_apart=judging.stack([judging.stack([])] * len(tried)),
-        evaluations=np.full(len(tried), draws * judging.price(questions[0]), np.int32),
+        evaluations=np.full(len(tried), draws * judging.price(questions[0].blanks), np.int32),
         counterfactual=np.full(len(tried), question.counterfactual),
         draws=draws,
         draws_apart=0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,14 +21,14 @@ from evomask.search.evaluate import batches, cost, log_prob_and_margin
 from evomask.types import Array, Classifier, InputError, Key, Mask, Question, Rows, decide
 
 
-def price(question: Question) -> int:
+def price(blanks: np.ndarray) -> int:
     """Evaluations for one showing: the whole picture, and under each fill the masked and the inverse-masked one."""
-    return 1 + cost(1, 1, len(question.blanks))
+    return 1 + cost(1, 1, len(blanks))
 
 
-def size_of_call(classifier: Classifier, config: Config, question: Question, draws: int) -> int:
-    """How many of so many showings are in one call of the compiled program."""
-    return batches(draws, max(config.batch_size_for(classifier) // price(question), 1))[1]
+def size_of_call(classifier: Classifier, config: Config, blanks: np.ndarray) -> int:
+    """How many showings are in one call of the compiled program: the same for race and judgement, which share it."""
+    return batches(config.rehearsals, max(config.batch_size_for(classifier) // price(blanks), 1))[1]
 
 
 def count(
@@ -46,9 +47,9 @@ def count(
     `on` says which of the perturbations are applied; None: all.
     """
     on = np.ones(len(drawn.parts), bool) if on is None else on
-    asked = (classifier, drawn, on, question.row(), mask, np.float32(config.confidence_ratio), key)
     calls = np.arange(-(-draws // size) * size, dtype=np.int32).reshape(-1, size)
-    said = [jax.device_get(completed(_look, *asked, numbers, config.batch_size_for(classifier))) for numbers in calls]
+    asked = (classifier, config, drawn, question.row(), mask, key)
+    said = [jax.device_get(completed(_look, *_arguments(*asked, on, numbers))) for numbers in calls]
     was, unknown = jax.tree.map(lambda *parts: np.concatenate(parts)[:draws].sum(dtype=np.int32), *said)
     if unknown:
         raise InputError(
@@ -58,6 +59,27 @@ def count(
     if question.counterfactual:  # what another class has won cannot be lost, see `verify.verdict_on`
         was = dataclasses.replace(was, necessary=np.int32(0), complete=np.int32(0))
     return was
+
+
+def lower(classifier: Classifier, config: Config, drawn: Perturbations, row: Rows, key: Key) -> jax.stages.Lowered:
+    """The compiled program, not compiled yet."""
+    mask, on = np.zeros(row.image.shape[:2], bool), np.ones(len(drawn.parts), bool)
+    numbers = np.arange(size_of_call(classifier, config, row.blanks), dtype=np.int32)
+    return _look.lower(*_arguments(classifier, config, drawn, row, mask, key, on, numbers))
+
+
+def _arguments(
+    classifier: Classifier,
+    config: Config,
+    drawn: Perturbations,
+    row: Rows,
+    mask: np.ndarray,
+    key: Key,
+    on: np.ndarray,
+    numbers: np.ndarray,
+) -> tuple[Any, ...]:
+    ratio, most = np.float32(config.confidence_ratio), config.batch_size_for(classifier)
+    return classifier, drawn, on, row, mask, ratio, key, numbers, most
 
 
 @functools.partial(jax.jit, static_argnames="most")

@@ -79,7 +79,7 @@ def several(
     >>> import evomask
     >>> either = lambda x: 20 * jnp.stack([x[:, :, :3].mean((1, 2, 3)), x[:, :, 5:].mean((1, 2, 3))]).max(0)
     >>> classifier = evomask.as_classifier(lambda x: jnp.stack([jnp.full(len(x), 10.0), either(x)], axis=-1))
-    >>> options = {"config": evomask.presets.evomask(500), "demand": "sufficient", "disjoint": True}
+    >>> options = {"config": evomask.presets.smallest(500), "demand": "sufficient", "disjoint": True}
     >>> found = several(classifier, np.ones((1, 8, 8, 1)), 2, key=jax.random.key(0), **options)
     >>> found.demanded, float(found.shared[0, 1]), [bool(one.sufficient[0]) for one in found.explanations]
     (('sufficient', 'sufficient'), 0.0, [True, True])

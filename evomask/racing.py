@@ -82,9 +82,9 @@ def grown(genome: np.ndarray, side: int) -> np.ndarray:
 def race(classifier: Classifier, question: Question, masks: np.ndarray, key: Key, config: Config) -> tuple[int, int]:
     """Which of the masks bool[N, H, W] is the first to pass, and the evaluations spent on all that were tried."""
     drawn = config.perturbation or Perturbations()
-    size = judging.size_of_call(classifier, config, question, config.rehearsals)
+    size = judging.size_of_call(classifier, config, question.blanks)
     count = functools.partial(judging.count, classifier, config, size, drawn, question)
-    price, allowed = size * judging.price(question), FAILURES * (1 - LEVEL) * config.rehearsals
+    price, allowed = size * judging.price(question.blanks), FAILURES * (1 - LEVEL) * config.rehearsals
     spent, shares = 0, []
     for number, mask in enumerate(masks):
         shown = failed = 0

@@ -91,7 +91,7 @@ def across_seeds(
     >>> import jax.numpy as jnp
     >>> import evomask
     >>> is_left_bright = lambda x: x[:, :, :4].mean((1, 2)) @ jnp.array([[20.0, -20.0]]) - jnp.array([[5.0, -5.0]])
-    >>> classifier, config = evomask.as_classifier(is_left_bright), evomask.presets.evomask(500)
+    >>> classifier, config = evomask.as_classifier(is_left_bright), evomask.presets.smallest(500)
     >>> found, _ = across_seeds(classifier, np.ones((1, 8, 8, 1)), 3, key=jax.random.key(0), config=config)
     >>> found.iou.shape, bool(found.complete.all()), bool((found.kept[0, :, 4:] < 1).all())
     ((1, 3, 3), True, True)

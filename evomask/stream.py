@@ -63,7 +63,7 @@ def explain_stream(
     >>> import evomask
     >>> is_bright = evomask.as_classifier(lambda x: x.mean((1, 2)) @ jax.numpy.array([[9.0, -9.0]]))
     >>> ones = (np.ones((8, 8, 1), np.float32) for _ in range(3))
-    >>> config = evomask.presets.evomask(500)
+    >>> config = evomask.presets.smallest(500)
     >>> [int(found.label) for found in explain_stream(is_bright, ones, key=jax.random.key(0), config=config)]
     [0, 0, 0]
     """

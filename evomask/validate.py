@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evomask import settings
+from evomask import perturbations, settings
 from evomask.classifiers.wrappers import check_classifier
 from evomask.search import checks, genome
 from evomask.search.config import Config
 from evomask.search.refine import check_stages
 from evomask.search.surrogate import check_screening
-from evomask.types import Array, Classifier, InputError, Key
+from evomask.types import Array, Classifier, InputError, Key, whole
 
 THREEFRY = "threefry2x32"  # so that a seed gives the same bits whatever generator is JAX's default in this process
 SINGLE = float(np.finfo(np.float32).eps)  # what rounding to single precision may add to 1
@@ -35,6 +35,8 @@ def inputs(
     configuration(config, images.shape[1:3])
     for fill in config.fills:
         checks.fill(fill, images.shape[1:])
+    if config.perturbation is not None:
+        perturbations.check(config.perturbation, images.shape[1:])
     labels = None if labels is None else check_labels(labels, len(images), classes)
     return images, labels, None if contrast is None else check_labels(contrast, len(images), classes, "contrast")
 
@@ -50,6 +52,29 @@ def configuration(config: Config, shape: tuple[int, int]) -> None:
     if config.batch_size is not None and config.batch_size < 1:
         raise InputError(f"batch_size is {config.batch_size}: give 1 or more, or None for the classifier's own")
     checks.operators(config, shape)
+    showings(config)
+
+
+def showings(config: Config) -> None:
+    """Checks what concerns drawn showings, but for their pictures, see `perturbations.check`."""
+    for name in ("showings", "rehearsals", "race", "draws"):
+        whole(name, getattr(config, name))
+    whole("draws_apart", config.draws_apart, 0)
+    if not 0 <= config.slack < np.inf:
+        raise InputError(f"slack is {config.slack}: give nats from 0, such as 0.3")
+    caution = config.operators.screening and config.operators.screening.caution
+    for stage in config.stages:
+        seen = min(stage.num_offspring, stage.num_inverses) if config.fitness.needs_inverse else stage.num_offspring
+        if caution is not None and caution.again >= seen:
+            raise InputError(
+                f"stage {stage.name!r}: the champion is shown again {caution.again} times in a generation that sees "
+                f"{seen}: lower again of caution, or raise offspring and inverses"
+            )
+    if config.perturbation is not None and config.fitness.needs_features:
+        raise InputError(
+            "the fitness compares features with those of the whole picture, which drawn showings do not have: give "
+            "perturbation=None, or another fitness"
+        )
 
 
 def labelled(

@@ -25,6 +25,7 @@ from evomask.classifiers.wrappers import check_classifier
 from evomask.data import class_index, photographs
 from evomask.data.photographs import ImageError, Photo
 from evomask.explaining import chunks_for, explain_questions
+from evomask.measures.certainty import sentence
 from evomask.questions import ask
 from evomask.report import records, sheets
 from evomask.report.reasons import fills_held, reasons, status_word
@@ -127,7 +128,7 @@ def search(classifier: Classifier, photo: Photo, asked: Asked, settings: Config)
         compile_seconds = evomask.precompile(
             classifier, image, contrast=contrast is not None, config=settings, progress=True
         )
-        bar.update(task, description=f"{photo.name}: evolving", total=settings.evaluations, completed=0)
+        bar.update(task, description=f"{photo.name}: evolving", total=settings.evolving, completed=0)
         start = time.perf_counter()
         advance = lambda done, total: bar.update(task, completed=done, total=total)
         chunks = chunks_for(classifier, 1, settings)
@@ -259,6 +260,8 @@ def remarks(found: Found) -> list[str]:
     else:
         held = ", ".join(fills_held(explanation)) or "none"
         lines.append(f"complete under {held} (of the fills {', '.join(explanation.fills)})")
+    if explanation.precision is not None:
+        lines.append(sentence(explanation.precision))
     if certificate is not None:
         cost = f"; {certificate.evaluations} evaluations apart from the search's" if certificate.evaluations else ""
         lines.append(certificates.sentence(certificate, explanation.complete) + cost)

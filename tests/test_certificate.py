@@ -22,7 +22,7 @@ SIDE = 12
 BOX = (4, 4, 4, 4)
 ORACLE = oracles.BoxOracle(boxes=(BOX,))
 IMAGE = oracles.lit(BOX, SIDE, SIDE, 1)[None]
-CONFIG = evomask.presets.evomask()
+CONFIG = evomask.presets.smallest()
 # Three quarters of the box, a patch beside it, one that is off, and one inside another.
 GENOME = np.array([[4, 4, 1], [1, 9, 1], [7, 7, 1], [3, 3, -1], [4, 7, 1], [4, 4, 0]], np.int32)
 

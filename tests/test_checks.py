@@ -135,27 +135,27 @@ def test_a_baseline_takes_a_plain_function_as_its_fill():
 @pytest.mark.parametrize("budget", [960, 2000, np.int64(8000)])
 def test_the_budget_is_applied_last(budget):
     three = (fills.Constant(0.0), fills.Mean(), fills.Blur())
-    config = presets.evomask(2000).replace(fill=three, budget=budget)
+    config = presets.smallest(2000).replace(fill=three, budget=budget)
     assert config.fills == three and budget / 2 < config.evaluations <= budget
-    assert presets.evomask(2000).replace(fill=three).evaluations > 5000  # who names no budget pays what it costs
+    assert presets.smallest(2000).replace(fill=three).evaluations > 5000  # who names no budget pays what it costs
 
 
 def test_parts_go_where_they_stand():
-    config = presets.evomask().replace(mutation=operators.Replace(), genes=5, confidence_ratio=0.8, screening=None)
+    config = presets.smallest().replace(mutation=operators.Replace(), genes=5, confidence_ratio=0.8, screening=None)
     assert config.operators.mutation == operators.Replace() and config.operators.screening is None
     assert [stage.genes for stage in config.stages] == [5, 5, 5] and config.confidence_ratio == 0.8
-    assert config.operators.crossover == presets.evomask().operators.crossover
-    assert presets.evomask().replace() == presets.evomask() != config
+    assert config.operators.crossover == presets.smallest().operators.crossover
+    assert presets.smallest().replace() == presets.smallest() != config
 
 
 def test_a_part_that_there_is_not():
     with pytest.raises(InputError, match="has no part 'mutatoin': did you mean mutation"):
-        presets.evomask().replace(mutatoin=operators.Replace())
+        presets.smallest().replace(mutatoin=operators.Replace())
     with pytest.raises(InputError, match="has no part 'x': give one of batch_size, "):
-        presets.evomask().replace(x=1)
+        presets.smallest().replace(x=1)
 
 
 def test_lists_are_tuples():
-    listed = presets.evomask().replace(fill=[fills.Constant(0.0)], stages=list(presets.evomask().stages))
-    assert listed == presets.evomask().replace(fill=(fills.Constant(0.0),)) and hash(listed)
+    listed = presets.smallest().replace(fill=[fills.Constant(0.0)], stages=list(presets.smallest().stages))
+    assert listed == presets.smallest().replace(fill=(fills.Constant(0.0),)) and hash(listed)
     assert jax.tree.structure(fitness.Fitness([small], [1.0])) == jax.tree.structure(fitness.Fitness((small,), (1.0,)))

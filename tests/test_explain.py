@@ -130,7 +130,7 @@ def test_the_default_comes_near_the_smallest_mask():
     """Each of two boxes of 8 white pixels on black is evidence, and 5 pixels of each are needed (see above)."""
     boxes = ((2, 2, 4, 2), (6, 8, 2, 4))
     oracle, image = oracles.BoxOracle(boxes=boxes, rule="all"), oracles.lit(boxes, 12, 12, 1)[None]
-    found = evomask.explain(oracle, image, key=KEY, config=presets.evomask(4000))
+    found = evomask.explain(oracle, image, key=KEY, config=presets.smallest(4000))
     assert found.complete[0] and found.evaluations[0] <= 4000
     for box in boxes:
         assert (found.mask[0] & oracles.box_mask(box, 12, 12)).sum() >= 5

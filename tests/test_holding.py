@@ -19,7 +19,7 @@ from evomask.questions import ask
 from evomask.types import Array, InputError, decide, record, static
 
 KEY = jax.random.key(0)
-CONFIG = presets.evomask()
+CONFIG = presets.smallest()
 BOX = (4, 4, 4, 4)
 BOX_ORACLE = oracles.BoxOracle(boxes=(BOX,), batch_size=128)
 BOX_IMAGE = oracles.lit(BOX, 12, 12, 1)

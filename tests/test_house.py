@@ -105,14 +105,14 @@ def test_a_baseline_is_a_file_and_a_line(own, built, monkeypatch):
 def test_a_fill_is_a_file_and_a_yaml(built):
     fill = built("_target_: own_negative.Negative\nwhite: 0.5\n")
     assert blank(fill, jax.random.key(0), jnp.full((1, 1, 1), 0.125)).item() == 0.375
-    assert evomask.presets.evomask().replace(fill=fill).fills == (fill,)
+    assert evomask.presets.smallest().replace(fill=fill).fills == (fill,)
 
 
 def test_a_mutation_is_a_file_and_a_yaml(built):
     mutation = built("_target_: own_nothing.Nothing\n")
     genome = jnp.array([[1, 2, 3]])
     assert mutation(jax.random.key(0), genome, None) is genome
-    assert evomask.presets.evomask().replace(mutation=mutation).operators.mutation == mutation
+    assert evomask.presets.smallest().replace(mutation=mutation).operators.mutation == mutation
 
 
 def test_a_metric_is_a_file_and_a_line(own, monkeypatch):

@@ -15,7 +15,7 @@ from evomask.stability import across_seeds
 from evomask.types import InputError, Status, decide
 
 KEY = jax.random.key(0)
-CONFIG = evomask.presets.evomask(900).replace(screening=None, budget=900)
+CONFIG = evomask.presets.smallest(900).replace(screening=None, budget=900)
 IMAGE = np.random.default_rng(0).uniform(0.5, 1, (1, 8, 8, 1)).astype(np.float32)
 
 

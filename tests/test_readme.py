@@ -17,7 +17,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", (pathlib.Path(__file__).parent.paren
 @pytest.fixture(scope="module")
 def names() -> dict:
     """What all blocks define, one after the other; where a block leaves the configuration to evomask, a quick one."""
-    config = presets.evomask(200)
+    config = presets.smallest(200)
     plain = dataclasses.replace(config.operators, screening=None)
     quick = dataclasses.replace(config, stages=config.stages[:1], operators=plain)
     found: dict = {}

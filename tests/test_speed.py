@@ -36,7 +36,7 @@ def write_tiny(folder):
 
 def test_forward_passes_are_those_of_the_search():
     seen = []
-    settings = presets.evomask(144)
+    settings = presets.smallest(144)
 
     def count(images):
         seen.append(images.shape[0])
@@ -111,7 +111,7 @@ def test_shares_of_the_phases():
     assert cells[2:] == [["0.125", "0.5", "0.125"], ["0.25", "0.75", "0.25"]]
 
 
-@pytest.mark.parametrize("preset", [presets.evomask(144), presets.dissertation(320)], ids=["evomask", "dissertation"])
+@pytest.mark.parametrize("preset", [presets.smallest(144), presets.dissertation(320)], ids=["evomask", "dissertation"])
 def test_a_phase_is_what_the_search_does(preset):
     classifier, image = tiny(), np.asarray(jax.random.uniform(jax.random.key(0), (12, 12, 3)))
     found = {name: run() for name, run in phases.compile_phases(classifier, image, 1, preset).items()}
@@ -132,7 +132,7 @@ def test_a_phase_is_what_the_search_does(preset):
 
 def test_explain_is_asked_for_the_confidence_of_the_published_mask():
     classifier, image = tiny(), np.random.default_rng(0).uniform(size=(12, 12, 3)).astype(np.float32)
-    preset, published = presets.evomask(144), presets.dissertation(320)
+    preset, published = presets.smallest(144), presets.dissertation(320)
     label = int(np.argmax(classifier(image[None])[0]))
     who = speed.as_confident(classifier, image, label, preset, published)
     found = evomask.explain(classifier, image[None], key=jax.random.key(speed.KEY), labels=[label], config=published)
@@ -242,7 +242,7 @@ def test_naps_are_those_of_the_search(monkeypatch):
     naps = []
     monkeypatch.setattr(speed.time, "sleep", naps.append)
     alone, search, box = speed.napping(192)
-    settings = presets.evomask(192)
+    settings = presets.smallest(192)
     generations = sum(stage.rounds for stage in settings.stages)
     naps.clear()
     alone.run()

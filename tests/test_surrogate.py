@@ -303,7 +303,7 @@ def test_bad_values_are_named(wrong):
     (name,) = wrong
     with pytest.raises(InputError, match=f"screening: {name} is"):
         check_screening(Screening(**wrong))
-    config = presets.evomask()
+    config = presets.smallest()
     config = dataclasses.replace(config, operators=dataclasses.replace(config.operators, screening=Screening(**wrong)))
     with pytest.raises(InputError, match=name):
         validate.configuration(config, (32, 32))

@@ -256,7 +256,7 @@ def test_from_the_recipe_to_an_explanation(tmp_path, monkeypatch):
     np.testing.assert_array_equal(
         np.round(255 * photo.image), data.load(tmp_path / "set", 32)[1].images[2]
     )  # seen as trained
-    preset = evomask.presets.evomask(144)
+    preset = evomask.presets.smallest(144)
     operators = dataclasses.replace(preset.operators, screening=None)
     config = dataclasses.replace(preset, operators=operators, stages=preset.stages[:1])  # less to compile
     found = evomask.explain(network, photo.image[None], key=KEY, config=config)

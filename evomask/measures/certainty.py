@@ -171,6 +171,19 @@ def sentence(held: Precision) -> str:
     return f"the mask {verdict} {at}: {figures}{_breaking(held, held.demand)}{end}"
 
 
+def short_sentence(held: Precision) -> str:
+    """The same in a few words, without what breaks it.
+
+    >>> tally = lambda *figures: Tally(*np.array(figures))
+    >>> print(short_sentence(Precision(tally(196, 199, 197, 200), tally([], [], [], []), 600, False, 200, 0)))
+    holds at 0.9: sufficient and necessary in 98 % of 200 showings
+    """
+    share = f"{100 * float(getattr(held.estimate, held.demand)):.0f} % of {held.draws} showings"
+    if not held.decision_holds and not held.counterfactual:
+        return f"the decision itself does not hold at {held.level:g}; the mask is {_DOES[held.demand]} in {share}"
+    return f"{'holds' if held.holds else 'does not hold'} at {held.level:g}: {_DOES[held.demand]} in {share}"
+
+
 _DOES = {"complete": "sufficient and necessary", "sufficient": "sufficient", "necessary": "necessary"}
 
 

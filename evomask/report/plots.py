@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from evomask.measures.certainty import short_sentence
 from evomask.niches import Several
 from evomask.report import drawing
 from evomask.report.drawing import BLUE, BROWN, COLORMAP, COLOURS, GAP, PANEL, RED, one_line, show, two_lines
@@ -250,5 +251,6 @@ def _notes(found: Explanation, minimal: bool | None) -> str:
         f"evaluations   {int(found.evaluations):,}",
         "" if counterfactual else textwrap.fill(f"complete under   {named}", 44),
         textwrap.fill(status_sentence(found), 44),
+        "" if found.precision is None else textwrap.fill(short_sentence(found.precision), 44),
     ]
     return "\n".join(line for line in lines if line)

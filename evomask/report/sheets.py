@@ -124,6 +124,7 @@ def numbers(found: Explanation) -> dict[str, Any]:
         "missing_probability": _amounts(found.missing_probability),
         "complete_under": list(fills_held(found)),
         "evaluations": int(found.evaluations),
+        "precision": found.precision and found.precision.summary(),
     }
     return {key: finite(value) for key, value in record.items()}
 

@@ -40,7 +40,7 @@ class Config:
     rehearsals: int = static(default=64)  # showings in which a mask is tried before it is chosen, see `racing`
     race: int = static(default=800)  # evaluations for these, of all masks tried
     draws: int = static(default=200)  # showings that judge the mask in the end, see `holding`
-    draws_apart: int = static(default=50)  # as many for each perturbation by itself
+    draws_apart: int = static(default=64)  # as many for each perturbation by itself
     batch_size: int | None = static(
         default=None
     )  # images in one call of the classifier; None: what the classifier prefers
@@ -68,7 +68,7 @@ class Config:
 
         >>> from evomask import fills, presets
         >>> several = fills.Constant(0.0), fills.Mean(), fills.Blur()
-        >>> three = presets.evomask().replace(fill=several, genes=8, budget=2000)
+        >>> three = presets.smallest().replace(fill=several, genes=8, budget=2000)
         >>> three.evaluations <= 2000, {stage.genes for stage in three.stages}
         (True, {8})
         """
@@ -153,6 +153,7 @@ def with_budget(config: Config, budget: int) -> Config:
     check_stages(config.stages)
     budget = whole("budget", budget)
     prices = [config.generation_cost(stage) for stage in config.stages]
+    config = dataclasses.replace(config, race=config.race * budget // config.evaluations)
     least = 2 * sum(prices) + config.fixed_cost
     if budget < least:
         raise InputError(

@@ -17,6 +17,7 @@ from evomask.perturbations import Perturbations, Showing, move
 from evomask.search.batching import in_batches
 from evomask.search.evaluate import Hopeful, batches, log_prob_and_margin
 from evomask.search.genome import area
+from evomask.search.surrogate import log_odds
 from evomask.types import Array, Classifier, Evaluation, Key, Mask, Target, record
 
 BANK = int.from_bytes(b"bank", "big")  # the stream of keys that nothing else draws from; cycles fold in small numbers
@@ -65,18 +66,20 @@ def evaluate_shown(
 ) -> Evaluation:
     """`evaluate.evaluate_fills`, where each of the masks bool[P, H, W] is seen in one showing, drawn for it.
 
-    Confidences are what the whole picture, as it is, would have, if it kept the share of its confidence that it keeps
-    in the showing. Of several fills the worst counts; an inverse is seen in the showing of its mask.
+    A confidence is reported as far from the one that would be enough, in log-odds, as it is in its showing: a picture
+    that is shown darker may lose as much as the whole one does. Of several fills the worst counts; an inverse is seen
+    in the showing of its mask.
     """
     num, later = len(masks), inverse and hopeful is not None
     drawn = jax.random.randint(key, (num,), 0, len(bank.confidence))
     look = functools.partial(_look, classifier, target, bank, batch_size, axis)
     both = inverse and not later
     log_prob, margin = look(jnp.concatenate([masks, ~masks]) if both else masks, jnp.tile(drawn, 1 + both))
-    share, missing = target.confidence / bank.confidence[drawn], jnp.full(num, jnp.nan)
+    as_enough = log_odds(target.ratio * target.confidence) - log_odds(target.ratio * bank.confidence[drawn])
+    missing = jnp.full(num, jnp.nan)
     seen = Evaluation(
         area=area(masks),
-        confidence=jnp.minimum(jnp.exp(log_prob[:, :num].min(0)) * share, 1.0),
+        confidence=jax.nn.sigmoid(log_odds(jnp.exp(log_prob[:, :num].min(0))) + as_enough),
         margin=margin[:, :num].min(0),
         inverse_confidence=jnp.exp(log_prob[:, num:].max(0)) if both else missing,
         inverse_margin=margin[:, num:].max(0) if both else missing,

@@ -134,7 +134,7 @@ class Screening:
     def surprised(self, model: Model, held: Array, again: Array) -> Model:
         """The model with its caution after a champion was shown `again`, bool[P], and `held` or did not, bool[P]."""
         caution: Caution = self.caution  # pyright: ignore[reportAssignmentType]
-        surprise = jnp.where(again, caution.level - held, 0.0).sum() / max(caution.again, 1)
+        surprise = jnp.where(again, caution.level - held.astype(jnp.float32), 0.0).sum() / max(caution.again, 1)
         return dataclasses.replace(model, caution=jnp.maximum(model.caution + caution.rate * surprise, 0.0))
 
     def predict(self, key: Key, model: Model, masks: Mask) -> Evaluation:
@@ -193,9 +193,21 @@ def check_screening(screening: Screening | None) -> None:
         value = getattr(screening, name)
         if not isinstance(value, int) or value < 1:
             raise InputError(f"screening: {name} is {value!r}: give a whole number of 1 or more")
+    if screening.caution is not None:
+        _check_caution(screening.caution)
     for name in ("reach", "noise"):
         if not getattr(screening, name) > 0:
             raise InputError(f"screening: {name} is {getattr(screening, name)}: give a positive number")
+
+
+def _check_caution(caution: Caution) -> None:
+    if not isinstance(caution.again, int) or caution.again < 1:
+        raise InputError(f"caution: again is {caution.again!r}: give a whole number of 1 or more")
+    for name in ("deviations", "rate"):
+        if not getattr(caution, name) >= 0:
+            raise InputError(f"caution: {name} is {getattr(caution, name)}: give a number from 0")
+    if not 0 < caution.level < 1:
+        raise InputError(f"caution: level is {caution.level}: give a share above 0 and below 1")
 
 
 def fingerprints(sketches: Array) -> Array:
