@@ -52,7 +52,7 @@ def certify(
     >>> bool(certificate.minimal[0]), bool(certify(classifier, image, smaller, key=key).minimal[0])
     (True, True)
     """
-    config = presets.evomask() if config is None else config
+    config = presets.smallest() if config is None else config
     validate.as_key(key)
     return _certificate(_prune_all(classifier, images, found, config, None), config)
 
@@ -79,11 +79,16 @@ def make_minimal(
       `evaluations` are still those of the search.
 
     Raises:
-      InputError: the budget is not a positive whole number.
+      InputError: the budget is not a positive whole number, or the configuration asks for masks that hold.
     """
     if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
         raise InputError(f"budget is {budget!r}: give a whole number of evaluations from 1, such as 1000")
-    config = presets.evomask() if config is None else config
+    config = presets.smallest() if config is None else config
+    if config.perturbation is not None:
+        raise InputError(
+            "pruning looks for the smallest mask in one exact showing, which would not hold in others: give the "
+            "configuration presets.smallest(), and explain with it"
+        )
     key = validate.as_key(key)
     pruned = _prune_all(classifier, images, found, config, budget)
     masks = np.concatenate([found.stage_masks[:, :-1], pruned.mask[:, None]], axis=1)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from evomask import fills, holding, judging, presets, racing, validate, verify
+from evomask import fills, judging, presets, racing, validate, verify
 from evomask.classifiers.blackbox import own_errors
 from evomask.questions import ask, logits, masked
 from evomask.search import evolve, refine, scoring, sharding
@@ -108,13 +108,29 @@ def explain_questions(
 ) -> Explanation:
     """`explain` of questions that were posed before by `questions.ask`, in chunks as `chunks_for` gives them."""
     with reporting(progress, config.evolving * sum(map(len, chunks))) as listener:
-        found = search(classifier, key, config, questions, chunks, listener, mesh=mesh)
-    explanation = verify.explanation(classifier, questions, *found, key, config)
-    if config.perturbation is None:
-        return explanation
-    asked = {"perturbation": config.perturbation, "draws": config.draws, "apart": config.draws_apart}
-    held = holding.precision_of(classifier, questions, explanation.mask, key=key, config=config, **asked)
-    return dataclasses.replace(explanation, precision=held)
+        refined, scores = search(classifier, key, config, questions, chunks, listener, mesh=mesh)
+    return concluded(classifier, questions, refined, scores, key, config)
+
+
+def concluded(
+    classifier: Classifier,
+    questions: Sequence[Question],
+    refined: Refined,
+    scores: np.ndarray,
+    key: Key,
+    config: Config,
+    region: np.ndarray | None = None,
+) -> Explanation:
+    """The explanation of what a search found: the race among its masks where showings are drawn, and the verdicts.
+
+    Masks stay in the region bool[B, H, W], if there is one.
+    """
+    spent, held = np.full(len(questions), config.evaluations, np.int32), None
+    if config.perturbation is not None:
+        refined, raced, held = racing.settle(classifier, questions, refined, key, config, region)
+        spent += raced - np.int32(config.race)
+    found = verify.explanation(classifier, questions, refined, scores, spent, key, config)
+    return dataclasses.replace(found, precision=held)
 
 
 def search(
@@ -126,12 +142,8 @@ def search(
     listener: np.ndarray | None = None,
     niche: Niche | None = None,
     mesh: Mesh | None = None,
-) -> tuple[Refined, np.ndarray, np.ndarray]:
-    """Runs the compiled program for every chunk of rows, and the race among what it found where showings are drawn.
-
-    Returns:
-      What the stages found, the scores, and the evaluations spent, leading axis B.
-    """
+) -> tuple[Refined, np.ndarray]:
+    """Runs the compiled program for every chunk of rows: what the stages found and the scores, leading axis B."""
     rows = jax.tree.map(lambda *fields: np.stack(fields), *(question.row() for question in questions))
     batch = dataclasses.replace(rows, niche=niche)
     found, parameters = [], (*sharding.replicate((classifier, key, listener), mesh), config)
@@ -139,12 +151,7 @@ def search(
         for chunk in chunks:
             part = sharding.split(jax.tree.map(lambda x, chunk=chunk: x[chunk], batch), mesh)
             found.append(jax.device_get(_search(*parameters, part, mesh)))
-    refined, scores = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(questions)], *found)
-    spent = np.full(len(questions), config.evaluations, np.int32)
-    if config.perturbation is not None:
-        refined, raced = racing.choose(classifier, questions, refined, key, config)
-        spent += raced - np.int32(config.race)
-    return refined, scores, spent
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(questions)], *found)
 
 
 @pinned
@@ -259,7 +266,7 @@ def _search_rows(
 
         parts = (config.fitness, config.operators, evaluate_masks, config.scoring)
         region = None if niche is None else niche.region
-        ladder = Ladder() if evolve.is_cautious(config.operators) else None
+        ladder = Ladder(config.demand) if evolve.is_cautious(config.operators) else None
         refined = refine.refine(key, config.stages, target, *parts, region=region, collect=config.front, ladder=ladder)
         return refined, scoring.normalize(refined.score, refined.masks[-1], config.score_inside_only)
 

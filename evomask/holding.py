@@ -21,7 +21,7 @@ from evomask import judging, presets, validate
 from evomask import perturbations as shown
 from evomask.measures.certainty import LEVEL, Precision, lower_bound
 from evomask.perturbations import Perturbations
-from evomask.search.config import Config
+from evomask.search.config import DEMANDS, Config
 from evomask.settings import pinned
 from evomask.types import (
     Classifier,
@@ -35,7 +35,6 @@ from evomask.types import (
 )
 
 DRAWS = 200  # showings for each figure, unless another number is asked for
-DEMANDS = ("complete", "sufficient", "necessary")
 
 # The search draws from keys folded with small numbers; these name streams that it never draws from.
 _JUDGE = int.from_bytes(b"hold", "big")

@@ -19,8 +19,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from evomask import presets, validate, verify
-from evomask.explaining import chunks_for, search
+from evomask import presets, validate
+from evomask.explaining import chunks_for, concluded, search
 from evomask.measures import metrics
 from evomask.questions import ask
 from evomask.search import fitness
@@ -104,17 +104,17 @@ def several(
             niche = Niche(region, taken, np.full(len(images), 0 if disjoint else weight, np.float32)) if index else None
             key_search = jax.random.fold_in(key, index) if index else key
             asked = later if index else first
-            refined, scores, spent = search(classifier, key_search, asked, questions, chunks, listener, niche, mesh)
+            refined, scores = search(classifier, key_search, asked, questions, chunks, listener, niche, mesh)
             # Where nothing is left, the search takes the whole image for its region.
             refined = dataclasses.replace(refined, masks=refined.masks & region[:, None])
-            found.append(verify.explanation(classifier, questions, refined, scores, spent, key, asked))
+            found.append(concluded(classifier, questions, refined, scores, key, asked, region))
             taken = taken | found[-1].mask
     demanded = (demand,) + ("sufficient" if disjoint else demand,) * (num - 1)
     return Several(tuple(found), *overlaps(np.stack([one.mask for one in found], axis=1)), demanded)
 
 
 def _sufficient(config: Config, wish: float) -> Config:
-    return dataclasses.replace(config, fitness=fitness.sufficient_first(config.fitness, wish))
+    return dataclasses.replace(config, fitness=fitness.sufficient_first(config.fitness, wish), demand="sufficient")
 
 
 def overlaps(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 from evomask import perturbations, settings
 from evomask.classifiers.wrappers import check_classifier
 from evomask.search import checks, genome
-from evomask.search.config import Config
+from evomask.search.config import DEMANDS, Config
 from evomask.search.refine import check_stages
 from evomask.search.surrogate import check_screening
 from evomask.types import Array, Classifier, InputError, Key, whole
@@ -57,11 +57,13 @@ def configuration(config: Config, shape: tuple[int, int]) -> None:
 
 def showings(config: Config) -> None:
     """Checks what concerns drawn showings, but for their pictures, see `perturbations.check`."""
-    for name in ("showings", "rehearsals", "race", "draws"):
+    for name in ("showings", "rehearsals", "race", "draws", "finalists"):
         whole(name, getattr(config, name))
     whole("draws_apart", config.draws_apart, 0)
     if not 0 <= config.slack < np.inf:
         raise InputError(f"slack is {config.slack}: give nats from 0, such as 0.3")
+    if config.demand not in DEMANDS:
+        raise InputError(f"demand is {config.demand!r}: give one of {', '.join(DEMANDS)}")
     caution = config.operators.screening and config.operators.screening.caution
     for stage in config.stages:
         seen = min(stage.num_offspring, stage.num_inverses) if config.fitness.needs_inverse else stage.num_offspring

@@ -34,6 +34,7 @@ SMALL = [
     "model.network._target_=test_explain_cli.left_is_bright",
     f"model.image_shape=[{SIDE},{SIDE},3]",
     "model.labels=['dark left','bright left']",
+    "preset=smallest",
     "screening=none",  # few stages and operators, all simple, compile fast
     "crossover=one_point",
     "mutation=replace",

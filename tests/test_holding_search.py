@@ -24,7 +24,10 @@ BOX = (4, 4, 4, 4)
 ORACLE = oracles.BoxOracle(boxes=(BOX,), batch_size=48)
 IMAGE = oracles.lit(BOX, 12, 12, 1)
 LOCAL = perturbations.named("local")
-SMALL = presets.evomask(1200).replace(genes=8, screening=Screening(memory=64, noise=0.1, caution=Caution()), budget=1200)
+SMALL = presets.evomask(1200).replace(
+    genes=8, screening=Screening(memory=64, noise=0.1, caution=Caution()), budget=1200
+)
+SMALL = dataclasses.replace(SMALL, race=960)  # of which little is spent
 
 
 def bank_of(classifier, image, blanks, drawn=LOCAL, size=6):
@@ -132,29 +135,29 @@ def question(image=IMAGE, classifier=ORACLE):
 def test_the_race_is_won_by_the_smallest_that_goes_on_holding():
     sides = [2, 3, 4, 6, 10]  # of squares around the middle of the box; the box itself is 4
     masks = np.stack([oracles.box_mask((6 - s // 2, 6 - s // 2, s, s), 12, 12) for s in sides])
-    winner, spent = racing.race(ORACLE, question(), masks, KEY, SMALL)
+    winner, spent, passed = racing.race(ORACLE, question(), masks, 1, KEY, SMALL)
     share = [judging.count(ORACLE, SMALL, 16, LOCAL, question(), mask, KEY, 160).complete / 160 for mask in masks]
     assert share[winner] > 0.95 and (np.array(share[:winner]) < 0.95).all() and 0 < winner < 4
     assert spent % 48 == 0 and spent <= SMALL.race
-    again, as_much = racing.race(ORACLE, question(), masks, KEY, SMALL)
-    assert (again, as_much) == (winner, spent)
+    assert passed and racing.race(ORACLE, question(), masks, 1, KEY, SMALL) == (winner, spent, True)
 
 
 def test_where_nothing_passes_the_race_takes_what_failed_most_seldom():
     masks = np.stack([oracles.box_mask((6 - s // 2, 6 - s // 2, s, s), 12, 12) for s in (1, 2)])
-    winner, spent = racing.race(ORACLE, question(), masks, KEY, SMALL)
-    assert winner in (0, 1) and spent == 96, "each is given up after its first call"
+    winner, spent, passed = racing.race(ORACLE, question(), masks, 1, KEY, SMALL)
+    assert winner == 1 and spent == 48 and not passed, "it is given up after its first call, and nothing larger is left"
     broke = dataclasses.replace(SMALL, race=10)
-    assert racing.race(ORACLE, question(), masks, KEY, broke) == (0, 0)
+    assert racing.race(ORACLE, question(), masks, 1, KEY, broke)[1:] == (0, False)
 
 
 def test_candidates_are_different_masks_from_the_smallest_on_and_their_genomes_cover_them():
     refined, _, _ = search(ORACLE, KEY, dataclasses.replace(SMALL, race=48), [question()], [np.array([0])])
     own = jax.tree.map(lambda field: field[0], refined)
-    genomes, masks = racing.candidates(own)
+    genomes, masks, champion = racing.candidates(own)
     sizes = masks.sum((1, 2))
     assert (np.diff(sizes) >= 0).all() and len({mask.tobytes() for mask in masks}) == len(masks) > 3
     assert masks[-1].all(), "at last the whole image"
+    np.testing.assert_array_equal(masks[champion], own.masks[-1])
     np.testing.assert_array_equal(genes.rasterize(jnp.asarray(genomes), (12, 12)), masks)
 
 
@@ -184,7 +187,7 @@ def test_the_bill_is_what_was_asked(found):
     box = evomask.BlackBox(Counting(), 2, batch_size=48)
     counted = evomask.explain(box, IMAGE[None], key=KEY, labels=[1], config=SMALL)
     apart = Counting.asked - int(counted.evaluations[0])
-    assert counted.evaluations[0] <= 1200 and counted.history.evaluations[0, 0] == SMALL.first_cost + 24
+    assert counted.evaluations[0] <= SMALL.evaluations and counted.history.evaluations[0, 0] == SMALL.first_cost + 24
     # Whole and blank image, checks, and verdicts; the judgement is counted apart and rounded up to whole calls.
     assert int(counted.precision.evaluations[0]) <= apart <= int(counted.precision.evaluations[0]) + 100
 

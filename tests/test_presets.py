@@ -79,7 +79,9 @@ def test_cycles_of_the_configuration_are_kept_where_the_budget_pays_for_them():
 def test_a_preset_declares_what_its_stages_cost(name):
     preset = presets.PRESETS[name]()
     assert preset.fitness.needs_inverse
-    assert preset.evaluations == sum((s.generations + 1) * (s.num_offspring + s.num_inverses) for s in preset.stages)
+    evolving = sum(s.cycles * (s.generations + 1) * (s.num_offspring + s.num_inverses) for s in preset.stages)
+    apart = 0 if preset.perturbation is None else preset.showings + preset.race
+    assert preset.evaluations == evolving + apart
 
 
 @every

@@ -239,7 +239,7 @@ def test_fingerprints_tell_masks_apart():
 
 def problem(penalty=(0.5, 0.5)):
     space = genome.space(jnp.ones(SHAPE, bool), jnp.array([1, 2, 3]))
-    evaluate = lambda masks: linear_evaluation(masks)
+    evaluate = lambda key, masks, hopeful: linear_evaluation(masks)
     return Problem(TARGET, space, fitness.smallest_complete(), penalty, evaluate, lambda *_: jnp.zeros(SHAPE))
 
 
@@ -262,7 +262,7 @@ def test_the_most_promising_children_are_chosen(penalty):
 def test_a_screened_search_evaluates_no_more_masks_and_ends_feasible():
     task, seen = problem((0.1, 5.0)), []
 
-    def evaluate(masks, hopeful):
+    def evaluate(key, masks, hopeful):
         seen.append(len(masks))
         return linear_evaluation(masks)
 

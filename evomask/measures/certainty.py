@@ -49,6 +49,7 @@ class Precision:
     draws_apart: int = static()
     level: float = static(default=LEVEL)
     demand: str = static(default="complete")  # what has to be so in that part of the showings: a field of `Tally`
+    finalists: int = static(default=1)  # masks that could have been judged in place of this one; bounds pay for it
     names: tuple[str, ...] = static(default=())  # of the N perturbations that were shown by themselves
 
     def __getitem__(self, index: int | slice) -> Precision:
@@ -62,7 +63,8 @@ class Precision:
     @property
     def lower(self) -> Tally:
         """f64[B], one-sided bounds: each is at most the probability, with 95 % confidence."""
-        return jax.tree.map(lambda count: lower_bound(count, self.draws), self.counts)
+        confidence = 1 - (1 - CONFIDENCE) / self.finalists
+        return jax.tree.map(lambda count: lower_bound(count, self.draws, confidence), self.counts)
 
     @property
     def interval(self) -> Tally:

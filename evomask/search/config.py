@@ -18,6 +18,8 @@ from evomask.search.front import Collect
 from evomask.search.refine import Stage, check_stages
 from evomask.types import RATIO, SLACK, Array, Classifier, InputError, record, set_tuples, static, whole
 
+DEMANDS = ("complete", "sufficient", "necessary")
+
 
 @record
 class Config:
@@ -31,6 +33,7 @@ class Config:
     fitness: Fitness
     fill: Fill | tuple[Fill, ...] = fills.Constant()  # several: a mask must hold under each of them
     scoring: Callable[..., Array] = scoring.BestOfGeneration()
+    demand: str = static(default="complete")  # what a mask is raced and judged for: complete, sufficient or necessary
     perturbation: Perturbations | None = None  # how the picture is shown, drawn anew for every mask; None: as it is
     slack: float = SLACK  # nats by which the class must be kept and lost
     confidence_ratio: float = RATIO  # of the whole image's confidence, that a sufficient mask keeps
@@ -39,6 +42,7 @@ class Config:
     showings: int = static(default=64)  # whole pictures that are seen once, for the search to draw from
     rehearsals: int = static(default=64)  # showings in which a mask is tried before it is chosen, see `racing`
     race: int = static(default=800)  # evaluations for these, of all masks tried
+    finalists: int = static(default=2)  # masks that may be judged, where the first of them does not hold
     draws: int = static(default=200)  # showings that judge the mask in the end, see `holding`
     draws_apart: int = static(default=64)  # as many for each perturbation by itself
     batch_size: int | None = static(

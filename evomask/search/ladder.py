@@ -23,6 +23,7 @@ class Rungs:
 class Ladder:
     """Fills `bins` rungs; bin i of N holds areas from (i / N)^2 to ((i + 1) / N)^2, as in `front.Collect`."""
 
+    demand: str = static(default="complete")  # or "sufficient", "necessary"
     bins: int = static(default=40)
 
     def init(self, shape: tuple[int, int], genes: int) -> Rungs:
@@ -45,20 +46,23 @@ class Ladder:
         """
         bins = len(rungs.surplus)
         slot = jnp.minimum((jnp.sqrt(believed.area) * bins).astype(jnp.int32), bins - 1)
-        room = jnp.where(slot[None] == jnp.arange(bins)[:, None], surplus(believed, target)[None], -jnp.inf)
+        room = jnp.where(
+            slot[None] == jnp.arange(bins)[:, None], surplus(believed, target, self.demand)[None], -jnp.inf
+        )
         best, most = jnp.argmax(room, axis=1), room.max(1)
         fresh = Rungs(most, genomes[best], masks[best])
         better = most > rungs.surplus
         return jax.tree.map(lambda new, old: jnp.where(_like(better, new), new, old), fresh, rungs)
 
 
-def surplus(evaluation: Evaluation, target: Target) -> Array:
-    """f32[P], nats by which the tightest of the three conditions is met; -inf where something is unknown.
+def surplus(evaluation: Evaluation, target: Target, demand: str = "complete") -> Array:
+    """f32[P], nats by which the tightest condition of what is demanded is met; -inf where something is unknown.
 
     A condition on confidences is measured in log-odds, in which a network's outputs err alike near 0.5 and near 1.
     """
     enough = log_odds(evaluation.confidence) - log_odds(target.ratio * target.confidence)
-    least = jnp.minimum(jnp.minimum(evaluation.margin, enough), -evaluation.inverse_margin)
+    sufficient, necessary = jnp.minimum(evaluation.margin, enough), -evaluation.inverse_margin
+    least = {"sufficient": sufficient, "necessary": necessary}.get(demand, jnp.minimum(sufficient, necessary))
     return jnp.where(jnp.isnan(least), -jnp.inf, least)
 
 

@@ -132,6 +132,7 @@ def refine(
     """
     shape = target.image.shape[:2]
     region = jnp.ones(shape, bool) if region is None else region
+    region = jax.lax.optimization_barrier(region)  # no constant, which compilers take seconds to fold
     nothing, model = jnp.full((1, 3), genome.OFF, jnp.int32), operators.screening and operators.screening.init()
     found = Found(region, region, nothing, jnp.float32(0.0), jnp.zeros(shape), model, None, None)
     before, ends, infos = 0, [], []

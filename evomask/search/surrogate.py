@@ -41,7 +41,7 @@ class Caution:
     1 / (1 - level) the search grows more cautious (stochastic approximation, Robbins & Monro 1951).
     """
 
-    deviations: float = 1.3  # to begin with
+    deviations: float = 1.0  # to begin with
     rate: float = 0.2  # by how much these change after a surprise
     level: float = 0.95  # share of showings in which a champion should be complete
     again: int = static(default=2)  # showings of the champion in each generation, in place of as many children
@@ -114,9 +114,15 @@ class Screening:
                 total = total.at[:, : signed.shape[1], : signed.shape[2]].add(signed)
         return total.reshape(num, -1)
 
-    def posterior(self, model: Model, masks: Mask) -> tuple[Array, Array, Array]:
-        """What the samples say of every target of P masks: its mean, the variance of the process, and the share of that
-        which is left in doubt, what no mask explains included: all f32[P, M].
+    def posterior(self, model: Model, masks: Mask) -> tuple[Array, Array]:
+        """Mean and standard deviation of every target of P masks, given the samples: both f32[P, M]."""
+        mean, variance, doubt = self._posterior(model, masks)
+        return mean, jnp.sqrt(doubt * variance)
+
+    def _posterior(self, model: Model, masks: Mask) -> tuple[Array, Array, Array]:
+        """The mean, the variance of the process, and the share of that which is left in doubt, all f32[P, M].
+
+        What no mask explains is part of the doubt.
         """
         features = self.features(masks)
         within, across = self.correlation(model.features, model.features), self.correlation(features, model.features)
@@ -139,11 +145,11 @@ class Screening:
 
     def predict(self, key: Key, model: Model, masks: Mask) -> Evaluation:
         """Draws from what the model makes of P masks: an `Evaluation` with fields f32[draws, P]."""
-        mean, variance, doubt = self.posterior(model, masks)
+        mean, variance, doubt = self._posterior(model, masks)
         # A mask's confidence and its margin err together.
         noise = jax.random.normal(key, (self.draws, 1, 2))[..., OF_INVERSES.astype(int)]
         if self.caution is None:
-            return decode(mean[None] + deviation(doubt, variance)[None] * noise, genes.area(masks))
+            return decode(mean[None] + jnp.sqrt(doubt * variance)[None] * noise, genes.area(masks))
         # What will be believed once the mask was seen: the mean has moved, and a part of the doubt is gone.
         fresh = jnp.maximum(doubt - self.noise, 0.0)
         moves, stays = fresh / jnp.sqrt(doubt), jnp.sqrt(fresh * self.noise / doubt + self.noise)
@@ -156,8 +162,8 @@ class Screening:
 
         Their areas are those of `evaluation`, and what was never seen stays NaN.
         """
-        mean, variance, doubt = self.posterior(model, masks)
-        believed = decode(mean + WORSE[None] * caution * deviation(doubt, variance), evaluation.area)
+        mean, deviation = self.posterior(model, masks)
+        believed = decode(mean + WORSE[None] * caution * deviation, evaluation.area)
         unseen = jnp.isnan(evaluation.area)
         return jax.tree.map(lambda x: jnp.where(unseen, jnp.nan, x), believed)
 
@@ -261,15 +267,10 @@ def improvement(values: Array, best: Array) -> Array:
     return jnp.maximum(values - best, 0.0).mean(0) + 1e-6 * values.mean(0)
 
 
-def deviation(doubt: Array, variance: Array) -> Array:
-    """Standard deviation of what a `posterior` says."""
-    return jnp.sqrt(doubt * variance)
-
-
 def _regress(
     within: Array, across: Array, targets: Array, known: Array, noise: Array | float
 ) -> tuple[Array, Array, Array]:
-    """Gaussian-process regression on the known of N samples: see `Screening.posterior`.
+    """Gaussian-process regression on the known of N samples: see `Screening._posterior`.
 
     The constant mean is the generalized least-squares one, the variance of the process the most likely one.
     """

@@ -91,7 +91,7 @@ def _inputs(classifier: Classifier, image: np.ndarray, label: int, config: Confi
 def _problem(inputs: Inputs, stage: Stage) -> Problem:
     config, shape = inputs.config, inputs.target.image.shape[:2]
     needs = config.needs(inputs.classifier)
-    evaluate = lambda masks, hopeful: evaluate_fills(
+    evaluate = lambda _, masks, hopeful: evaluate_fills(
         inputs.classifier, inputs.target, inputs.blanks, masks, hopeful=hopeful, **needs
     )
     space = genome.space(jnp.ones(shape, bool), genome.scale_radii(stage.radii, shape))
@@ -119,7 +119,7 @@ def _rasterize(inputs: Inputs, problem: Problem, stage: Stage, key: Key) -> Arra
 
 
 def _evaluate(inputs: Inputs, problem: Problem, stage: Stage, key: Key) -> Any:
-    return problem.evaluate(_whole_or_none(key, problem, stage), evolve.hopeful(problem, jnp.float32(0.5)))
+    return problem.evaluate(key, _whole_or_none(key, problem, stage), evolve.hopeful(problem, jnp.float32(0.5)))
 
 
 def _learn(inputs: Inputs, problem: Problem, stage: Stage, key: Key) -> Any:
