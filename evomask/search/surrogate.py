@@ -17,7 +17,7 @@ from evomask.search import genome as genes
 from evomask.types import Array, Evaluation, Genome, InputError, Key, Mask, record, static
 
 OF_INVERSES = np.array([False, False, True, True, False])  # which of the targets of `encode`
-WORSE = np.float32([-1, -1, 1, 1, 1])  # the sign in which each gets worse
+WORSE = np.array([-1, -1, 1, 1, 1], np.float32)  # the sign in which each gets worse
 MOST_NATS = 8.0  # beyond it a margin is as good as certain, and would only bend the surface
 
 
@@ -286,7 +286,8 @@ def _regress(
     explained = jnp.square(jax.scipy.linalg.solve_triangular(factor[0], across.T, lower=True)).sum(0)
     left = jnp.maximum(1.0 + noise - explained, noise)
     mean = mean + across @ coefficients
-    return mean, *(jnp.broadcast_to(x, mean.shape) for x in (jnp.maximum(variance, 0.0)[None], left[:, None]))
+    whole = jnp.broadcast_to(jnp.maximum(variance, 0.0)[None], mean.shape)
+    return mean, whole, jnp.broadcast_to(left[:, None], mean.shape)
 
 
 def _regress_in_turn(*args: Array | float) -> tuple[Array, Array, Array]:
