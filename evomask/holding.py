@@ -117,15 +117,15 @@ def precision_of(
     draws, draws_apart = whole("draws", draws), whole("apart", draws if apart is None else apart, 0)
     alone = drawn.apart() if draws_apart else {}
     alone = alone if len(alone) > 1 else {}
-    size = judging.size_of_call(classifier, config, questions[0].blanks)
-    count = functools.partial(judging.count, classifier, config, size)
+    count = functools.partial(judging.count, classifier, config)
     stream = functools.partial(jax.random.fold_in, jax.random.fold_in(key, _JUDGE))
     together = [count(drawn, *asked, stream(0), draws) for asked in zip(questions, masks, strict=True)]
     apart_counts = [
         [count(one, *asked, stream(number), draws_apart, on) for number, (one, on) in enumerate(alone.values(), 1)]
         for asked in zip(questions, masks, strict=True)
     ]
-    price = judging.price(questions[0].blanks) * (draws + len(alone) * draws_apart)
+    cost = functools.partial(judging.evaluations, classifier, config, questions[0].blanks)
+    price = cost(draws) + (len(alone) * cost(draws_apart) if alone else 0)
     return Precision(
         counts=judging.stack(together),
         counts_apart=judging.stack([judging.stack(row) for row in apart_counts]),
@@ -181,8 +181,7 @@ def smallest_that_holds(
     questions = [question] * (len(masks) if masks.ndim else 0)
     key, drawn, config, masks = _checked(classifier, questions, masks, key, perturbation, level, demand, config)
     draws, key = whole("draws", draws), jax.random.fold_in(key, _TRIALS)
-    size = judging.size_of_call(classifier, config, questions[0].blanks)
-    count = functools.partial(judging.count, classifier, config, size, drawn, question)
+    count = functools.partial(judging.count, classifier, config, drawn, question)
     index, tried, counts = -1, [], []
     for number in np.argsort(-masks.sum((1, 2)), kind="stable").tolist():
         tried.append(number)
@@ -193,7 +192,7 @@ def smallest_that_holds(
     found = Precision(
         counts=judging.stack(counts),
         counts_apart=judging.stack([judging.stack([])] * len(tried)),
-        evaluations=np.full(len(tried), draws * judging.price(questions[0].blanks), np.int32),
+        evaluations=np.full(len(tried), judging.evaluations(classifier, config, question.blanks, draws), np.int32),
         counterfactual=np.full(len(tried), question.counterfactual),
         draws=draws,
         draws_apart=0,

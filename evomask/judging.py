@@ -26,15 +26,20 @@ def price(blanks: np.ndarray) -> int:
     return 1 + cost(1, 1, len(blanks))
 
 
-def size_of_call(classifier: Classifier, config: Config, blanks: np.ndarray) -> int:
-    """How many showings are in one call of the compiled program: the same for race and judgement, which share it."""
-    return batches(config.rehearsals, max(config.batch_size_for(classifier) // price(blanks), 1))[1]
+def size_of_call(classifier: Classifier, config: Config, blanks: np.ndarray, draws: int) -> int:
+    """How many of so many showings are in one call of the compiled program."""
+    return batches(draws, max(config.batch_size_for(classifier) // price(blanks), 1))[1]
+
+
+def evaluations(classifier: Classifier, config: Config, blanks: np.ndarray, draws: int) -> int:
+    """What `count` sends through the classifier: its last call is filled up."""
+    size = size_of_call(classifier, config, blanks, draws)
+    return -(-draws // size) * size * price(blanks)
 
 
 def count(
     classifier: Classifier,
     config: Config,
-    size: int,
     drawn: Perturbations,
     question: Question,
     mask: np.ndarray,
@@ -42,11 +47,12 @@ def count(
     draws: int,
     on: np.ndarray | None = None,
 ) -> Tally:
-    """In how many of the draws each was so, int32[] each; `size` showings in one call of the compiled program.
+    """In how many of the draws each was so, int32[] each.
 
     `on` says which of the perturbations are applied; None: all.
     """
     on = np.ones(len(drawn.parts), bool) if on is None else on
+    size = size_of_call(classifier, config, question.blanks, draws)
     calls = np.arange(-(-draws // size) * size, dtype=np.int32).reshape(-1, size)
     asked = (classifier, config, drawn, question.row(), mask, key)
     said = [jax.device_get(completed(_look, *_arguments(*asked, on, numbers))) for numbers in calls]
@@ -61,10 +67,12 @@ def count(
     return was
 
 
-def lower(classifier: Classifier, config: Config, drawn: Perturbations, row: Rows, key: Key) -> jax.stages.Lowered:
-    """The compiled program, not compiled yet."""
+def lower(
+    classifier: Classifier, config: Config, drawn: Perturbations, row: Rows, key: Key, draws: int
+) -> jax.stages.Lowered:
+    """The compiled program for so many draws, not compiled yet."""
     mask, on = np.zeros(row.image.shape[:2], bool), np.ones(len(drawn.parts), bool)
-    numbers = np.arange(size_of_call(classifier, config, row.blanks), dtype=np.int32)
+    numbers = np.arange(size_of_call(classifier, config, row.blanks, draws), dtype=np.int32)
     return _look.lower(*_arguments(classifier, config, drawn, row, mask, key, on, numbers))
 
 

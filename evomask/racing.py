@@ -105,13 +105,12 @@ def _settle_one(
     config: Config,
 ) -> tuple[np.ndarray, np.ndarray, int, Precision]:
     """Of one image with its candidates: genome, mask, evaluations and precision of the winner."""
-    demand = _demand(question, config)
     options = {"perturbation": config.perturbation, "draws": config.draws, "apart": config.draws_apart}
     winner, spent, _ = race(classifier, question, masks, first, jax.random.fold_in(key, _RACE), config)
     for attempt in range(config.finalists):
         own = jax.random.fold_in(key, _RACE + attempt) if attempt else key
         judged = holding.precision_of(
-            classifier, [question], masks[winner][None], key=own, demand=demand, config=config, **options
+            classifier, [question], masks[winner][None], key=own, demand=config.demand, config=config, **options
         )
         judged = dataclasses.replace(judged, finalists=config.finalists)
         is_last = attempt + 1 == config.finalists or winner + 1 == len(masks)
@@ -134,7 +133,8 @@ def race(
     They are tried from mask `first` on: upwards until one passes, or downwards, if that one does, until one fails.
     Where none passes within `config.race` evaluations, it is the one that failed most seldom.
     """
-    price = judging.size_of_call(classifier, config, question.blanks) * judging.price(question.blanks)
+    size = judging.size_of_call(classifier, config, question.blanks, config.rehearsals)
+    price = size * judging.price(question.blanks)
     winner, downwards, number, spent, shares = None, None, first, 0, np.full(len(masks), -np.inf)
     while 0 <= number < len(masks) and spent + price <= config.race:
         own, most = jax.random.fold_in(key, number), (config.race - spent) // price
@@ -154,11 +154,12 @@ def rehearse(
 
     It is given up as soon as it has failed too often, or after `most` calls.
     """
-    drawn, size = config.perturbation or Perturbations(), judging.size_of_call(classifier, config, question.blanks)
+    drawn = config.perturbation or Perturbations()
+    size = judging.size_of_call(classifier, config, question.blanks, config.rehearsals)
     demand = _demand(question, config)
     allowed, shown, failed = FAILURES * (1 - LEVEL) * config.rehearsals, 0, 0
     while shown < config.rehearsals and failed <= allowed and shown < most * size:
-        said = judging.count(classifier, config, size, drawn, question, mask, jax.random.fold_in(key, shown), size)
+        said = judging.count(classifier, config, drawn, question, mask, jax.random.fold_in(key, shown), size)
         failed, shown = failed + size - int(getattr(said, demand)), shown + size
     passed = shown >= config.rehearsals and failed <= allowed
     return passed, (1 + shown - failed) / (2 + shown), shown // size  # unseen ones count as even

@@ -11,7 +11,7 @@ from scipy import stats
 from synthetic import explanation
 
 import evomask
-from evomask import fills, holding, perturbations, presets
+from evomask import fills, holding, judging, perturbations, presets
 from evomask.holding import precision_of, smallest_that_holds
 from evomask.measures.certainty import interval, lower_bound, sentence
 from evomask.perturbations import Brightness, Fills, Gaussian, Perturbations, Shift
@@ -227,13 +227,13 @@ def test_an_image_gets_the_same_counts_alone_or_among_others_and_nothing_is_comp
     masks, options = np.stack([BOX_MASK] * 3), dict(key=3, perturbation=Perturbations((Shift(0.2), Gaussian(0.2))))
     questions = posed(BOX_ORACLE, images)
     together = precision_of(BOX_ORACLE, questions, masks, draws=40, **options)
-    programs = holding._look._cache_size()
+    programs = judging._look._cache_size()
     alone = precision_of(BOX_ORACLE, questions[1:2], masks[1:2], draws=40, apart=20, **options)
     assert alone.counts.complete[0] == together.counts.complete[1]
     precision_of(BOX_ORACLE, questions, masks, draws=40, level=0.5, **options | {"key": 4})
     weaker = Perturbations((Shift(0.1), Gaussian(0.1)))
     precision_of(BOX_ORACLE, questions, masks, draws=40, **options | {"perturbation": weaker})
-    assert holding._look._cache_size() == programs
+    assert judging._look._cache_size() == programs
     assert len({tuple(counts.tolist()) for counts in vars(together.counts).values()}) > 1
 
 
@@ -293,10 +293,10 @@ BAD = {
 def test_bad_input_is_named_before_anything_is_compiled(name):
     options, message = BAD[name]
     given = dict(questions=posed(BOX_ORACLE, [BOX_IMAGE]), masks=BOX_MASK[None], key=KEY) | options
-    programs = holding._look._cache_size()
+    programs = judging._look._cache_size()
     with pytest.raises(InputError, match=message) as caught:
         precision_of(BOX_ORACLE, **given)
-    assert "\n" not in str(caught.value) and holding._look._cache_size() == programs
+    assert "\n" not in str(caught.value) and judging._look._cache_size() == programs
 
 
 @record

@@ -136,7 +136,7 @@ def test_the_race_is_won_by_the_smallest_that_goes_on_holding():
     sides = [2, 3, 4, 6, 10]  # of squares around the middle of the box; the box itself is 4
     masks = np.stack([oracles.box_mask((6 - s // 2, 6 - s // 2, s, s), 12, 12) for s in sides])
     winner, spent, passed = racing.race(ORACLE, question(), masks, 1, KEY, SMALL)
-    share = [judging.count(ORACLE, SMALL, 16, LOCAL, question(), mask, KEY, 160).complete / 160 for mask in masks]
+    share = [judging.count(ORACLE, SMALL, LOCAL, question(), mask, KEY, 160).complete / 160 for mask in masks]
     assert share[winner] > 0.95 and (np.array(share[:winner]) < 0.95).all() and 0 < winner < 4
     assert spent % 48 == 0 and spent <= SMALL.race
     assert passed and racing.race(ORACLE, question(), masks, 1, KEY, SMALL) == (winner, spent, True)
@@ -151,7 +151,7 @@ def test_where_nothing_passes_the_race_takes_what_failed_most_seldom():
 
 
 def test_candidates_are_different_masks_from_the_smallest_on_and_their_genomes_cover_them():
-    refined, _, _ = search(ORACLE, KEY, dataclasses.replace(SMALL, race=48), [question()], [np.array([0])])
+    refined, _ = search(ORACLE, KEY, dataclasses.replace(SMALL, race=48), [question()], [np.array([0])])
     own = jax.tree.map(lambda field: field[0], refined)
     genomes, masks, champion = racing.candidates(own)
     sizes = masks.sum((1, 2))

@@ -73,8 +73,9 @@ class Precision:
 
     @property
     def holds(self) -> np.ndarray:
-        """bool[B], whether the mask does what is demanded at the level."""
-        return getattr(self.lower, self.demand) >= self.level
+        """bool[B], whether the mask does what is demanded at the level; a counterfactual one is sufficient."""
+        lower = self.lower
+        return np.where(self.counterfactual, lower.sufficient, getattr(lower, self.demand)) >= self.level
 
     @property
     def decision_holds(self) -> np.ndarray:
@@ -159,18 +160,19 @@ def sentence(held: Precision) -> str:
     confidence); by itself, it holds under shift, not under blur fill (140 of 200); the mask is sufficient and necessary
     in 10 of 200
     """
+    what = "sufficient" if held.counterfactual else held.demand
     counts, of, at = held.counts, f"of {held.draws}", f"at {held.level:g}"
-    does = f"is {_DOES[held.demand]} in {getattr(counts, held.demand)} {of}"
+    does = f"is {_DOES[what]} in {getattr(counts, what)} {of}"
     least = fewest(held.level)
     end = f"; so few draws cannot show {held.level:g}, {least} can" if held.draws < least else ""
     if not held.decision_holds and not held.counterfactual:
         kept = f"the whole picture keeps its class in {counts.decision} {of} showings{_confident(held.lower.decision)}"
         return f"the decision does not hold {at}: {kept}{_breaking(held, 'decision')}; the mask {does}{end}"
-    figures = f"it {does} showings{_confident(getattr(held.lower, held.demand))}"
-    if held.demand == "complete" and not held.holds:
+    figures = f"it {does} showings{_confident(getattr(held.lower, what))}"
+    if what == "complete" and not held.holds:
         figures += f", sufficient in {counts.sufficient} and necessary in {counts.necessary}"
     verdict = "holds" if held.holds else "does not hold"
-    return f"the mask {verdict} {at}: {figures}{_breaking(held, held.demand)}{end}"
+    return f"the mask {verdict} {at}: {figures}{_breaking(held, what)}{end}"
 
 
 def short_sentence(held: Precision) -> str:
@@ -178,12 +180,13 @@ def short_sentence(held: Precision) -> str:
 
     >>> tally = lambda *figures: Tally(*np.array(figures))
     >>> print(short_sentence(Precision(tally(196, 199, 197, 200), tally([], [], [], []), 600, False, 200, 0)))
-    holds at 0.9: sufficient and necessary in 98 % of 200 showings
+    holds at 0.9: sufficient and necessary in 98% of 200 showings
     """
-    share = f"{100 * float(getattr(held.estimate, held.demand)):.0f} % of {held.draws} showings"
+    what = "sufficient" if held.counterfactual else held.demand
+    share = f"{100 * float(getattr(held.estimate, what)):.0f}% of {held.draws} showings"
     if not held.decision_holds and not held.counterfactual:
-        return f"the decision itself does not hold at {held.level:g}; the mask is {_DOES[held.demand]} in {share}"
-    return f"{'holds' if held.holds else 'does not hold'} at {held.level:g}: {_DOES[held.demand]} in {share}"
+        return f"the decision itself does not hold at {held.level:g}; the mask is {_DOES[what]} in {share}"
+    return f"{'holds' if held.holds else 'does not hold'} at {held.level:g}: {_DOES[what]} in {share}"
 
 
 _DOES = {"complete": "sufficient and necessary", "sufficient": "sufficient", "necessary": "necessary"}
@@ -195,13 +198,22 @@ def _confident(lower: np.ndarray) -> str:
 
 
 def _breaking(held: Precision, what: str) -> str:
-    """Under which perturbations by themselves a figure reaches the level, and under which not."""
-    each = list(zip(held.names, getattr(held.counts_apart, what), getattr(held.holds_apart, what), strict=True))
-    holds = _listed([name for name, _, good in each if good])
-    breaks = _listed([f"{name} ({count} of {held.draws_apart})" for name, count, good in each if not good])
-    if holds:
-        return f"; by itself, it holds under {holds}" + (f", not under {breaks}" if breaks else "")
-    return f"; it does not hold under {breaks} alone" if breaks else ""
+    """Under which perturbations by themselves a figure reaches the level, under which not, and where that is open."""
+    counts = dict(zip(held.names, getattr(held.counts_apart, what), strict=True))
+    reaches = dict(zip(held.names, getattr(held.holds_apart, what), strict=True))
+    misses = {
+        name: lower_bound(held.draws_apart - count, held.draws_apart) > 1 - held.level for name, count in counts.items()
+    }
+    numbered = lambda names: _listed([f"{name} ({counts[name]} of {held.draws_apart})" for name in names])
+    holds, breaks = (
+        _listed([name for name in counts if reaches[name]]),
+        numbered([name for name in counts if misses[name]]),
+    )
+    open_ = numbered([name for name in counts if not (reaches[name] or misses[name])])
+    said = [f"; by itself, it holds under {holds}"] if holds else []
+    if breaks:
+        said.append(f", not under {breaks}" if holds else f"; it does not hold under {breaks} alone")
+    return "".join(said) + (f"; too few showings to tell under {open_} alone" if open_ else "")
 
 
 def _listed(words: Sequence[str]) -> str:
