@@ -181,8 +181,8 @@ def precompile(
     if config.perturbation is not None:
         label = np.int32(0)
         row = Rows(images[0], blanks, label, label if contrast else None, np.float32(1.0))
-        for draws in (config.rehearsals, config.draws, config.draws_apart):
-            judging.lower(classifier, config, config.perturbation, row, key, max(draws, 1)).compile()
+        for draws in (config.rehearsals, config.draws):
+            judging.lower(classifier, config, config.perturbation, row, key, draws).compile()
     return time.perf_counter() - start
 
 

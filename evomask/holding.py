@@ -84,6 +84,7 @@ def precision(
       InputError: any of these is not what it must be, or the classifier gives NaN.
 
     >>> import evomask
+    >>> import jax.numpy as jnp
     >>> is_left_bright = lambda x: x[:, :, :4].mean((1, 2)) @ jnp.array([[20.0, -20.0]]) - jnp.array([[5.0, -5.0]])
     >>> classifier, key = evomask.as_classifier(is_left_bright), jax.random.key(0)
     >>> config = presets.smallest(500).replace(screening=None)
@@ -119,13 +120,17 @@ def precision_of(
     alone = alone if len(alone) > 1 else {}
     count = functools.partial(judging.count, classifier, config)
     stream = functools.partial(jax.random.fold_in, jax.random.fold_in(key, _JUDGE))
-    together = [count(drawn, *asked, stream(0), draws) for asked in zip(questions, masks, strict=True)]
+    size = judging.size_of_call(classifier, config, questions[0].blanks, draws)  # one program for all that follows
+    together = [count(drawn, *asked, stream(0), draws, size) for asked in zip(questions, masks, strict=True)]
     apart_counts = [
-        [count(one, *asked, stream(number), draws_apart, on) for number, (one, on) in enumerate(alone.values(), 1)]
+        [
+            count(one, *asked, stream(number), draws_apart, size, on)
+            for number, (one, on) in enumerate(alone.values(), 1)
+        ]
         for asked in zip(questions, masks, strict=True)
     ]
-    cost = functools.partial(judging.evaluations, classifier, config, questions[0].blanks)
-    price = cost(draws) + (len(alone) * cost(draws_apart) if alone else 0)
+    cost = lambda draws: judging.evaluations(questions[0].blanks, draws, size)
+    price = cost(draws) + len(alone) * cost(draws_apart)
     return Precision(
         counts=judging.stack(together),
         counts_apart=judging.stack([judging.stack(row) for row in apart_counts]),
@@ -168,6 +173,7 @@ def smallest_that_holds(
       InputError: as for `precision`.
 
     >>> import evomask
+    >>> import jax.numpy as jnp
     >>> from evomask.questions import ask
     >>> is_left_bright = lambda x: x[:, :, :4].mean((1, 2)) @ jnp.array([[20.0, -20.0]]) - jnp.array([[5.0, -5.0]])
     >>> classifier, key = evomask.as_classifier(is_left_bright), jax.random.key(0)
@@ -181,18 +187,19 @@ def smallest_that_holds(
     questions = [question] * (len(masks) if masks.ndim else 0)
     key, drawn, config, masks = _checked(classifier, questions, masks, key, perturbation, level, demand, config)
     draws, key = whole("draws", draws), jax.random.fold_in(key, _TRIALS)
+    size = judging.size_of_call(classifier, config, question.blanks, draws)
     count = functools.partial(judging.count, classifier, config, drawn, question)
     index, tried, counts = -1, [], []
     for number in np.argsort(-masks.sum((1, 2)), kind="stable").tolist():
         tried.append(number)
-        counts.append(count(masks[number], key, draws))
+        counts.append(count(masks[number], key, draws, size))
         if not lower_bound(getattr(counts[-1], demand), draws) >= level:
             break
         index = number
     found = Precision(
         counts=judging.stack(counts),
         counts_apart=judging.stack([judging.stack([])] * len(tried)),
-        evaluations=np.full(len(tried), judging.evaluations(classifier, config, question.blanks, draws), np.int32),
+        evaluations=np.full(len(tried), judging.evaluations(question.blanks, draws, size), np.int32),
         counterfactual=np.full(len(tried), question.counterfactual),
         draws=draws,
         draws_apart=0,

@@ -31,9 +31,8 @@ def size_of_call(classifier: Classifier, config: Config, blanks: np.ndarray, dra
     return batches(draws, max(config.batch_size_for(classifier) // price(blanks), 1))[1]
 
 
-def evaluations(classifier: Classifier, config: Config, blanks: np.ndarray, draws: int) -> int:
-    """What `count` sends through the classifier: its last call is filled up."""
-    size = size_of_call(classifier, config, blanks, draws)
+def evaluations(blanks: np.ndarray, draws: int, size: int) -> int:
+    """What `count` sends through the classifier in calls of `size` showings: the last one is filled up."""
     return -(-draws // size) * size * price(blanks)
 
 
@@ -45,14 +44,14 @@ def count(
     mask: np.ndarray,
     key: Key,
     draws: int,
+    size: int,
     on: np.ndarray | None = None,
 ) -> Tally:
-    """In how many of the draws each was so, int32[] each.
+    """In how many of the draws each was so, int32[] each; `size` showings in one call of the compiled program.
 
     `on` says which of the perturbations are applied; None: all.
     """
     on = np.ones(len(drawn.parts), bool) if on is None else on
-    size = size_of_call(classifier, config, question.blanks, draws)
     calls = np.arange(-(-draws // size) * size, dtype=np.int32).reshape(-1, size)
     asked = (classifier, config, drawn, question.row(), mask, key)
     said = [jax.device_get(completed(_look, *_arguments(*asked, on, numbers))) for numbers in calls]

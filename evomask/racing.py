@@ -159,7 +159,7 @@ def rehearse(
     demand = _demand(question, config)
     allowed, shown, failed = FAILURES * (1 - LEVEL) * config.rehearsals, 0, 0
     while shown < config.rehearsals and failed <= allowed and shown < most * size:
-        said = judging.count(classifier, config, drawn, question, mask, jax.random.fold_in(key, shown), size)
+        said = judging.count(classifier, config, drawn, question, mask, jax.random.fold_in(key, shown), size, size)
         failed, shown = failed + size - int(getattr(said, demand)), shown + size
     passed = shown >= config.rehearsals and failed <= allowed
     return passed, (1 + shown - failed) / (2 + shown), shown // size  # unseen ones count as even

@@ -136,7 +136,7 @@ def test_the_race_is_won_by_the_smallest_that_goes_on_holding():
     sides = [2, 3, 4, 6, 10]  # of squares around the middle of the box; the box itself is 4
     masks = np.stack([oracles.box_mask((6 - s // 2, 6 - s // 2, s, s), 12, 12) for s in sides])
     winner, spent, passed = racing.race(ORACLE, question(), masks, 1, KEY, SMALL)
-    share = [judging.count(ORACLE, SMALL, LOCAL, question(), mask, KEY, 160).complete / 160 for mask in masks]
+    share = [judging.count(ORACLE, SMALL, LOCAL, question(), mask, KEY, 160, 16).complete / 160 for mask in masks]
     assert share[winner] > 0.95 and (np.array(share[:winner]) < 0.95).all() and 0 < winner < 4
     assert spent % 48 == 0 and spent <= SMALL.race
     assert passed and racing.race(ORACLE, question(), masks, 1, KEY, SMALL) == (winner, spent, True)
