@@ -80,6 +80,19 @@ def _arrays(folder):
         return dict(file)
 
 
+def test_the_default_says_how_often_its_mask_holds(tmp_path, photo, capsys):
+    options = ["preset=evomask" if option == "preset=smallest" else option for option in SMALL]
+    assert main([*options, f"image={photo}", f"out={tmp_path}/out", "budget=900"]) == 0
+    record = json.loads((tmp_path / "out" / "half (1)" / "explanation.json").read_text())
+    precision = record["precision"]
+    assert precision["draws"] == 200 and precision["complete"]["count"] <= 200 and list(precision["apart"]) == [
+        "shift", "brightness", "noise",
+    ]  # fmt: skip
+    assert precision["holds"] and record["complete"] and record["evaluations"] <= 900
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"holds at 0.9: it is sufficient and necessary in {precision['complete']['count']} of 200 showings" in said
+
+
 def test_explains_a_photograph_and_writes_three_files(tmp_path, photo, capsys):
     assert main([*SMALL, f"image={photo}", f"out={tmp_path}/out", "seed=3"]) == 0
     folder = tmp_path / "out" / "half (1)"
@@ -91,12 +104,13 @@ def test_explains_a_photograph_and_writes_three_files(tmp_path, photo, capsys):
         == (
             "class_index label contrast predicted predicted_confidence confidence masked_confidence "
             "inverse_confidence blank_confidence area cp cp_floored sufficient necessary complete status reasons "
-            "missing_nats missing_probability complete_under evaluations "
+            "missing_nats missing_probability complete_under evaluations precision "
             "certificate seed compile_seconds run_seconds config versions device"
         ).split()
     )
     assert (record["class_index"], record["label"], record["seed"]) == (1, "bright left", 3)
     assert record["complete"] and record["status"] == "complete"
+    assert record["precision"] is None, "it was found in one exact showing"
     assert record["contrast"] is None and record["reasons"] == [] and "black" in record["complete_under"]
     assert record["missing_nats"] == {"keeps_class": 0, "keeps_confidence": 0, "loses_class": 0}
     assert record["evaluations"] == 384 and record["compile_seconds"] > 0 and record["run_seconds"] > 0
@@ -288,7 +302,7 @@ BAD = {
 
 # What is no value, but a line that cannot be composed.
 BAD_LINES = {
-    "unknown preset": (["preset=nonsense"], "unknown preset 'nonsense': choose from dissertation, evomask"),
+    "unknown preset": (["preset=nonsense"], "unknown preset 'nonsense': choose from dissertation, evomask, smallest"),
     "unknown model": (
         ["model=nonsense"],
         "unknown model 'nonsense': choose from blackbox, cifar10, cifar10_erased, custom, efficientnet_lite0, "
@@ -361,7 +375,7 @@ def test_in_a_process_of_its_own(tmp_path):
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     bad = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
     assert (bad.returncode, bad.stdout) == (2, "")
-    assert bad.stderr == "error: unknown preset 'nonsense': choose from dissertation, evomask\n"
+    assert bad.stderr == "error: unknown preset 'nonsense': choose from dissertation, evomask, smallest\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -148,10 +148,10 @@ def with_budget(config: Config, budget: int) -> Config:
     Raises:
       InputError: the budget does not pay for the founders and one generation of every stage.
 
-    >>> from evomask.presets import evomask
-    >>> with_budget(evomask(), 960).evaluations
+    >>> from evomask.presets import smallest
+    >>> with_budget(smallest(), 960).evaluations
     960
-    >>> [(stage.cycles, stage.generations) for stage in evomask(8000).stages]
+    >>> [(stage.cycles, stage.generations) for stage in smallest(8000).stages]
     [(1, 60), (3, 42), (3, 46)]
     """
     check_stages(config.stages)
