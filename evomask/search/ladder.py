@@ -41,7 +41,7 @@ class Ladder:
         >>> seen = Evaluation(*map(jnp.array, figures), jnp.zeros(3))
         >>> target = Target(jnp.zeros((1, 2, 1)), jnp.int32(0), jnp.float32(0.9))
         >>> rungs = Ladder(bins=2).add(Ladder(bins=2).init((1, 2), 1), genomes, masks, seen, target)
-        >>> rungs.surplus.round(2).tolist(), rungs.mask.astype(int).reshape(2, 2).tolist()
+        >>> [round(float(one), 2) for one in rungs.surplus], rungs.mask.astype(int).reshape(2, 2).tolist()
         ([-inf, 1.49], [[0, 0], [1, 1]])
         """
         bins = len(rungs.surplus)
