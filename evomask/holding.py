@@ -67,7 +67,7 @@ def precision(
 
     The showings are draws of their own: neither the search nor `smallest_that_holds` sees them, whatever the key, and
     every image gets the same ones. They cost `draws` * (1 + 2 fills) evaluations of each image, and as much again for
-    each perturbation by itself.
+    each perturbation by itself; the last call of the classifier is filled up.
 
     Args:
       classifier, key, config: as given to `explain`. Of the configuration, the share of the confidence counts that a
