@@ -125,10 +125,10 @@ def concluded(
 
     Masks stay in the region bool[B, H, W], if there is one.
     """
-    spent, held = np.full(len(questions), config.evaluations, np.int32), None
+    spent, held = np.full(len(questions), config.first_cost + config.evolving, np.int32), None
     if config.perturbation is not None:
         refined, raced, held = racing.settle(classifier, questions, refined, key, config, region)
-        spent += raced - np.int32(config.race)
+        spent += raced
     found = verify.explanation(classifier, questions, refined, scores, spent, key, config)
     return dataclasses.replace(found, precision=held)
 

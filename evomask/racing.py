@@ -138,7 +138,7 @@ def race(
     winner, downwards, number, spent, shares = None, None, first, 0, np.full(len(masks), -np.inf)
     while 0 <= number < len(masks) and spent + price <= config.race:
         own, most = jax.random.fold_in(key, number), (config.race - spent) // price
-        passed, shares[number], calls = rehearse(classifier, question, masks[number], own, config, most)
+        passed, shares[number], calls = rehearse(classifier, question, masks[number], own, config, size, most)
         spent += calls * price
         winner, downwards = number if passed else winner, passed if downwards is None else downwards
         if passed != downwards:
@@ -148,14 +148,13 @@ def race(
 
 
 def rehearse(
-    classifier: Classifier, question: Question, mask: np.ndarray, key: Key, config: Config, most: int
+    classifier: Classifier, question: Question, mask: np.ndarray, key: Key, config: Config, size: int, most: int
 ) -> tuple[bool, float, int]:
     """Whether a mask passes in `config.rehearsals` fresh showings, its share of good ones, and the calls made for it.
 
-    It is given up as soon as it has failed too often, or after `most` calls.
+    It is given up as soon as it has failed too often, or after `most` calls of `size` showings.
     """
     drawn = config.perturbation or Perturbations()
-    size = judging.size_of_call(classifier, config, question.blanks, config.rehearsals)
     demand = _demand(question, config)
     allowed, shown, failed = FAILURES * (1 - LEVEL) * config.rehearsals, 0, 0
     while shown < config.rehearsals and failed <= allowed and shown < most * size:

@@ -160,7 +160,7 @@ def sentence(held: Precision) -> str:
     confidence); by itself, it holds under shift, not under blur fill (140 of 200); the mask is sufficient and necessary
     in 10 of 200
     """
-    what = "sufficient" if held.counterfactual else held.demand
+    what = _asked(held)
     counts, of, at = held.counts, f"of {held.draws}", f"at {held.level:g}"
     does = f"is {_DOES[what]} in {getattr(counts, what)} {of}"
     least = fewest(held.level)
@@ -182,11 +182,16 @@ def short_sentence(held: Precision) -> str:
     >>> print(short_sentence(Precision(tally(196, 199, 197, 200), tally([], [], [], []), 600, False, 200, 0)))
     holds at 0.9: sufficient and necessary in 98% of 200 showings
     """
-    what = "sufficient" if held.counterfactual else held.demand
+    what = _asked(held)
     share = f"{100 * float(getattr(held.estimate, what)):.0f}% of {held.draws} showings"
     if not held.decision_holds and not held.counterfactual:
         return f"the decision itself does not hold at {held.level:g}; the mask is {_DOES[what]} in {share}"
     return f"{'holds' if held.holds else 'does not hold'} at {held.level:g}: {_DOES[what]} in {share}"
+
+
+def _asked(held: Precision) -> str:
+    """What the mask of one image is judged for: one for a class that another has won can only be sufficient."""
+    return "sufficient" if held.counterfactual else held.demand
 
 
 _DOES = {"complete": "sufficient and necessary", "sufficient": "sufficient", "necessary": "necessary"}

@@ -102,10 +102,15 @@ def evaluate_fills(
     chosen = jax.lax.top_k(hopeful.rank(worst), hopeful.num)[1]  # pyright: ignore[reportOptionalMemberAccess]
     options = {**options, "features": False}
     inverses = _under_each(classifier, target, blanks, ~masks[chosen], inverse=False, **options)
+    return with_inverses(worst, chosen, inverses.confidence.max(0), inverses.margin.max(0))
+
+
+def with_inverses(seen: Evaluation, chosen: Array, confidence: Array, margin: Array) -> Evaluation:
+    """The evaluation of P masks, with what was said of the inverses of those int32[N] that were chosen, f32[N] each."""
     return dataclasses.replace(
-        worst,
-        inverse_confidence=worst.inverse_confidence.at[chosen].set(inverses.confidence.max(0)),
-        inverse_margin=worst.inverse_margin.at[chosen].set(inverses.margin.max(0)),
+        seen,
+        inverse_confidence=seen.inverse_confidence.at[chosen].set(confidence),
+        inverse_margin=seen.inverse_margin.at[chosen].set(margin),
     )
 
 

@@ -6,7 +6,6 @@ a bank of showings, whose whole pictures are seen once, makes that nearly free.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 
 import jax
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 from evomask import fills
 from evomask.perturbations import Perturbations, Showing, move
 from evomask.search.batching import in_batches
-from evomask.search.evaluate import Hopeful, batches, log_prob_and_margin
+from evomask.search.evaluate import Hopeful, batches, log_prob_and_margin, with_inverses
 from evomask.search.genome import area
 from evomask.search.surrogate import log_odds
 from evomask.types import Array, Classifier, Evaluation, Key, Mask, Target, record
@@ -89,11 +88,7 @@ def evaluate_shown(
         return seen
     chosen = jax.lax.top_k(hopeful.rank(seen), hopeful.num)[1]  # pyright: ignore[reportOptionalMemberAccess]
     log_prob, margin = look(~masks[chosen], drawn[chosen])
-    return dataclasses.replace(
-        seen,
-        inverse_confidence=missing.at[chosen].set(jnp.exp(log_prob.max(0))),
-        inverse_margin=missing.at[chosen].set(margin.max(0)),
-    )
+    return with_inverses(seen, chosen, jnp.exp(log_prob.max(0)), margin.max(0))
 
 
 def _look(
