@@ -24,7 +24,7 @@ import evomask
 from evomask.baselines import rex
 from evomask.report import records
 from evomask.types import Classifier, InputError
-from experiments.benchmarks import imagesets, runs, sources, sweeps
+from experiments.benchmarks import imagesets, judge, runs, sources, sweeps
 from experiments.benchmarks.jobs import Job, build, built, decisive, plain
 from experiments.explain import image_shape
 from experiments.shared import cli
@@ -72,10 +72,21 @@ def check(config: DictConfig) -> None:
         raise InputError(
             f"seeds is {config.seeds}: give a list of different integers from 0 to {2**32 - 1}, such as [0,1,2]"
         )
+    if config.trust is not None:
+        check_trust(config.trust)
     if not all(isinstance(area, float) and 0 < area <= 1 for area in config.cut_areas):
         raise InputError(f"cut_areas is {config.cut_areas}: give fractions of the image, such as [0.05,0.1]")
     if any(override.lstrip("+~").startswith("method.fill") for override in HydraConfig.get().overrides.task):
         raise InputError("method.fill cannot be set here, for every method blanks pixels alike: set fill=...")
+
+
+def check_trust(asked: DictConfig) -> None:
+    """The same of how masks are judged."""
+    if asked.perturbation not in judge.CHANGES:
+        raise InputError(f"trust.perturbation is {asked.perturbation!r}: give one of {', '.join(judge.CHANGES)}")
+    for name, least in (("draws", 1), ("draws_apart", 0), ("prefixes", 1)):
+        if type(asked[name]) is not int or asked[name] < least:
+            raise InputError(f"trust.{name} is {asked[name]!r}: give a whole number of {least} or more")
 
 
 def prepare(config: DictConfig) -> Job:
@@ -85,10 +96,11 @@ def prepare(config: DictConfig) -> Job:
     classifier, weights = _classifier(json.dumps(network), own)
     images = _images(json.dumps(source), json.dumps(network), own, config.target)
     choices = HydraConfig.get().runtime.choices
-    name = sources.digest(decisive(config, weights, images))
+    elsewhere, other = (None, None) if config.trust is None else _elsewhere(config.trust.elsewhere)
+    name = sources.digest(decisive(config, weights, images, other))
     folder = records.prepare_folder(config.out) / choices.get("experiment", "benchmark").replace("/", "_") / name
     method = choices["method"]
-    return Job(_title(method), method, folder, classifier, weights, images)
+    return Job(_title(method), method, folder, classifier, weights, images, elsewhere)
 
 
 def declare(job: Job) -> None:
@@ -175,6 +187,14 @@ def work(config: DictConfig, job: Job, record: dict[str, Any]) -> None:
         "compile_seconds": round(sum(each["compile_seconds"] for each in record["sittings"]), 3),
     }
     runs.write_record(job.folder, record | {"status": "finished"} | seconds)
+
+
+def _elsewhere(model: DictConfig | None) -> tuple[Classifier | None, str | None]:
+    """The network on which masks are judged too, if there is one, and the digest of its arrays."""
+    if model is None:
+        return None, None
+    classifier = evomask.as_classifier(cli.instantiate(model))
+    return classifier, sources.digest([np.asarray(leaf) for leaf in jax.tree.leaves(classifier)])
 
 
 def outside(method: DictConfig) -> dict[str, str]:

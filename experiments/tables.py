@@ -10,8 +10,9 @@ from omegaconf import DictConfig, ListConfig
 
 from evomask.report import records
 from evomask.types import InputError
+from experiments.results import soundness
 from experiments.results.cells import gather
-from experiments.results.columns import COLUMNS, DISSERTATION
+from experiments.results.columns import COLUMNS, layout
 from experiments.results.rendering import RENDERERS, markdown
 from experiments.results.summaries import single_images, summary
 from experiments.shared import cli
@@ -37,10 +38,11 @@ def tables(config: DictConfig) -> int:
     )
     sweep = gather(config.runs, config.experiment, config.where, config.mark, config.reference)
     dissertation = config.experiment.startswith("dissertation_")
-    columns = wanted or (DISSERTATION if dissertation else COLUMNS)
-    made = {config.experiment: summary(sweep, columns)}
+    made = {config.experiment: summary(sweep, wanted or layout(config.experiment))}
     if dissertation if config.per_image is None else config.per_image:
         made[f"{config.experiment}_images"] = single_images(sweep, config.images)
+    if "target" in sweep.keys and all(cell.run.rows["certified_area"].notna().all() for cell in sweep.sound):
+        made[f"{config.experiment}_soundness"] = soundness.table(sweep)
     texts = {f"{name}.{kind}": RENDERERS[kind](table) for name, table in made.items() for kind in formats}
     out = records.prepare_folder(config.out)  # not before there is something for each file
     for name, text in texts.items():

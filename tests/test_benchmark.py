@@ -124,7 +124,10 @@ SWEPT = {
     "screening": ["preset.operators.screening.candidates=4"],
     "selection": ["selection=binary_tournament"],
     "survival": ["survival=plus"],
+    "trust_demands": ["preset.demand=complete", "method=evomask,centred_square"],
+    "trust_soundness": ["target=second", "method=evomask,centred_square"],
 }
+QUICK = ["trust.draws=8", "trust.draws_apart=4", "trust.prefixes=4", "perturbation=none"]
 
 
 @pytest.fixture
@@ -145,9 +148,8 @@ def remembered(monkeypatch):
 
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if not name.startswith("complete_area")])
 def test_every_experiment_runs(name, tmp_path, remembered):
-    some = SWEPT.get(name, ["method=evomask,centred_square"]) + ["data=planted", "data.candidates=8"] * (
-        name == "planted"
-    )
+    some = SWEPT.get(name, ["method=evomask,centred_square"]) + QUICK * name.startswith("trust")
+    some = some + ["data=planted", "data.candidates=8"] * (name == "planted")
     given = {text.partition("=")[0] for text in some} | ({"mutation"} if name == "chromosome" else set())
     given |= {"preset.stages.gross.genes"} if name == "patches" else set()
     small = [text for text in TINY + SEARCH if text.partition("=")[0] not in given]

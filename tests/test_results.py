@@ -17,7 +17,7 @@ from PIL import Image
 from evomask.measures import statistics
 from evomask.types import InputError
 from experiments import figures, report, status, tables
-from experiments.benchmarks import measured, runs, sweeps
+from experiments.benchmarks import measured, runs, sweeps, trust
 from experiments.results import cells, columns, drawing, rendering, summaries
 from experiments.results.kinds import bars, convergence, front, grid
 from experiments.results.kinds import budget as budgets
@@ -58,7 +58,7 @@ def chunk(known, start, stop, seed, method, areas, spent, history):
         "iou": same(np.nan), "precision": same(np.nan), "recall": same(np.nan),
         "evaluations": same(spent), "forward": same(spent), "backward": same(0),
         "insertion_auc": rng.random(count), "deletion_auc": same(0.25), "mu_fidelity": same(0.1), "gini": same(0.5),
-        "pointing_game": same(np.nan), "energy": same(np.nan),
+        "pointing_game": same(np.nan), "energy": same(np.nan), **dict.fromkeys(trust.COLUMNS, same(np.nan)),
     }  # fmt: skip
     arrays = {
         "score": rng.random((count, SIDE, SIDE)).astype(np.float16), "mask": mask,
@@ -131,6 +131,12 @@ def make(
                 made = chunk(
                     known, start, stop, seed, method, areas[seed] if isinstance(areas, dict) else areas, spent, ours
                 )
+                if experiment.startswith("trust"):  # what is complete holds
+                    held = {"decision": 1, "decision_holds": 1, "holds": made.rows["complete"], "pieces": 2 + seed}
+                    held["certified_area"] = np.where(made.rows["complete"], made.rows["area"], 1)
+                    ones = np.ones(stop - start, np.float32)
+                    made.rows.update({name: ones * values for name, values in held.items()})
+                    made.arrays["offered"] = made.arrays["mask"]
                 runs.write_chunk(run, seed, start, stop, made, 2.0)
         if state == "finished":
             runs.merge(run)
@@ -795,3 +801,41 @@ def test_help_is_printed(name, capsys):
     text = capsys.readouterr().out
     assert f"python -m experiments.{name}" in text and "Exit code 0" in text
     assert (cli.CONF / "results" / f"{name}.yaml").exists()
+
+
+# ------------------------------------------------------------------------------------------------ which masks hold
+
+
+def test_a_table_of_trust(tmp_path):
+    runs_folder = tmp_path / "runs"
+    make(runs_folder, "trust_x", method="evomask", areas={0: AREAS["evomask"], 1: AREAS["gradcam"]}, seeds=(0, 1))
+    make(runs_folder, "trust_x", method="lime", areas={0: AREAS["dissertation"], 1: AREAS["lime"]}, seeds=(0, 1))
+    found = summaries.summary(cells.gather(runs_folder, "trust_x"), columns.layout("trust_x"))
+    numbers = found.numbers
+    ours, lime = (np.array([AREAS[a], AREAS[b]]) for a, b in (("evomask", "gradcam"), ("dissertation", "lime")))
+    lime = np.where(np.isnan(lime), 1, lime)
+    assert cell(numbers, "evomask", "certified area") == pytest.approx(ours.mean())
+    assert cell(numbers, "lime", "certified area") == pytest.approx(lime.mean())
+    assert cell(numbers, "lime", "holds") == pytest.approx(0.8) and cell(numbers, "evomask", "holds") == 1.0
+    assert cell(numbers, "evomask", "second certified area") == pytest.approx(ours.max(0).mean())
+    assert cell(numbers, "evomask", "pieces") == 2.5 and cell(numbers, "evomask", "decision holds") == 1.0
+    assert (
+        0 <= cell(numbers, "evomask", "IoU of seeds") <= 1 and cell(found.text, "evomask", "p of certified area") == "*"
+    )
+    assert "holds elsewhere" not in numbers  # nobody asked
+
+
+def test_right_classes_against_wrong_ones(tmp_path):
+    runs_folder, out = tmp_path / "runs", tmp_path / "out"
+    for method, right, wrong in (("evomask", "evomask", "gradcam"), ("lime", "lime", "shap")):
+        make(runs_folder, "trust_sound", method=method, areas=AREAS[right], target="label")
+        make(runs_folder, "trust_sound", method=method, areas=AREAS[wrong], target="second")
+    argv = [f"runs={runs_folder}", f"out={out}", "experiment=trust_sound", "format=[md,csv]"]
+    assert tables.main([*argv, "reference='method=evomask target=label'"]) == 0
+    found = pd.read_csv(out / "trust_sound_soundness.csv").set_index(["method", "class"])
+    means = {name: np.mean(AREAS[name]) for name in ("evomask", "gradcam", "lime")}
+    assert found.loc[("evomask", "second"), "wrong / right"] == pytest.approx(means["gradcam"] / means["evomask"])
+    assert found.loc[("lime", "second"), "wrong / right"] == pytest.approx(1 / means["lime"])
+    assert found.loc[("lime", "second"), "AUROC"] == 1.0 and np.isnan(found.loc[("lime", "label"), "AUROC"])
+    assert "| Lime" not in (out / "trust_sound_soundness.md").read_text()
+    assert "| LIME | second | 100.0 % [100.0, 100.0] |" in (out / "trust_sound_soundness.md").read_text()

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from experiments.benchmarks import trust
 from experiments.benchmarks.measured import METRICS
 
 # What one mask does; confidences are softmax probabilities of `label`, labels are class indices predicted.
@@ -43,6 +44,7 @@ ROWS = {
     "forward": "int32",
     "backward": "int32",
     **dict.fromkeys(METRICS, "float32"),  # of the heat map; NaN where there is nothing to measure
+    **dict.fromkeys(trust.COLUMNS, "float32"),  # whether masks hold; NaN where that is not asked, see `trust`
 }
 CUTS = {**_WHICH, **_MASK}
 
@@ -50,6 +52,7 @@ CUTS = {**_WHICH, **_MASK}
 ARRAYS = {
     "score": "f16[H, W], the heat map",
     "mask": "bool[H, W], the headline mask",
+    "offered": "bool[H, W], the mask that is said to hold, see `trust`; the headline mask where that is not asked",
     "prefix_area": "f32[T], of the prefixes in the order of the score",
     "prefix_confidence": "f32[T], for the image masked by each prefix",
     "prefix_inverse_confidence": "f32[T]",
@@ -61,4 +64,4 @@ ARRAYS = {
     "history_confidence": "f32[E]",
     "history_feasible": "bool[E]",
 }
-PACKED = ("mask", "stage_masks")  # eight pixels in a byte on disk
+PACKED = ("mask", "offered", "stage_masks")  # eight pixels in a byte on disk

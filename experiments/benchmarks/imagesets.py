@@ -24,6 +24,7 @@ from experiments.shared import cli
 
 Shape = tuple[int, int, int]
 GOLDEN_RATIO = (5**0.5 - 1) / 2
+TARGETS = ("label", "predicted", "second", "fifth", "random")
 
 
 class Source(NamedTuple):
@@ -159,20 +160,21 @@ def select(source: Source, classifier: Classifier, num: int | None, only_correct
       source: images that cannot be read are named on stderr and left out.
       only_correct: images whose class the classifier does not predict are passed over and counted. Images without
         labels are all taken.
-      target: which class is explained, the image's "label" or the one "predicted". Images without labels: the
-      predicted.
+      target: which class is explained: the image's "label", the one "predicted", or a wrong one: the "second" or the
+        "fifth" after the predicted one, or a "random" other one, the same for every method. Images without labels: the
+        predicted.
 
     Raises:
       InputError: the classes are not the classifier's, or no image is left.
     """
-    if target not in ("label", "predicted"):
-        raise InputError(f"target is {target!r}: choose label or predicted")
+    if target not in TARGETS:
+        raise InputError(f"target is {target!r}: choose one of {', '.join(TARGETS)}")
     if num is not None and (isinstance(num, bool) or not isinstance(num, int) or num < 1):
         raise InputError(f"data.num is {num!r}: give a whole number of 1 or more, or null for all images")
     names = getattr(classifier, "labels", None)
     shape = getattr(classifier, "image_shape", None) or source.read(0).shape
     labels = None
-    if source.labels is not None and target == "label":
+    if source.labels is not None and target != "predicted":
         labels = class_indices(source.classes, names, classifier, shape)[source.labels]
     queues = _by_class(source)
     if num is not None and num < len(queues):
@@ -187,9 +189,11 @@ def select(source: Source, classifier: Classifier, num: int | None, only_correct
                 cli.say(f"left out: {error}")
                 damaged.append(source.names[index])
                 continue
-            predicted = int(np.argmax(questions.logits(classifier, image.astype(np.float32) / np.float32(255))))
+            logits = questions.logits(classifier, image.astype(np.float32) / np.float32(255))
+            predicted = int(np.argmax(logits))
             if labels is None or not only_correct or predicted == labels[index]:
-                taken.append((index, image, predicted if labels is None else labels[index]))
+                label = predicted if labels is None else labels[index]
+                taken.append((index, image, asked_about(logits, label, target, index)))
                 queues.append(queue)  # its next image is due when the other classes have had their turn
                 break
             left_out += 1
@@ -211,6 +215,21 @@ def select(source: Source, classifier: Classifier, num: int | None, only_correct
         left_out,
         tuple(damaged),
     )
+
+
+def asked_about(logits: np.ndarray, label: int, target: str, index: int) -> int:
+    """The class that is asked about, of logits f32[K] of image `index` whose class is `label`.
+
+    >>> logits = np.array([0.0, 5.0, 1.0, 4.0, 3.0, 2.0])
+    >>> [asked_about(logits, 1, target, 0) for target in ("label", "second", "fifth")]
+    [1, 3, 2]
+    """
+    others = np.array([each for each in np.argsort(-logits, kind="stable") if each != label])
+    if target in ("second", "fifth"):
+        return int(others[min({"second": 0, "fifth": 3}[target], len(others) - 1)])
+    if target == "random":
+        return int(np.random.default_rng(index).choice(others))
+    return int(label)
 
 
 def _by_class(source: Source) -> list:

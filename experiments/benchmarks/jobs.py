@@ -13,11 +13,12 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from evomask import fills
+from evomask import fills, perturbations, presets
 from evomask.data import pictures
 from evomask.questions import ask
 from evomask.types import Classifier, InputError
-from experiments.benchmarks import protocol, runs, sources
+from experiments.benchmarks import judge, protocol, runs, sources
+from experiments.benchmarks.trust import Trust
 from experiments.shared import cli
 
 if TYPE_CHECKING:  # which images there are, their own digest says
@@ -26,7 +27,7 @@ if TYPE_CHECKING:  # which images there are, their own digest says
 OURS = "evomask.explain"  # the target of conf/method/evomask.yaml and its like
 
 
-def decisive(config: DictConfig, weights: str, images: ImageSet) -> dict[str, Any]:
+def decisive(config: DictConfig, weights: str, images: ImageSet, elsewhere: str | None = None) -> dict[str, Any]:
     """What decides the numbers of a run, and nothing else: its hash is the name of the run."""
     method = plain(config.method)
     # The fill is one for all methods; the interpreter says where, not what.
@@ -46,6 +47,8 @@ def decisive(config: DictConfig, weights: str, images: ImageSet) -> dict[str, An
         "images": images.arrays(),
         **{name: plain(config[name]) for name in names},
     }
+    if config.trust is not None:
+        found["trust"] = plain(config.trust) | {"demand": config.preset.demand, "elsewhere": elsewhere}
     own = sources.own(built(config))
     return found | ({"own": own} if own else {})
 
@@ -79,6 +82,7 @@ class Job(NamedTuple):
     classifier: Classifier
     weights: str  # digest
     images: ImageSet
+    elsewhere: Classifier | None = None  # another network, on which masks are judged too
 
 
 def build(config: DictConfig, job: Job) -> Callable[[int, int], runs.Chunk]:
@@ -99,6 +103,7 @@ def build(config: DictConfig, job: Job) -> Callable[[int, int], runs.Chunk]:
         tuple(config.cut_areas),
         config.auc_steps,
         config.fidelity_subsets,
+        build_trust(config, fill, job.elsewhere),
     )
     pixels, labels, truth = job.images.pixels, job.images.labels, job.images.truth
 
@@ -106,7 +111,7 @@ def build(config: DictConfig, job: Job) -> Callable[[int, int], runs.Chunk]:
         key, one = jax.random.key(seed), slice(index, index + 1)
         questions = ask(job.classifier, pixels[one], labels[one], None, key, fill)
         found = method(job.classifier, questions, key, config.budget)
-        chunk = protocol.measure(found, job.classifier, questions, None if truth is None else truth[one], rules)
+        chunk = protocol.measure(key, found, job.classifier, questions, None if truth is None else truth[one], rules)
         return protocol.identified(chunk, job.images, index, seed, job.method)
 
     return explain
@@ -126,6 +131,16 @@ def build_method(config: DictConfig, name: str, fill: tuple[fills.Fill, ...]) ->
             raise InputError(f"{name} blanks pixels in one way only: give one fill=... to compare it")
         baseline = dataclasses.replace(baseline, fill=fill[0])
     return functools.partial(protocol.attribute, baseline, name)
+
+
+def build_trust(config: DictConfig, fill: tuple[fills.Fill, ...], elsewhere: Classifier | None) -> Trust | None:
+    """How masks are put to the test; None where that is not asked."""
+    asked = config.trust
+    if asked is None:
+        return None
+    parts = {"fill": fill, "confidence_ratio": config.preset.confidence_ratio, "demand": config.preset.demand}
+    tried = presets.evomask().replace(perturbation=perturbations.named(asked.perturbation), **parts)
+    return Trust(judge.CHANGES[asked.perturbation], tried, asked.draws, asked.draws_apart, asked.prefixes, elsewhere)
 
 
 def _read(path: str) -> bytes:

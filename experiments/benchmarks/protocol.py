@@ -19,9 +19,11 @@ from evomask.measures.thresholding import Reason
 from evomask.questions import look, worst
 from evomask.search.config import Config
 from evomask.types import Answer, Classifier, Key, Question, Status
+from experiments.benchmarks import trust
 from experiments.benchmarks.answers import Calls, answer
 from experiments.benchmarks.measured import Asked, heat_map
 from experiments.benchmarks.runs import CUTS, ROWS, Chunk
+from experiments.benchmarks.trust import Trust
 
 if TYPE_CHECKING:  # which images there are, their own digest says
     from experiments.benchmarks.imagesets import ImageSet
@@ -45,6 +47,7 @@ class Protocol(NamedTuple):
     cut_areas: tuple[float, ...]
     auc_steps: int  # of insertion and deletion
     fidelity_subsets: int  # of muFidelity
+    trust: Trust | None = None  # whether masks hold; None: not asked
 
 
 class Found(NamedTuple):
@@ -53,6 +56,7 @@ class Found(NamedTuple):
     score: np.ndarray  # f32[B, H, W]
     mask: np.ndarray | None  # bool[B, H, W]
     spent: list[Spent]
+    judged: bool = False  # the method itself has judged whether its masks hold
     status: np.ndarray | None = None  # int32[B], a `Status`, where the method gives it
     arrays: dict[str, np.ndarray] = {}  # of its own, see `runs.ARRAYS`
 
@@ -66,7 +70,7 @@ def evolve(config: Config, classifier: Classifier, questions: list[Question], ke
     arrays = {"stage_masks": found.stage_masks}
     for name in ("evaluations", "area", "confidence", "feasible"):
         arrays[f"history_{name}"] = np.array(getattr(found.history, name))
-    return Found(found.score, found.mask, [spent] * len(questions), found.status, arrays)
+    return Found(found.score, found.mask, [spent] * len(questions), found.precision is not None, found.status, arrays)
 
 
 def attribute(
@@ -89,7 +93,12 @@ def columns(questions: list[Question]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def measure(
-    found: Found, classifier: Classifier, questions: list[Question], truth: np.ndarray | None, protocol: Protocol
+    key: Key,
+    found: Found,
+    classifier: Classifier,
+    questions: list[Question],
+    truth: np.ndarray | None,
+    protocol: Protocol,
 ) -> Chunk:
     """Rows, cuts and arrays of B images, all but the columns that say which image, seed and method it was.
 
@@ -114,6 +123,9 @@ def measure(
         }
     headline = next(iter(masks))
     known = None if truth is None else jnp.asarray(truth)
+    offers = offered(key, found, masks[headline], classifier, questions, protocol)
+    asked = zip(questions, masks[headline], offers, strict=True)
+    trusted = [trust.columns(protocol.trust, classifier, *one, key) for one in asked]
     rows = {
         "label": labels,
         "predicted": _labels(whole),
@@ -125,6 +137,7 @@ def measure(
         "backward": np.array([spent.backward for spent in found.spent]),
         **figures[headline],
         **heat_map(Asked(jnp.asarray(found.score), classifier, images, blanks, labels, known, protocol)),
+        **{name: np.array([row[name] for row in trusted], np.float32) for name in trust.COLUMNS},
     }
     cuts = {
         name: np.stack([values[name] for values in figures.values()], axis=1).reshape(-1) for name in figures[headline]
@@ -136,8 +149,28 @@ def measure(
         "prefix_keeps": thresholding.verdict(sweep).keeps_class,
         "prefix_loses": thresholding.verdict(sweep).loses_class,
     }
-    arrays = {"score": found.score.astype(np.float16), "mask": masks[headline]}
+    arrays = {"score": found.score.astype(np.float16), "mask": masks[headline], "offered": offers}
     return Chunk(rows, cuts, arrays | {name: np.asarray(value) for name, value in prefixes.items()} | found.arrays)
+
+
+def offered(
+    key: Key,
+    found: Found,
+    headline: np.ndarray,
+    classifier: Classifier,
+    questions: list[Question],
+    protocol: Protocol,
+) -> np.ndarray:
+    """bool[B, H, W], what a method says holds, where that is asked; see `trust`."""
+    if found.judged or protocol.trust is None:
+        return headline
+    num = protocol.trust.prefixes
+    if found.mask is None:
+        nested = [trust.prefixes(score, num, key) for score in found.score]
+    else:
+        nested = [trust.growing(mask, num, key) for mask in found.mask]
+    asked = zip(questions, nested, strict=True)
+    return np.stack([trust.smallest(protocol.trust, classifier, *one, key) for one in asked])
 
 
 def cut(found: Found, sweep: thresholding.Sweep, protocol: Protocol) -> tuple[dict, dict, dict]:

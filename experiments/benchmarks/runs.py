@@ -18,7 +18,7 @@ no times, and are the same bytes however often a run was killed and resumed; bot
 are there.
 
 record.json
-    schema           2; another number cannot be read
+    schema           3; another number cannot be read
     status           running, finished, failed or interrupted (Ctrl-C); see `status` for killed ones
     error            null, or {type, message, traceback} of a failed run
     hash, experiment
@@ -78,7 +78,7 @@ from experiments.benchmarks.columns import ARRAYS as ARRAYS
 from experiments.benchmarks.columns import CUTS, PACKED, ROWS
 from experiments.benchmarks.sources import digest
 
-SCHEMA = 2
+SCHEMA = 3
 NEEDED = ("status", "error", "hash", "experiment", "method", "choices", "overrides", "budget", "seeds", "images",
           "weights", "code", "versions", "device", "sittings")  # fmt: skip
 # What a kill leaves of a file that was being written, see `records.write_atomically`.

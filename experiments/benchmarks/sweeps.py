@@ -76,7 +76,7 @@ def of_conf(experiment: str, added: tuple[str, ...] = ()) -> Declared:
     """What the experiment's file declares now; `added` are folders of configuration beside conf/ (`--config-dir`).
 
     >>> of_conf("hierarchy").cells
-    [{'stages': 'flat'}, {'stages': 'as_preset'}, {'stages': 'three'}]
+    [{'stages': 'flat'}, {'stages': 'two'}, {'stages': 'as_preset'}]
     """
     files = (Path(folder) / "experiment" / f"{experiment}.yaml" for folder in (*added, cli.CONF))
     path = next((path for path in files if path.is_file()), None)

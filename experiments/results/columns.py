@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +54,7 @@ TESTS = {
     "p": Test("failures as 1", lambda run: per_image(run, "complete_area", 1.0), True),
     "p of insertion - deletion": Test("insertion - deletion", insertion_less_deletion, False),
     "p of IoU": Test("IoU", lambda run: per_image(run, "iou", 0.0), False),
+    "p of certified area": Test("certified area", lambda run: of_holding("certified_area")(run), True),
 }
 
 
@@ -67,6 +69,11 @@ p_value = lambda value: "*" if value == "*" else "<0.001" if value < 0.001 else 
 def mean(name: str, failure: float | None = None) -> Callable[[runs.Run], float]:
     """The mean over the images of a column of the rows."""
     return lambda run: float(per_image(run, name, failure).mean())
+
+
+def mean_of(values: np.ndarray) -> float | None:
+    """None of no values."""
+    return float(values.mean()) if len(values) else None
 
 
 def interval(values: Callable[[runs.Run], np.ndarray]) -> Callable[[runs.Run], statistics.Interval | None]:
@@ -96,6 +103,99 @@ def without_blank(run: runs.Run) -> np.ndarray:
     return areas_of_all(run)[~blank] if blank.any() else np.empty(0)
 
 
+def of_holding(name: str, failure: float | None = None) -> Callable[[runs.Run], np.ndarray]:
+    """f64[M] of a column of `trust`, of the images whose whole picture holds: no mask can do more. Empty where it was
+    not asked.
+    """
+
+    def values(run: runs.Run) -> np.ndarray:
+        found = per_image(run, name, failure)[per_image(run, "decision_holds") == 1]
+        return found[np.isfinite(found)]
+
+    return values
+
+
+def share_of_holding(name: str) -> Callable[[runs.Run], float | None]:
+    """The mean of such values; None of none."""
+    return lambda run: mean_of(of_holding(name)(run))
+
+
+def decision_holds(run: runs.Run) -> float | None:
+    """The share of the images."""
+    return None if run.rows["decision_holds"].isna().all() else float(per_image(run, "decision_holds").mean())
+
+
+def pieces(run: runs.Run) -> float | None:
+    """The median over the images."""
+    return float(np.median(found)) if len(found := of_holding("pieces")(run)) else None
+
+
+def between_seeds(of: Callable[[np.ndarray, np.ndarray], float], name: str) -> Callable[[runs.Run], np.ndarray]:
+    """f64[N]: for each image the mean of a figure over all pairs of its seeds, whose array of that name is compared.
+    Empty for one seed, or where it was not asked whether masks hold.
+    """
+
+    def values(run: runs.Run) -> np.ndarray:
+        if len(run.record["seeds"]) < 2 or run.rows["decision"].isna().all():
+            return np.empty(0)
+        arrays = runs.arrays(run.folder, name)[name]
+        groups = run.rows.groupby("index").indices.values()
+        return np.array([np.mean([of(arrays[a], arrays[b]) for a, b in combinations(rows, 2)]) for rows in groups])
+
+    return values
+
+
+def iou(first: np.ndarray, second: np.ndarray) -> float:
+    """Of masks bool[H, W]; two empty ones are the same."""
+    union = (first | second).sum()
+    return float((first & second).sum() / union) if union else 1.0
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's, of heat maps; 0 where one of them is constant."""
+    from scipy.stats import rankdata
+
+    ranks = [rankdata(each.astype(np.float64).ravel()) for each in (first, second)]
+    spread = np.prod([each.std() for each in ranks])
+    return float(np.cov(*ranks, bias=True)[0, 1] / spread) if spread else 0.0
+
+
+def second_area(run: runs.Run) -> np.ndarray:
+    """f64[N]: the certified area of the second best of an image's seeds; empty for one seed."""
+    if len(run.record["seeds"]) < 2:
+        return np.empty(0)
+    areas = run.rows[run.rows["decision_holds"] == 1].groupby("index")["certified_area"]
+    return np.array([sorted(each)[1] for _, each in areas if len(each) > 1])
+
+
+# Whether masks hold, of the images whose whole picture does; nothing where that was not asked.
+TRUSTED = (
+    Column("decision holds", 0, percent, decision_holds),
+    Column("holds", 1, percent, share_of_holding("holds")),
+    Column("certified area", -1, spread, interval(of_holding("certified_area"))),
+    Column("p of certified area", 0, p_value, None),
+    Column("second certified area", -1, percent, lambda run: mean_of(second_area(run))),
+    Column("precision of the mask", 1, percent, share_of_holding("shown_complete")),
+    Column("sufficient", 1, percent, share_of_holding("shown_sufficient")),
+    Column("necessary", 1, percent, share_of_holding("shown_necessary")),
+    Column("mask holds", 1, percent, share_of_holding("headline_holds")),
+    Column("shifted", 1, percent, share_of_holding("survives_shift")),
+    Column("brightness", 1, percent, share_of_holding("survives_brightness")),
+    Column("noise", 1, percent, share_of_holding("survives_noise")),
+    Column("JPEG", 1, percent, share_of_holding("survives_jpeg")),
+    Column("mask nudged", 1, percent, share_of_holding("survives_nudge")),
+    Column("mask opened", 1, percent, share_of_holding("survives_opening")),
+    Column("mirrored", 1, percent, share_of_holding("survives_mirror")),
+    Column("other fills", 1, percent, share_of_holding("survives_fills")),
+    Column("pieces", -1, hundredths, pieces),
+    Column("specks", -1, hundredths, share_of_holding("specks")),
+    Column("boundary / area", -1, hundredths, share_of_holding("boundary")),
+    Column("IoU of seeds", 1, spread, interval(between_seeds(iou, "offered"))),
+    Column("score correlation", 1, hundredths, lambda run: mean_of(between_seeds(rank_correlation, "score")(run))),
+    Column("holds elsewhere", 1, percent, share_of_holding("holds_elsewhere")),
+    Column("shape is class", 0, percent, share_of_holding("shape_is_label")),
+)
+
 COLUMNS = (
     Column("images", 0, whole, lambda run: run.rows["index"].nunique()),
     Column("keeps class", 1, percent, lambda run: float((run.rows["masked_label"] == run.rows["label"]).mean())),
@@ -118,9 +218,16 @@ COLUMNS = (
     Column("p of IoU", 0, p_value, None),
     Column("precision", 1, plain, overlap("precision")),
     Column("recall", 1, plain, overlap("recall")),
+    *TRUSTED,
 )
 LAYOUT = ("images", "keeps class", "confidence", "pixels", "CP mean", "CP median", "complete", "failures as 1", "p")
 DISSERTATION = tuple(column for name in LAYOUT for column in COLUMNS if column.name == name)
+TRUST = (COLUMNS[0], *TRUSTED)
+
+
+def layout(experiment: str) -> tuple[Column, ...]:
+    """The columns of an experiment's table, by the first word of its name."""
+    return {"dissertation": DISSERTATION, "trust": TRUST}.get(experiment.partition("_")[0], COLUMNS)
 
 
 def quantities(run: runs.Run, columns: Sequence[Column]) -> dict[str, Any]:
