@@ -60,16 +60,19 @@ def evomask(budget: int | None = 4000) -> Config:
     stage is the longest, and is not confined to what the others found: there a mask grows until it holds. At last masks
     of several sizes race in fresh showings (`evomask.racing`), and the winner is judged in others still
     (`Explanation.precision`).
+
+    Its masks are few pieces that a person can point at: a boundary costs, and no patch gets smaller than the smallest
+    that is drawn. That leaves them less freedom to fit single showings, so they are smaller as well.
     """
-    stages = _closing_in({"gross": 33, "middle": 32, "fine": 63}, confines=False)
+    stages = _closing_in({"gross": 33, "middle": 32, "fine": 63}, confines=False, least=0.03)
     operators = _operators(Screening(noise=0.1, caution=Caution()))
     options = {"perturbation": SHIPPED["local"], "slack": 0.3, "scoring": BestOfGeneration(infeasible=0.0)}
-    return build(stages, operators, fitness_lib.smallest_complete(), budget=budget, **options)
+    return build(stages, operators, fitness_lib.smallest_in_few_pieces(), budget=budget, **options)
 
 
-def _closing_in(generations: Mapping[str, int], confines: bool = True) -> dict[str, Stage]:
+def _closing_in(generations: Mapping[str, int], **options) -> dict[str, Stage]:
     """The stages of `smallest`, with so many generations."""
-    sizes = {"population": 12, "genes": 32, "offspring": 16, "inverses": 8, "longest": 60, "confines": confines}
+    sizes = {"population": 12, "genes": 32, "offspring": 16, "inverses": 8, "longest": 60, **options}
     coarse, bracket = (0.03, 0.06, 0.12), ops.Bracket(0.6)
     kinds = {
         "gross": {"radii": coarse, "penalty": (0.2, 1.4)},

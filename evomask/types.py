@@ -224,13 +224,13 @@ class Evaluation:
     A margin is log p[label] - max over the other classes of log p: positive where `label` is predicted.
     Inverse values are NaN, and `distance` is NaN, where no fitness term or constraint asked for them.
     """
-
     area: Array  # f32[P], fraction of pixels kept
     confidence: Array  # f32[P], probability of the label for the masked image
     margin: Array  # f32[P]
     inverse_confidence: Array  # f32[P], the same for the inverse-masked image
     inverse_margin: Array  # f32[P]
     distance: Array  # f32[P], mean squared distance between features of the whole and the masked image
+    boundary: Array  # f32[P], length of the masks' boundaries, that of the picture's own border being 1
 
 
 @record

@@ -30,7 +30,7 @@ def evaluate(masks, threshold=0.7):
     """Sufficient and necessary where more than `threshold` of the box is kept."""
     kept = (masks & BOX[None]).sum((1, 2)).astype(jnp.float32) / PIXELS
     margin = kept - threshold
-    return Evaluation(genome.area(masks), kept, margin, 1.0 - kept, -margin, 1.0 - kept)
+    return Evaluation(genome.area(masks), kept, margin, 1.0 - kept, -margin, 1.0 - kept, genome.boundary(masks))
 
 
 def asked(key, masks, hopeful=None, threshold=0.7):
@@ -154,7 +154,7 @@ def test_hopeful_are_those_that_would_stand_best_if_their_inverse_lost_the_class
     """Of four masks: the smallest that keeps the class, a larger one, one that nearly keeps it, and one far from it."""
     seen = Evaluation(
         *(jnp.array(x) for x in ([0.5, 0.8, 0.1, 0.05], [0.9] * 4, [1.0, 1.0, -0.01, -9.0])),
-        *[jnp.full(4, jnp.nan)] * 3,
+        *[jnp.full(4, jnp.nan)] * 4,
     )
     task = problem(penalty=penalty)
     assert evolve.hopeful(task, jnp.float32(0.0)) is None
@@ -197,7 +197,7 @@ def test_the_penalty_rises_geometrically_over_a_stage(progress):
     for violation, order in [(0.99 * 0.25 / penalty, [1, 0]), (1.01 * 0.25 / penalty, [0, 1])]:
         margin = jnp.array([fitness.SLACK - violation, 1.0])
         blind = jnp.full(2, -jnp.inf)  # the inverse loses the class for certain
-        evaluation = Evaluation(jnp.array([0.25, 0.5]), margin, margin, margin, blind, margin)
+        evaluation = Evaluation(jnp.array([0.25, 0.5]), margin, margin, margin, blind, margin, margin)
         task = problem(penalty=(0.1, 10.0))
         assert evolve.standing(evaluation, task, jnp.float32(progress)).tolist() == order
     # Without a penalty, feasible comes first.

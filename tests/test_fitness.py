@@ -26,6 +26,7 @@ EVALUATION = Evaluation(
     inverse_confidence=jnp.array([0.1, 0.7, 0.5]),
     inverse_margin=jnp.array([-2.0, 0.5, 0.0]),
     distance=jnp.array([0.0, 4.0, 0.25]),
+    boundary=jnp.array([0.4, 1.2, 0.0]),
 )
 
 
@@ -61,8 +62,15 @@ def test_terms():
         (fit.Area(), [-0.1, -0.5, -1.0]),
         (fit.FeatureDistance(), [0.0, -4.0, -0.25]),
         (fit.Necessity(), [0.9, 0.3, 0.5]),
+        (fit.Boundary(), [-0.4, -1.2, 0.0]),
     ]:
         np.testing.assert_allclose(term(EVALUATION, TARGET), expected, rtol=1e-6, err_msg=repr(term))
+
+
+def test_a_boundary_costs_beside_the_area():
+    fitness = fit.smallest_in_few_pieces(0.5)
+    assert fitness.constraints == fit.smallest_complete().constraints
+    np.testing.assert_allclose(fitness.objective(EVALUATION, TARGET), [-0.3, -1.1, -1.0], rtol=1e-6)
 
 
 def test_constraints_are_zero_where_they_hold_and_otherwise_what_is_missing():

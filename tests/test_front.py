@@ -24,7 +24,7 @@ def generation(rng):
     masks = rng.uniform(size=(NUM, SIDE, SIDE)) < rng.uniform(size=(NUM, 1, 1))
     confidence, margin, inverse, inverse_margin, distance = rng.uniform(-0.3, 1, (5, NUM)).astype(np.float32)
     return masks, Evaluation(
-        masks.mean((1, 2), dtype=np.float32), confidence, margin, inverse, inverse_margin, distance
+        masks.mean((1, 2), dtype=np.float32), confidence, margin, inverse, inverse_margin, distance, distance
     )
 
 
@@ -55,7 +55,7 @@ def test_the_archive_holds_the_most_confident_mask_of_every_bin(necessary):
 def test_the_front_is_what_nothing_smaller_equals_over_all_stages():
     nothing = -np.inf
     fields = lambda confidence, area: Evaluation(
-        *(np.array([x], np.float32) for x in (area, confidence, [1] * 4, [0.5] * 4, [-1, 1, -1, 1], [0] * 4))
+        *(np.array([x], np.float32) for x in (area, confidence, [1] * 4, [0.5] * 4, [-1, 1, -1, 1], [0] * 4, [0] * 4))
     )
     masks = lambda index: np.broadcast_to(np.arange(4)[None, :, None, None] + 10 * index, (1, 4, 1, 1)) >= 0
     first = Archive(fields([0.2, 0.9, nothing, 0.4], [0.01, 0.1, nothing, 0.7]), masks(0))

@@ -164,3 +164,18 @@ def test_a_radius_that_does_not_fit_is_refused(radius):
 def test_no_radii_are_refused():
     with pytest.raises(InputError, match="^radii is empty: give at least one"):
         genome.scale_radii((), (8, 8))
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_boundary_is_counted_side_by_side(seed):
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(2, 9, 2)
+    mask = rng.random((height, width)) < rng.random()
+    sides = sum(
+        mask[row, col] != mask[r, c]
+        for row in range(height)
+        for col in range(width)
+        for r, c in ((row + 1, col), (row, col + 1))
+        if r < height and c < width
+    )
+    assert float(genome.boundary(jnp.asarray(mask))) == pytest.approx(sides / (2 * (height + width)))

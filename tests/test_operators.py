@@ -377,6 +377,17 @@ def test_resize_stops_at_half_the_image_and_switches_off_at_nothing():
     assert grown.max() == min(SHAPE) // 2 and (grown == grown.max()).mean() > 0.9
 
 
+def test_no_patch_shrinks_below_the_least_radius():
+    floored = dataclasses.replace(EVERYWHERE, least=jnp.int32(4))
+    radius = drawn(ops.Resize(0.3, 0.0), alone(30, 25, 10), floored)[:, 1, 2]
+    free = drawn(ops.Resize(0.3, 0.0), alone(30, 25, 10))[:, 1, 2]
+    np.testing.assert_array_equal(radius, np.where(free < 4, genes.OFF, free))
+    assert (free < 4).any() and radius.max() < 10
+    for whole, halved in ((9, True), (7, False)):  # in halves of 4, or of 3
+        parts = drawn(ops.Split(), alone(20, 20, whole), floored)[..., 2]
+        assert ((parts == whole // 2).sum(1) == 2 * halved).all()
+
+
 def test_drop_switches_one_off_equally_often_but_never_the_last():
     mutants = drawn(ops.Drop())
     off = mutants[..., 2] < 0
@@ -515,7 +526,7 @@ def test_elitism_without_enough_offspring_is_refused():
 
 def test_what_breaks_a_constraint_scores_what_the_rule_says():
     everywhere = space(jnp.ones((2, 2), bool), jnp.array([1]))
-    evaluation = Evaluation(*(jnp.float32(x) for x in (0.25, 0.5, -1.0, 0.0, 1.0, 0.0)))
+    evaluation = Evaluation(*(jnp.float32(x) for x in (0.25, 0.5, -1.0, 0.0, 1.0, 0.0, 1.0)))
     pixel_twice = jnp.array([[0, 0, 0], [0, 0, 0]], jnp.int32)
     for infeasible in (-1.0, 0.0):
         for holds, expected in ((False, infeasible), (True, 0.5)):
@@ -525,7 +536,7 @@ def test_what_breaks_a_constraint_scores_what_the_rule_says():
 
 def test_a_score_stays_inside_the_region():
     left = space(jnp.array([[True, False]]), jnp.array([1]))
-    evaluation = Evaluation(*(jnp.float32(x) for x in (0.5, 0.5, 1.0, 0.0, -1.0, 0.0)))
+    evaluation = Evaluation(*(jnp.float32(x) for x in (0.5, 0.5, 1.0, 0.0, -1.0, 0.0, 1.0)))
     assert scoring.BestOfGeneration()(jnp.array([[0, 0, 1]]), evaluation, jnp.array(True), left).tolist() == [
         [0.5, 0.0]
     ]

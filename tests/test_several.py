@@ -105,7 +105,7 @@ def test_a_wish_is_minus_what_is_missing_and_needs_what_its_constraint_needs():
     softened, without = fitness.sufficient_first(whole, 0.5), fitness.sufficient_first(whole, 0.0)
     assert softened.needs_inverse and not without.needs_inverse and not without.needs_features
     one = jnp.ones(1)
-    evaluation = evomask.Evaluation(0.25 * one, one, 3 * one, one, 2 * one, one)
+    evaluation = evomask.Evaluation(0.25 * one, one, 3 * one, one, 2 * one, one, one)
     target = evomask.Target(jnp.zeros((1, 1, 1)), jnp.int32(0), jnp.float32(1.0))
     np.testing.assert_allclose(softened.objective(evaluation, target), -0.25 - 0.5 * (2 + fitness.SLACK), rtol=1e-6)
     assert (

@@ -43,6 +43,7 @@ def linear_evaluation(masks):
         jax.nn.sigmoid(inverse),
         inverse,
         jnp.full(len(masks), jnp.nan),
+        genome.boundary(masks),
     )
 
 
@@ -163,7 +164,7 @@ def test_encoded_and_decoded_is_the_same():
 
 
 def test_what_was_not_asked_for_and_what_is_certain_stay_finite():
-    wild = Evaluation(*(jnp.array([x]) for x in (0.5, 0.0, jnp.inf, jnp.nan, -jnp.inf, jnp.nan)))
+    wild = Evaluation(*(jnp.array([x]) for x in (0.5, 0.0, jnp.inf, jnp.nan, -jnp.inf, jnp.nan, 0.5)))
     assert encode(wild).tolist() == [[-8.0, 8.0, 0.0, -8.0, 0.0]]
 
 

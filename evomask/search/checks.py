@@ -66,11 +66,11 @@ def operators(config: Config, shape: tuple[int, int]) -> None:
         returns("mutation", parts.mutation, f"int32[{genes}, 3]", key, one, space)
         returns("survival", parts.survival, f"int32[{population}]", _float(population + num), population)
         returns("founders rule", stage.founders, f"int32[{num}, {genes}, 3]", key, space, num, genes, one)
-        seen, target = Evaluation(*[_float(num)] * 6), Target(_float(*shape, 3), _int(), _float())
+        seen, target = Evaluation(*[_float(num)] * 7), Target(_float(*shape, 3), _int(), _float())
         for term in (*config.fitness.terms, *config.fitness.constraints):
             if not says(term, "needs_features"):  # what these are only the classifier knows
                 returns("fitness term", term, f"float32[{num}]", seen, target)
-        best, feasible = Evaluation(*[_float()] * 6), jax.ShapeDtypeStruct((), bool)
+        best, feasible = Evaluation(*[_float()] * 7), jax.ShapeDtypeStruct((), bool)
         returns("scoring rule", config.scoring, f"float32{list(shape)}", one, best, feasible, space)
 
 
@@ -144,7 +144,7 @@ def _call(fixed: tuple[int | None, ...], part: Callable, arrays: list) -> Any:
 
 
 def _space(shape: tuple[int, int]) -> Space:
-    return Space(jax.ShapeDtypeStruct(shape, bool), _float(shape[0] * shape[1]), _int(1))
+    return Space(jax.ShapeDtypeStruct(shape, bool), _float(shape[0] * shape[1]), _int(1), _int())
 
 
 def _float(*shape: int) -> jax.ShapeDtypeStruct:

@@ -69,6 +69,7 @@ def evaluate(
         inverse_confidence=jnp.exp(log_prob[num:]) if inverse else missing,
         inverse_margin=margin[num:] if inverse else missing,
         distance=distance[:num],
+        boundary=genome.boundary(masks),
     )
 
 
@@ -96,6 +97,7 @@ def evaluate_fills(
         inverse_confidence=seen.inverse_confidence.max(0),
         inverse_margin=seen.inverse_margin.max(0),
         distance=seen.distance.max(0),
+        boundary=seen.boundary[0],
     )
     if not later:
         return worst

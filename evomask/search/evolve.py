@@ -90,9 +90,9 @@ def init(
         rungs = problem.ladder.init(problem.space.shape, num_genes)
     return State(
         genomes=jnp.full((population, num_genes, 3), genes.OFF, jnp.int32),
-        evaluation=Evaluation(*[jnp.full(population, jnp.nan)] * 6),
+        evaluation=Evaluation(*[jnp.full(population, jnp.nan)] * 7),
         champion=jnp.full((num_genes, 3), genes.OFF, jnp.int32),
-        champion_evaluation=Evaluation(*[jnp.full(1, jnp.nan)] * 6),
+        champion_evaluation=Evaluation(*[jnp.full(1, jnp.nan)] * 7),
         score=jnp.zeros(problem.space.shape),
         model=model,
         archive=archive,

@@ -36,13 +36,13 @@ class Collect:
 
     def init(self, shape: tuple[int, int]) -> Archive:
         """An empty archive of masks of H x W pixels."""
-        return Archive(Evaluation(*[jnp.full(self.bins, -jnp.inf)] * 6), jnp.zeros((self.bins, *shape), bool))
+        return Archive(Evaluation(*[jnp.full(self.bins, -jnp.inf)] * 7), jnp.zeros((self.bins, *shape), bool))
 
     def add(self, archive: Archive, masks: Mask, evaluation: Evaluation) -> Archive:
         """The archive after bool[P, H, W] with their evaluation: a slot changes hands where a mask is more confident.
 
         >>> masks = jnp.array([[[True, False]], [[True, True]]])
-        >>> figures = [0.5, 1.0], [0.7, 0.9], [1.0, 1.0], [0.1, 0.1], [-1.0, -1.0], [0.0, 0.0]
+        >>> figures = [0.5, 1.0], [0.7, 0.9], [1.0, 1.0], [0.1, 0.1], [-1.0, -1.0], [0.0, 0.0], [1.0, 1.0]
         >>> seen = Evaluation(*map(jnp.array, figures))
         >>> collect = Collect(bins=4)
         >>> collect.add(collect.init((1, 2)), masks, seen).evaluation.confidence
@@ -62,7 +62,7 @@ class Collect:
 def front(archives: Sequence[Archive]) -> Front:
     """The non-dominated masks of the archives of all stages (NumPy, leading axis B), smallest first.
 
-    >>> evaluation = Evaluation(*(np.array([x]) for x in ([0.1, -np.inf, 0.6, 0.9], [0.5, -np.inf, 0.4, 0.8]) * 3))
+    >>> evaluation = Evaluation(*(np.array([x]) for x in ([0.1, -np.inf, 0.6, 0.9], *[[0.5, -np.inf, 0.4, 0.8]] * 6)))
     >>> front([Archive(evaluation, np.ones((1, 4, 1, 1), bool))]).area.tolist()  # at 0.6 a smaller mask is better
     [[0.1, nan, nan, 0.9]]
     """

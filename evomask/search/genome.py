@@ -28,19 +28,21 @@ class Space:
     region: Mask  # bool[H, W], pixels that may be kept
     cumulative: Array  # f32[H * W], cumulative density of patch centres, ending at one
     radii: Array  # int32[R], the radii drawn from
+    least: Array  # int32[], a patch that shrinks below this radius is switched off
 
     @property
     def shape(self) -> tuple[int, int]:
         return self.region.shape[-2:]  # pyright: ignore[reportReturnType]
 
 
-def space(region: Mask, radii: Array, density: Array | None = None) -> Space:
+def space(region: Mask, radii: Array, density: Array | None = None, least: int = 0) -> Space:
     """The search space of a region.
 
     Args:
       region: bool[H, W]; patch centres are drawn inside it, and masks are cut to it. An empty one counts as whole.
       radii: int32[R] in pixels.
       density: f32[H, W], non-negative, how likely a centre is at each pixel; uniform where None.
+      least: the smallest radius that mutation leaves a patch with.
 
     >>> space(jnp.array([[True, False]]), jnp.array([1])).cumulative
     Array([1., 1.], dtype=float32)
@@ -49,7 +51,7 @@ def space(region: Mask, radii: Array, density: Array | None = None) -> Space:
     weights = region.astype(jnp.float32) if density is None else jnp.where(region, density, 0.0)
     weights = jnp.where(weights.sum() > 0, weights, region.astype(jnp.float32))
     cumulative = jnp.cumsum(weights.reshape(-1))
-    return Space(region, cumulative / cumulative[-1], jnp.asarray(radii, jnp.int32))
+    return Space(region, cumulative / cumulative[-1], jnp.asarray(radii, jnp.int32), jnp.int32(least))
 
 
 def sample(key: Key, space: Space, num: int) -> Genome:
@@ -140,6 +142,19 @@ def area(mask: Mask) -> Array:
     # Bytes, and rows first: on CPU ten times as fast as a sum of 32-bit numbers.
     columns = [mask[..., row : row + BYTE, :].sum(-2, dtype=jnp.uint8) for row in range(0, height, BYTE)]
     return sum(part.sum(-1, dtype=jnp.int32) for part in columns).astype(jnp.float32) / (height * width)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def boundary(mask: Mask) -> Array:
+    """Length of a mask's boundary inside the picture, over that of the picture's border: bool[..., H, W] -> f32[...].
+
+    Counted in sides of pixels. A square in the middle has the square root of its area; holes and pieces cost more.
+
+    >>> float(boundary(jnp.array([[True, False], [False, False]])))
+    0.25
+    """
+    height, width = mask.shape[-2:]
+    down, across = mask[..., 1:, :] != mask[..., :-1, :], mask[..., 1:] != mask[..., :-1]
+    return (area(down) * ((height - 1) * width) + area(across) * (height * (width - 1))) / (2 * (height + width))
 
 
 def is_active(genome: Genome) -> Array:

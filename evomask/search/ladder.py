@@ -38,7 +38,7 @@ class Ladder:
         >>> genomes = jnp.array([[[0, 0, 0]], [[0, 1, 0]], [[0, 0, 1]]])
         >>> masks = genome.rasterize(genomes, (1, 2))
         >>> figures = [0.5, 0.5, 1.0], [0.85, 0.9, 0.95], [1.0, 2.0, 3.0], [0.1, 0.1, 0.1], [-3.0, -3.0, -3.0]
-        >>> seen = Evaluation(*map(jnp.array, figures), jnp.zeros(3))
+        >>> seen = Evaluation(*map(jnp.array, figures), *jnp.zeros((2, 3)))
         >>> target = Target(jnp.zeros((1, 2, 1)), jnp.int32(0), jnp.float32(0.9))
         >>> rungs = Ladder(bins=2).add(Ladder(bins=2).init((1, 2), 1), genomes, masks, seen, target)
         >>> [round(float(one), 2) for one in rungs.surplus], rungs.mask.astype(int).reshape(2, 2).tolist()

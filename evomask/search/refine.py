@@ -48,6 +48,7 @@ class Stage:
     cycles: int = static(default=1)
     longest: int | None = static(default=None)  # generations of a cycle that a budget does not exceed; None: any number
     confines: bool = static(default=True)  # whether what comes later searches inside of its mask only
+    least: float = static(default=0)  # the smallest radius that mutation leaves a patch with
 
     @property
     def num_offspring(self) -> int:
@@ -142,7 +143,8 @@ def refine(
         champion = genome.resize(found.champion, stage.genes)
 
         def cycle(found: Found, number: Array, stage: Stage = stage) -> tuple[Found, Info]:
-            space = genome.space(found.region, genome.scale_radii(stage.radii, shape))
+            [least] = genome.scale_radii((stage.least,), shape) if stage.least else (0,)
+            space = genome.space(found.region, genome.scale_radii(stage.radii, shape), least=least)
             parts = (fitness, stage.penalty, evaluate, scoring, collect, stage.inverses, ladder)
             problem = Problem(target, space, *parts)
             return _cycle(jax.random.fold_in(key, number), stage, found, problem, operators)

@@ -24,7 +24,7 @@ class BestOfGeneration:
 
     >>> from evomask.search.genome import space
     >>> everywhere, patches = space(jnp.ones((1, 3), bool), jnp.array([1])), jnp.array([[0, 0, 1], [0, 0, 0]])
-    >>> evaluation = Evaluation(*map(jnp.float32, (2 / 3, 0.5, 1.0, 0.1, -1.0, jnp.nan)))
+    >>> evaluation = Evaluation(*map(jnp.float32, (2 / 3, 0.5, 1.0, 0.1, -1.0, jnp.nan, 1.0)))
     >>> BestOfGeneration()(patches, evaluation, jnp.array(True), everywhere)
     Array([[0.5 , 0.25, 0.  ]], dtype=float32)
     """

@@ -15,7 +15,7 @@ from evomask import fills
 from evomask.perturbations import Perturbations, Showing, move
 from evomask.search.batching import in_batches
 from evomask.search.evaluate import Hopeful, batches, log_prob_and_margin, with_inverses
-from evomask.search.genome import area
+from evomask.search.genome import area, boundary
 from evomask.search.surrogate import log_odds
 from evomask.types import Array, Classifier, Evaluation, Key, Mask, Target, record
 
@@ -83,6 +83,7 @@ def evaluate_shown(
         inverse_confidence=jnp.exp(log_prob[:, num:].max(0)) if both else missing,
         inverse_margin=margin[:, num:].max(0) if both else missing,
         distance=missing,
+        boundary=boundary(masks),
     )
     if not later:
         return seen

@@ -149,13 +149,13 @@ class Screening:
         # A mask's confidence and its margin err together.
         noise = jax.random.normal(key, (self.draws, 1, 2))[..., OF_INVERSES.astype(int)]
         if self.caution is None:
-            return decode(mean[None] + jnp.sqrt(doubt * variance)[None] * noise, genes.area(masks))
+            return decode(mean[None] + jnp.sqrt(doubt * variance)[None] * noise, genes.area(masks), genes.boundary(masks))
         # What will be believed once the mask was seen: the mean has moved, and a part of the doubt is gone.
         fresh = jnp.maximum(doubt - self.noise, 0.0)
         moves, stays = fresh / jnp.sqrt(doubt), jnp.sqrt(fresh * self.noise / doubt + self.noise)
         spread = jnp.sqrt(variance)
         moved = mean[None] + (moves * spread)[None] * noise
-        return decode(moved + (WORSE[None] * model.caution * stays * spread)[None], genes.area(masks))
+        return decode(moved + (WORSE[None] * model.caution * stays * spread)[None], genes.area(masks), genes.boundary(masks))
 
     def believe(self, model: Model, masks: Mask, evaluation: Evaluation, caution: Array | float) -> Evaluation:
         """What the model makes of P masks as `rasterize` gives them, their figures worse by `caution` deviations.
@@ -163,7 +163,7 @@ class Screening:
         Their areas are those of `evaluation`, and what was never seen stays NaN.
         """
         mean, deviation = self.posterior(model, masks)
-        believed = decode(mean + WORSE[None] * caution * deviation, evaluation.area)
+        believed = decode(mean + WORSE[None] * caution * deviation, evaluation.area, evaluation.boundary)
         unseen = jnp.isnan(evaluation.area)
         return jax.tree.map(lambda x: jnp.where(unseen, jnp.nan, x), believed)
 
@@ -245,8 +245,8 @@ def encode(evaluation: Evaluation) -> Array:
     return jnp.nan_to_num(jnp.stack(targets, axis=-1))
 
 
-def decode(targets: Array, area: Array) -> Evaluation:
-    """The inverse of `encode`: f32[..., P, 5] and f32[P] -> fields f32[..., P]."""
+def decode(targets: Array, area: Array, boundary: Array) -> Evaluation:
+    """The inverse of `encode`: f32[..., P, 5] and f32[P] twice -> fields f32[..., P]."""
     confidence, margin, inverse_confidence, inverse_margin, distance = jnp.moveaxis(targets, -1, 0)
     return Evaluation(
         area=jnp.broadcast_to(area[(None,) * (margin.ndim - 1)], margin.shape),
@@ -255,6 +255,7 @@ def decode(targets: Array, area: Array) -> Evaluation:
         inverse_confidence=jax.nn.sigmoid(inverse_confidence),
         inverse_margin=inverse_margin,
         distance=distance,
+        boundary=jnp.broadcast_to(boundary[(None,) * (margin.ndim - 1)], margin.shape),
     )
 
 

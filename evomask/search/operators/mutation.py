@@ -57,13 +57,14 @@ def resize(
     """Patches grow (with probability `growth`) or shrink, keeping one corner, the middle of a side, or their centre.
 
     A radius changes by an exponential step of mean `scale` times the side, by at least one pixel. It stays at most half
-    of the shorter side, and a patch that shrinks to nothing is switched off.
+    of the shorter side, and a patch that shrinks to nothing, or below the least radius, is switched off.
     """
     key_chosen, key_sizes = jax.random.split(key)
     draws = _uniform(key_sizes, genome.shape[0], 4)
     change = _exponential(draws[:, 0], scale * _side(genome))
     radius = genome[:, 2] + jnp.where(draws[:, 1] < growth, change, -change)
     radius = jnp.clip(radius, OFF, min(space.shape) // 2)
+    radius = jnp.where(radius < space.least, OFF, radius)
     # Moving the centre against the change of radius keeps the patch where it was on one side.
     anchor = (pick(draws[:, 2:], 3) - 1) * (genome[:, 2] - radius)[:, None]
     resized = _on_image(genome[:, 0] + anchor[:, 0], genome[:, 1] + anchor[:, 1], radius, space)
@@ -105,7 +106,7 @@ def split(key: Key, genome: Genome, space: Space) -> Genome:
     reach, turn = radius - half, _sign(jax.random.uniform(key_side)) * (radius - half)
     first = _on_image(row - reach, col - turn, half, space)
     second = _on_image(row + reach, col + turn, half, space)
-    possible = (radius > 1) & ~is_active(genome)[free]
+    possible = (radius > 1) & (half >= space.least) & ~is_active(genome)[free]
     return jnp.where(possible, genome.at[place].set(first).at[free].set(second), genome)
 
 
