@@ -145,3 +145,19 @@ def test_agreement_of_seeds():
     assert table.rank_correlation(ranks, 2 * ranks**3) == pytest.approx(1.0)
     assert table.rank_correlation(ranks, -ranks) == pytest.approx(-1.0)
     assert table.rank_correlation(ranks, np.ones((4, 4))) == 0.0
+
+
+def test_no_more_finalists_are_judged_than_evomask_has(monkeypatch):
+    config = presets.evomask().replace(perturbation=SHIFTED, finalists=2)
+    [question] = ask(LEFT, WHITE[None], None, None, KEY, config.fills)
+    judged = []
+    monkeypatch.setattr(trust, "_confirmed", lambda *args: judged.append(args[2].sum()) or len(judged) == 3)
+    masks = np.stack([left(columns) for columns in (2, 4, 5, 6)])
+    assert trust.smallest(asked(config), LEFT, question, masks, KEY).all() and judged == [32, 40]
+
+
+def test_every_pixel_says_nothing():
+    config = presets.evomask().replace(perturbation=SHIFTED)
+    [question] = ask(LEFT, WHITE[None], None, None, KEY, config.fills)
+    found = trust.columns(asked(config, changes=Changes(shift=0.02)), LEFT, question, left(8), left(8), KEY)
+    assert found["shown_complete"] == 1 and found["holds"] == 0 and found["certified_area"] == 1
