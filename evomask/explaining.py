@@ -144,6 +144,7 @@ def search(
     mesh: Mesh | None = None,
 ) -> tuple[Refined, np.ndarray]:
     """Runs the compiled program for every chunk of rows: what the stages found and the scores, leading axis B."""
+    validate.can_be_met(config.demand, questions)
     rows = jax.tree.map(lambda *fields: np.stack(fields), *(question.row() for question in questions))
     batch = dataclasses.replace(rows, niche=niche)
     found, parameters = [], (*sharding.replicate((classifier, key, listener), mesh), config)
@@ -240,6 +241,7 @@ def _search_rows(
 
     B is a multiple of `config.together`, so every image is in a batch of that size, whatever its neighbours.
     """
+    config = config.sought
     needs = config.needs(classifier)
 
     def search_one(row: Rows) -> tuple[Refined, Array]:

@@ -16,7 +16,7 @@ from evomask.questions import ask
 from evomask.search.config import Config
 from evomask.search.progress import Progress
 from evomask.settings import pinned
-from evomask.types import Classifier, Explanation, InputError, Key, record
+from evomask.types import Classifier, Explanation, InputError, Key, record, static
 
 
 @record
@@ -28,16 +28,18 @@ class Stability:
     area: np.ndarray  # f32[B, N]
     cp: np.ndarray  # f32[B, N]
     complete: np.ndarray  # bool[B, N]
+    met: np.ndarray  # bool[B, N], what was demanded: complete, unless less was
     kept: np.ndarray  # f32[B, H, W], share of the seeds whose mask keeps the pixel
     score: np.ndarray  # f32[B, H, W], mean of the score matrices
     score_std: np.ndarray  # f32[B, H, W], their standard deviation (of the sample, N - 1)
+    demand: str = static(default="complete")
 
 
 def stability(explanations: Sequence[Explanation]) -> Stability:
     """What N explanations of the same B images have in common.
 
     Raises:
-      InputError: there are fewer than two, or they are of different images or classes.
+      InputError: there are fewer than two, or they are of different images, classes or demands.
     """
     if len(explanations) < 2:
         raise InputError(f"stability needs the explanations of two seeds or more, got {len(explanations)}: give more")
@@ -49,9 +51,11 @@ def stability(explanations: Sequence[Explanation]) -> Stability:
             or (one.contrast != first.contrast).any()
         ):
             raise InputError("the explanations are of different images or classes: give those of one set of images")
-    masks, scores, areas, cps, complete = (
+        if one.demand != first.demand:
+            raise InputError(f"the explanations were to be {first.demand} and {one.demand}: give those of one demand")
+    masks, scores, areas, cps, complete, met = (
         np.stack([getattr(one, name) for one in explanations], axis=1)
-        for name in ("mask", "score", "area", "cp", "complete")
+        for name in ("mask", "score", "area", "cp", "complete", "met")
     )
     return Stability(
         iou=np.asarray(metrics.iou(masks[:, :, None], masks[:, None]), np.float32),
@@ -59,9 +63,11 @@ def stability(explanations: Sequence[Explanation]) -> Stability:
         area=areas,
         cp=cps,
         complete=complete,
+        met=met,
         kept=masks.mean(1, dtype=np.float32),
         score=scores.mean(1, dtype=np.float32),
         score_std=scores.std(1, dtype=np.float32, ddof=1),
+        demand=first.demand,
     )
 
 
@@ -113,6 +119,8 @@ def facts(found: Stability) -> dict[str, Any]:
     return {
         "seeds": len(found.area),
         "complete": int(found.complete.sum()),
+        "demand": found.demand,
+        "met": int(found.met.sum()),
         "mean_iou": float(found.mean_iou),
         "least_iou": float(found.iou.min()),
         "area": _spread(found.area),

@@ -42,12 +42,12 @@ def test_disjoint_sufficient_masks_are_the_two_reasons_and_then_there_is_none():
     assert not (first.mask & second.mask).any() and not ((first.mask | second.mask) & third.mask).any()
     assert found.shared.tolist() == [[0, 0, 0]] and found.iou[0, 0, 1] == 0 and found.iou[0, 0, 0] == 1
     for one in (first, second):
-        assert one.sufficient[0] and not one.necessary[0] and one.status[0] == Status.NOT_NECESSARY
+        assert one.sufficient[0] and not one.necessary[0] and one.status[0] == Status.SUFFICIENT
     assert {bool((one.mask[0] & LEFT).sum() >= 5) for one in (first, second)} == {True, False}
     assert {bool((one.mask[0] & RIGHT).sum() >= 5) for one in (first, second)} == {True, False}
     # Eight pixels of evidence in each box, of which five are needed: three are left at most, and the third search says
     # so.
-    assert third.status[0] in (Status.NOT_SUFFICIENT, Status.NEITHER) and third.missing.keeps_confidence[0] > 0
+    assert third.status[0] == Status.NOT_SUFFICIENT and third.missing.keeps_confidence[0] > 0
     assert first.evaluations[0] == CONFIG.evaluations / 2  # the inverse is not looked at
 
 
@@ -102,7 +102,7 @@ def test_overlaps_by_hand():
 
 def test_a_wish_is_minus_what_is_missing_and_needs_what_its_constraint_needs():
     whole = fitness.smallest_complete()
-    softened, without = fitness.sufficient_first(whole, 0.5), fitness.sufficient_first(whole, 0.0)
+    softened, without = fitness.demanded(whole, "sufficient", 0.5), fitness.demanded(whole, "sufficient")
     assert softened.needs_inverse and not without.needs_inverse and not without.needs_features
     one = jnp.ones(1)
     evaluation = evomask.Evaluation(0.25 * one, one, 3 * one, one, 2 * one, one)
@@ -120,7 +120,7 @@ def test_a_wish_is_minus_what_is_missing_and_needs_what_its_constraint_needs():
     "options, message",
     [
         (dict(num=0), "num is 0: give a whole number of masks from 1"),
-        (dict(num=2, demand="small"), "demand is 'small': give 'complete' or 'sufficient'"),
+        (dict(num=2, demand="small"), "demand is 'small': give one of complete, sufficient, necessary"),
         (dict(num=2, weight=-1.0), "weight is -1.0 and wish is 0.02: give numbers from 0"),
     ],
 )

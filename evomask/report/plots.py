@@ -33,8 +33,8 @@ def explanation_figure(found: Explanation, *, name: str = "", minimal: bool | No
       minimal: whether the mask has a certificate, see `evomask.certificate`; None: nobody asked.
 
     Under each panel stands the class that the network predicts for it and its confidence in the explained class; under
-    the overlay, what it predicts once the outlined pixels are blanked. Where the mask is not complete, the second line
-    of the heading says what is missing.
+    the overlay, what it predicts once the outlined pixels are blanked. Where the mask is not what was demanded, the
+    second line of the heading says what is missing.
 
     Raises:
       InputError: `found` is of several images.
@@ -139,7 +139,7 @@ def stability_figure(image: np.ndarray, found: Stability, *, name: str = "") -> 
     """
     figure, tall = drawing.canvas(4, image, 2.0)
     area = f"area {found.area.mean():.1%} ± {found.area.std(ddof=1):.1%}"
-    text = f"{len(found.area)} seeds, {found.complete.sum()} complete, {area}, mean IoU {found.mean_iou:.2f}"
+    text = f"{len(found.area)} seeds, {found.met.sum()} {found.demand}, {area}, mean IoU {found.mean_iou:.2f}"
     drawing.heading(figure, name, text, fontsize=12)
     panels = drawing.row(figure, 4, 1.1, tall)
     show(panels[0], image, "original")
@@ -249,7 +249,7 @@ def _notes(found: Explanation, minimal: bool | None) -> str:
         f"CP   {found.cp:.2f} (masked confidence / area)",
         f"confidence of the blank image   {found.blank_confidence:.2f}",
         f"evaluations   {int(found.evaluations):,}",
-        "" if counterfactual else textwrap.fill(f"complete under   {named}", 44),
+        "" if counterfactual else textwrap.fill(f"{found.demand} under   {named}", 44),
         textwrap.fill(status_sentence(found), 44),
         "" if found.precision is None else textwrap.fill(short_sentence(found.precision), 44),
     ]
