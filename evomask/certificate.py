@@ -97,7 +97,9 @@ def make_minimal(
     masks = np.concatenate([found.stage_masks[:, :-1], pruned.mask[:, None]], axis=1)
     questions, config = [one.question() for one in found], dataclasses.replace(config, demand=found.demand)
     fields = verify.verdicts(classifier, questions, masks, found.met, key, config)
-    return dataclasses.replace(found, genome=pruned.genome, **fields), _certificate(pruned, config)
+    # What was said of the larger masks in many showings is not true of these.
+    smaller = dataclasses.replace(found, genome=pruned.genome, precision=None, **fields)
+    return smaller, _certificate(pruned, config)
 
 
 def _prune_all(classifier: Classifier, images: Any, found: Explanation, config: Config, budget: int | None) -> Pruned:

@@ -5,7 +5,8 @@ necessary, each showing's masked picture being compared with the whole picture i
 where the lower bound of Clopper & Pearson (1934) says so with 95 % confidence, from draws that the search has not seen;
 randomised smoothing certifies labels in this way (Cohen et al. 2019), Anchors (Ribeiro et al. 2018) and delta-relevant
 sets (Waeldchen et al. 2021) ask it of sufficiency. No mask can be asked for more than the whole picture gives, so that
-is put to the same test: where the *decision* does not hold, there is nothing to explain that would.
+is put to the same test: where the *decision* does not hold, there is nothing to explain that would. The status then
+says so, and the search asks for a mask that does what it should wherever the whole picture keeps its class.
 """
 
 from __future__ import annotations

@@ -95,6 +95,7 @@ class Status(enum.IntEnum):
     COUNTERFACTUAL = 6  # another class is predicted for the whole image; `sufficient`: under the mask, this one wins
     SUFFICIENT = 7  # as demanded, and not necessary, verified
     NECESSARY = 8  # as demanded, and not sufficient, verified
+    DECISION_BREAKS = 9  # the whole image itself loses the class in too many showings: no mask could hold
 
 
 class Answer(NamedTuple):
@@ -128,7 +129,8 @@ class Question(NamedTuple):
     def row(self) -> Rows:
         """The question as compiled programs take it, without leading axis."""
         contrast = None if self.contrast is None else np.int32(self.contrast)
-        return Rows(self.image, self.blanks, np.int32(self.label), contrast, np.float32(self.whole.confidence))
+        said = np.float32(self.whole.confidence), None, np.bool_(self.counterfactual)
+        return Rows(self.image, self.blanks, np.int32(self.label), contrast, *said)
 
 
 @record
@@ -150,6 +152,7 @@ class Rows:
     contrast: Array | None  # int32[B]
     confidence: Array  # f32[B], of the whole images
     niche: Niche | None = None
+    counterfactual: Array | np.bool_ = np.False_  # bool[B], see `Question`
 
 
 @record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 
 from evomask import fills
+from evomask.measures.certainty import Precision
 from evomask.measures.maps import cp, cp_floored
 from evomask.questions import look, worst
 from evomask.search.config import Config
@@ -55,6 +57,14 @@ def explanation(
         names=tuple(getattr(classifier, "labels", None) or ()),
         **verdicts(classifier, questions, refined.masks, held, key, config),
     )
+
+
+def judged(found: Explanation, held: Precision | None) -> Explanation:
+    """The explanation with its precision; its status says so where the decision itself does not hold."""
+    if held is None:
+        return found
+    status = np.where(held.decision_breaks, np.int32(Status.DECISION_BREAKS), found.status)
+    return dataclasses.replace(found, precision=held, status=status)
 
 
 def verdicts(

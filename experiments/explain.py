@@ -235,13 +235,15 @@ def tally(found: Sequence[Explanation]) -> str:
     """
     with_status = lambda *statuses: [one for one in found if one.status in statuses]
     met, blank = with_status(Status.COMPLETE, Status.SUFFICIENT, Status.NECESSARY), with_status(Status.BLANK_CLASS)
-    counterfactual = with_status(Status.COUNTERFACTUAL)
-    rest, parts = len(found) - len(blank) - len(counterfactual), []
+    counterfactual, breaking = with_status(Status.COUNTERFACTUAL), with_status(Status.DECISION_BREAKS)
+    rest, parts = len(found) - len(blank) - len(counterfactual) - len(breaking), []
     if rest:
         mean = f", {np.mean([one.area for one in met]):.1%} of the pixels on average" if met else ""
         parts.append(f"{len(met)} of {rest} {found[0].demand}{mean}")
     if blank:
         parts.append(f"{len(blank)} blank class, counted apart")
+    if breaking:
+        parts.append(f"{len(breaking)} whose decision breaks, counted apart")
     if counterfactual:
         wins = sum(bool(one.sufficient) for one in counterfactual)
         ending = "makes its class win" if wins == 1 else "make their class win"

@@ -14,6 +14,7 @@ SENTENCES = {
     Status.BLANK_CLASS: "not conclusive: the blank image has this class as well",
     Status.UNSTABLE: "unstable: the verification does not confirm the search",
     Status.SUFFICIENT: "sufficient, as demanded: the masked image keeps the class and its confidence",
+    Status.DECISION_BREAKS: "the decision breaks: the whole image loses the class by itself",
     Status.NECESSARY: "necessary, as demanded: without the mask the class is lost",
 }
 
