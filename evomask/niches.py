@@ -14,6 +14,7 @@ for parts that the decision cannot do without.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -22,12 +23,12 @@ from jax.sharding import Mesh
 
 from evomask import presets, validate
 from evomask.explaining import chunks_for, concluded, search
-from evomask.measures import metrics
+from evomask.measures import agreement, metrics
 from evomask.questions import ask
 from evomask.search.config import Config
 from evomask.search.progress import Progress, reporting
 from evomask.settings import pinned
-from evomask.types import Classifier, Explanation, InputError, Key, Niche, check_demand, record, static
+from evomask.types import Classifier, Explanation, InputError, Key, Niche, Question, check_demand, record, static
 
 
 @record
@@ -38,6 +39,21 @@ class Several:
     iou: np.ndarray  # f32[B, N, N], intersection over union of every two masks; an empty union counts as 1
     shared: np.ndarray  # f32[B, N], which part of each mask lies in earlier ones; 0 where the mask is empty
     demanded: tuple[str, ...] = static()  # of each mask: "complete", "sufficient" or "necessary"
+
+    @property
+    def least_shared(self) -> np.ndarray:
+        """f32[B], the least IoU of two masks that both hold (see `Explanation.holds`); 1 where there are no two."""
+        return agreement.least_shared(self.iou, np.stack([one.holds for one in self.explanations], axis=-1))
+
+    @property
+    def several_reasons(self) -> np.ndarray:
+        """bool[B], whether two masks that both hold share so little that there are several."""
+        return agreement.are_several(self.least_shared)
+
+
+def sentence(found: Several) -> str | None:
+    """Where the masks of one image (no batch axis) are several reasons, that in words."""
+    return agreement.sentence(found.least_shared) if found.several_reasons else None
 
 
 @pinned
@@ -95,13 +111,35 @@ def several(
     images, labels, contrast = validate.inputs(classifier, images, labels, contrast, config)
     chunks = chunks_for(classifier, len(images), config, chunk, mesh)
     questions = ask(classifier, images, labels, contrast, key, config.fills)
+    options = {"disjoint": disjoint, "weight": weight, "wish": wish, "mesh": mesh, "progress": progress}
+    return several_of(classifier, questions, chunks, num, key=key, config=config, **options)
+
+
+@pinned
+def several_of(
+    classifier: Classifier,
+    questions: Sequence[Question],
+    chunks: Sequence[np.ndarray],
+    num: int,
+    *,
+    key: Key,
+    config: Config,
+    disjoint: bool = False,
+    weight: float = 1.0,
+    wish: float = 0.02,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
+) -> Several:
+    """`several` of questions that were posed before by `questions.ask`, see `explaining.explain_questions`."""
     softens = disjoint and config.demand == "complete"
     later = dataclasses.replace(config, demand="sufficient", wish=wish) if softens else config
-    taken, found = np.zeros(images.shape[:3], bool), []
+    taken, found = np.zeros((len(questions), *questions[0].image.shape[:2]), bool), []
     with reporting(progress, (config.evolving + (num - 1) * later.evolving) * sum(map(len, chunks))) as listener:
         for index in range(num):
             region = np.where(disjoint, ~taken, True)
-            niche = Niche(region, taken, np.full(len(images), 0 if disjoint else weight, np.float32)) if index else None
+            niche = (
+                Niche(region, taken, np.full(len(questions), 0 if disjoint else weight, np.float32)) if index else None
+            )
             key_search = jax.random.fold_in(key, index) if index else key
             asked = later if index else config
             refined, scores = search(classifier, key_search, asked, questions, chunks, listener, niche, mesh)

@@ -329,9 +329,14 @@ class Explanation:
         return getattr(self, self.demand)
 
     @property
+    def holds(self) -> np.ndarray:
+        """bool[B], whether the mask does what was demanded: as often as it must where showings are drawn, else once."""
+        return self.met if self.precision is None else self.precision.holds
+
+    @property
     def complete_under(self) -> np.ndarray:
         """bool[B, N], whether the mask is complete under each of `fills`."""
-        return self.under_fills.complete
+        return self.under_fills.complete  # pyright: ignore[reportReturnType]
 
     def name(self, index: int) -> str:
         """What a class is called: its name, or its number where the classifier has no names."""

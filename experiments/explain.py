@@ -146,7 +146,7 @@ def search(classifier: Classifier, photo: Photo, asked: Asked, settings: Config)
         seconds = time.perf_counter() - start
     explanation, certificate = jax.tree.map(lambda field: np.asarray(field)[0], (found, certificate))
     plain = dataclasses.replace(settings, front=None)
-    more = further.search(asked.further, classifier, explanation, key=key, config=plain)
+    more = further.search(asked.further, classifier, questions, key=key, config=plain)
     return Found(photo, explanation, certificate, more, compile_seconds, seconds)
 
 

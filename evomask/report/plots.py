@@ -110,7 +110,8 @@ def several_figure(found: Several, *, name: str = "") -> Figure:
     """
     first, count = found.explanations[0], len(found.explanations) + 1
     figure, tall = drawing.canvas(max(count, 3), first.image, 2.1)
-    drawing.heading(figure, name, f"{count - 1} masks for “{one_line(first.name(first.label))}”")
+    ending = ", several reasons" if found.several_reasons else ""
+    drawing.heading(figure, name, f"{count - 1} masks for “{one_line(first.name(first.label))}”{ending}")
     panels = drawing.row(figure, count, 1.35, tall)
     show(panels[0], first.image, "all together")
     for index, (axes, one) in enumerate(zip(panels[1:], found.explanations)):
@@ -143,6 +144,9 @@ def stability_figure(image: np.ndarray, found: Stability, *, name: str = "") -> 
     drawing.heading(figure, name, text, fontsize=12)
     panels = drawing.row(figure, 4, 1.1, tall)
     show(panels[0], image, "original")
+    if found.several_reasons:
+        text = f"several reasons: two masks\nthat hold share {found.least_shared:.0%}"
+        panels[0].set_xlabel(text, fontsize=9.5, color=RED)
     for axes, values, title, unit, most in (
         (panels[1], found.kept, "kept", "share of the seeds", 1),
         (panels[2], found.score, "score", "mean over the seeds", 1),

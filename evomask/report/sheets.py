@@ -81,6 +81,9 @@ def several(found: Several, *, name: str = "") -> Sheet:
         "demanded": list(found.demanded),
         "iou": found.iou.tolist(),
         "shared": found.shared.tolist(),
+        "holds": [bool(one.holds) for one in found.explanations],
+        "several_reasons": bool(found.several_reasons),
+        "least_shared": float(found.least_shared),
         "masks": [numbers(one) for one in found.explanations],
     }
     masks = np.stack([one.mask for one in found.explanations])
@@ -89,7 +92,7 @@ def several(found: Several, *, name: str = "") -> Sheet:
 
 def stability(image: np.ndarray, found: Stability, *, name: str = "") -> Sheet:
     """What several seeds agree on for one image f32[H, W, C]; arrays as in `Stability`."""
-    kept = ("iou", "area", "cp", "complete", "met", "kept", "score", "score_std")
+    kept = ("iou", "area", "cp", "complete", "met", "holds", "kept", "score", "score_std")
     arrays = {field: getattr(found, field) for field in kept}
     return Sheet("stability", plots.stability_figure(image, found, name=name), seeds.facts(found), arrays)
 

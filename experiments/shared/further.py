@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from evomask import stability
-from evomask.niches import Several, several
+from evomask import niches, stability
+from evomask.explaining import chunks_for
+from evomask.niches import Several
 from evomask.report import sheets
 from evomask.report.sheets import Sheet
 from evomask.search.config import Config
 from evomask.stability import Stability
-from evomask.types import Classifier, Explanation, InputError, whole
+from evomask.types import Classifier, Explanation, InputError, Question, whole
 
 
 class Further(NamedTuple):
@@ -43,22 +45,14 @@ def check(further: Further) -> Further:
 
 
 def search(
-    further: Further, classifier: Classifier, explanation: Explanation, *, key: jax.Array, config: Config
+    further: Further, classifier: Classifier, questions: Sequence[Question], *, key: jax.Array, config: Config
 ) -> Found:
-    """Searches as often as it takes for an answer; the class of the explanation (of one image), and its contrast, are
-    asked about.
-    """
-    asked = {
-        "key": key,
-        "labels": [int(explanation.label)],
-        "contrast": None if explanation.contrast < 0 else [int(explanation.contrast)],
-        "config": config,
-    }
-    image, masks, seeds = explanation.image[None], None, None
+    """Searches as often as it takes for an answer to the one question."""
+    asked, masks, seeds = (classifier, questions, chunks_for(classifier, 1, config)), None, None
     if further.several is not None:
-        masks = several(classifier, image, further.several, disjoint=further.disjoint, **asked)
+        masks = niches.several_of(*asked, further.several, disjoint=further.disjoint, key=key, config=config)
     if further.seeds is not None:
-        seeds, _ = stability.across_seeds(classifier, image, further.seeds, **asked)
+        seeds, _ = stability.across_seeds_of(*asked, further.seeds, key=key, config=config)
     return Found(*(found and jax.tree.map(lambda field: np.asarray(field)[0], found) for found in (masks, seeds)))
 
 
@@ -88,4 +82,5 @@ def said(explanation: Explanation, found: Found) -> list[str]:
             f"{numbers['seeds']} seeds, {numbers['met']} {numbers['demand']}, area {numbers['area']['mean']:.1%} ± "
             f"{numbers['area']['std']:.1%}, mean IoU {numbers['mean_iou']:.2f}: stability.png, .json, .npz"
         )
-    return lines
+    said = [found.several and niches.sentence(found.several), found.stability and stability.sentence(found.stability)]
+    return lines + [line for line in said if line]
