@@ -24,7 +24,10 @@ from evomask.types import Array, Classifier, Explanation, InputError, Key, Rows,
 
 @record
 class Certificate:
-    """What happens to each mask when one of its patches is dropped or shrunk; one entry per image, NumPy arrays."""
+    """What happens to each mask when one of its patches is dropped or shrunk; one entry per image, NumPy arrays.
+
+    Where less was demanded of a mask than to be complete, that takes the place of "complete" here.
+    """
 
     broken: (
         np.ndarray
@@ -92,9 +95,11 @@ def make_minimal(
     key = validate.as_key(key)
     pruned = _prune_all(classifier, images, found, config, budget)
     masks = np.concatenate([found.stage_masks[:, :-1], pruned.mask[:, None]], axis=1)
-    questions = [one.question() for one in found]
-    fields = verify.verdicts(classifier, questions, masks, found.complete, key, config)
-    return dataclasses.replace(found, genome=pruned.genome, **fields), _certificate(pruned, config)
+    questions, config = [one.question() for one in found], dataclasses.replace(config, demand=found.demand)
+    fields = verify.verdicts(classifier, questions, masks, found.met, key, config)
+    # What was said of the larger masks in many showings is not true of these.
+    smaller = dataclasses.replace(found, genome=pruned.genome, precision=None, **fields)
+    return smaller, _certificate(pruned, config)
 
 
 def _prune_all(classifier: Classifier, images: Any, found: Explanation, config: Config, budget: int | None) -> Pruned:
@@ -112,10 +117,11 @@ def _prune_all(classifier: Classifier, images: Any, found: Explanation, config: 
             "configuration that it was found with"
         )
     descend = budget is not None
+    config = dataclasses.replace(config, demand=found.demand)
     masks = np.int32(budget // _price(config) if descend else np.iinfo(np.int32).max)
     rows = []
     for one in found:
-        asked = one.question().row(), one.genome, one.mask, one.complete
+        asked = one.question().row(), one.genome, one.mask, one.met
         rows.append(jax.device_get(completed(_prune, classifier, config, *asked, masks, descend)))
     return jax.tree.map(lambda *parts: np.stack(parts), *rows)
 
@@ -136,7 +142,7 @@ def _prune(
 
     def look(masks: Array) -> Array:
         seen = evaluate_fills(classifier, target, row.blanks, masks, inverse=True, features=False, batch_size=most)
-        return prune.broken(seen, target)
+        return prune.broken(seen, target, config.demand)
 
     # Every neighbour has to be seen for a certificate, so the machine is filled; a descent looks at a few at a time.
     size = min(prune.MOST, max(most // 2, 1)) if descend else max(most // 2, 1)
@@ -152,8 +158,8 @@ def _certificate(pruned: Pruned, config: Config) -> Certificate:
     return Certificate(pruned.broken, pruned.minimal, pruned.looked * np.int32(_price(config)), pruned.steps)
 
 
-def sentence(certificate: Certificate, complete: bool) -> str:
-    """The certificate of one image (no batch axis), whose mask is complete or not, in words.
+def sentence(certificate: Certificate, met: bool, demand: str = "complete") -> str:
+    """The certificate of one image (no batch axis), whose mask is as demanded or not, in words.
 
     >>> sentence(Certificate(np.array([[1, 4], [2, -1]]), np.True_, np.int32(8), np.int32(0)), True)
     '1-minimal: each of 3 changes to its 2 patches breaks it (class lost by 1, confidence by 1, inverse keeps class in
@@ -163,16 +169,17 @@ def sentence(certificate: Certificate, complete: bool) -> str:
     >>> sentence(Certificate(np.full((2, 2), -1), np.False_, np.int32(0), np.int32(0)), False)
     'no certificate: the mask is not complete'
     """
-    if not complete:
-        return "no certificate: the mask is not complete"
+    if not met:
+        return f"no certificate: the mask is not {demand}"
     patches, known = (certificate.broken >= 0).any(0).sum(), certificate.broken[certificate.broken >= 0]
     of = f"{len(known)} changes to its {patches} patches"
     if certificate.minimal:
         lost, faint, kept = ((known & flag > 0).sum() for flag in Broken)
-        broken = f"class lost by {lost}, confidence by {faint}, inverse keeps class in {kept}"
+        masked, inverse = f"class lost by {lost}, confidence by {faint}", f"inverse keeps class in {kept}"
+        broken = {"sufficient": masked, "necessary": inverse}.get(demand, f"{masked}, {inverse}")
         return f"1-minimal: each of {of} breaks it ({broken})"
     if (known == 0).any():
-        return f"not 1-minimal: {(known == 0).sum()} of {of} leave it complete"
+        return f"not 1-minimal: {(known == 0).sum()} of {of} leave it {demand}"
     return f"not known to be 1-minimal: the budget ended after {of}"
 
 

@@ -129,8 +129,7 @@ def concluded(
     if config.perturbation is not None:
         refined, raced, held = racing.settle(classifier, questions, refined, key, config, region)
         spent += raced
-    found = verify.explanation(classifier, questions, refined, scores, spent, key, config)
-    return dataclasses.replace(found, precision=held)
+    return verify.judged(verify.explanation(classifier, questions, refined, scores, spent, key, config), held)
 
 
 def search(
@@ -144,6 +143,7 @@ def search(
     mesh: Mesh | None = None,
 ) -> tuple[Refined, np.ndarray]:
     """Runs the compiled program for every chunk of rows: what the stages found and the scores, leading axis B."""
+    validate.can_be_met(config.demand, questions)
     rows = jax.tree.map(lambda *fields: np.stack(fields), *(question.row() for question in questions))
     batch = dataclasses.replace(rows, niche=niche)
     found, parameters = [], (*sharding.replicate((classifier, key, listener), mesh), config)
@@ -207,6 +207,7 @@ def lower(
         label=labels,
         contrast=labels if contrast else None,
         confidence=np.ones(len(rows), np.float32),
+        counterfactual=np.zeros(len(rows), bool),
     )
     listener = np.int32(0) if progress else None
     parameters = (*sharding.replicate((classifier, key, listener), mesh), config)
@@ -240,6 +241,7 @@ def _search_rows(
 
     B is a multiple of `config.together`, so every image is in a batch of that size, whatever its neighbours.
     """
+    config = config.sought
     needs = config.needs(classifier)
 
     def search_one(row: Rows) -> tuple[Refined, Array]:
@@ -249,6 +251,7 @@ def _search_rows(
         )
         if config.perturbation is not None:
             sizes = {"size": config.showings, "batch_size": needs["batch_size"]}
+            sizes["counterfactual"] = row.counterfactual
             bank = fill_bank(key, classifier, target, row.blanks, config.perturbation, **sizes, axis=axis)
         niche = row.niche
 
@@ -269,6 +272,8 @@ def _search_rows(
         region = None if niche is None else niche.region
         ladder = Ladder(config.demand) if evolve.is_cautious(config.operators) else None
         refined = refine.refine(key, config.stages, target, *parts, region=region, collect=config.front, ladder=ladder)
+        if config.perturbation is not None:
+            refined = dataclasses.replace(refined, breaks=bank.breaks)
         return refined, scoring.normalize(refined.score, refined.masks[-1], config.score_inside_only)
 
     at_a_time = config.together if config.together > 1 else None

@@ -5,7 +5,8 @@ necessary, each showing's masked picture being compared with the whole picture i
 where the lower bound of Clopper & Pearson (1934) says so with 95 % confidence, from draws that the search has not seen;
 randomised smoothing certifies labels in this way (Cohen et al. 2019), Anchors (Ribeiro et al. 2018) and delta-relevant
 sets (Waeldchen et al. 2021) ask it of sufficiency. No mask can be asked for more than the whole picture gives, so that
-is put to the same test: where the *decision* does not hold, there is nothing to explain that would.
+is put to the same test: where the *decision* does not hold, there is nothing to explain that would. The status then
+says so, and the search asks for a mask that does what it should wherever the whole picture keeps its class.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from evomask import judging, presets, validate
 from evomask import perturbations as shown
 from evomask.measures.certainty import LEVEL, Precision, lower_bound
 from evomask.perturbations import Perturbations
-from evomask.search.config import DEMANDS, Config
+from evomask.search.config import Config
 from evomask.settings import pinned
 from evomask.types import (
     Classifier,
@@ -29,6 +30,7 @@ from evomask.types import (
     InputError,
     Key,
     Question,
+    check_demand,
     record,
     static,
     whole,
@@ -60,7 +62,7 @@ def precision(
     draws: int = DRAWS,
     apart: int | None = None,
     level: float = LEVEL,
-    demand: str = "complete",
+    demand: str | None = None,
     config: Config | None = None,
 ) -> Precision:
     """How probable it is, over showings, that the mask of each explanation is sufficient and necessary.
@@ -78,7 +80,7 @@ def precision(
       draws: showings for each image.
       apart: showings of each perturbation by itself, where there are two or more; None: as many; 0: none.
       level: what the bound must reach, for the mask to hold.
-      demand: what has to be so: "complete", "sufficient" or "necessary".
+      demand: what has to be so: "complete", "sufficient" or "necessary"; None: what was demanded of the explanation.
 
     Raises:
       InputError: any of these is not what it must be, or the classifier gives NaN.
@@ -95,6 +97,7 @@ def precision(
     """
     questions = [found.question()] if np.ndim(found.label) == 0 else [one.question() for one in found]
     masks = found.mask.reshape(len(questions), *found.mask.shape[-2:])
+    demand = found.demand if demand is None else demand
     options = dict(perturbation=perturbation, draws=draws, apart=apart, level=level, demand=demand, config=config)
     return precision_of(classifier, questions, masks, key=key, **options)
 
@@ -225,8 +228,7 @@ def _checked(
         raise InputError("there is no mask to judge: give at least one")
     if isinstance(level, bool) or not isinstance(level, (int, float, np.number)) or not 0 < level < 1:
         raise InputError(f"level is {level!r}: give a probability above 0 and below 1, such as {LEVEL}")
-    if demand not in DEMANDS:
-        raise InputError(f"demand is {demand!r}: give one of {', '.join(DEMANDS)}")
+    check_demand(demand)
     images = np.stack([question.image for question in questions])
     masks = validate.as_array(masks, "masks")
     if masks.shape != images.shape[:3] or masks.dtype != bool:

@@ -46,16 +46,21 @@ def count(
     draws: int,
     size: int,
     on: np.ndarray | None = None,
+    excused: bool = False,
 ) -> Tally:
     """In how many of the draws each was so, int32[] each; `size` showings in one call of the compiled program.
 
-    `on` says which of the perturbations are applied; None: all.
+    `on` says which of the perturbations are applied; None: all. Where failures are `excused`, a mask does all that is
+    asked of it in a showing in which the whole picture itself loses the class.
     """
     on = np.ones(len(drawn.parts), bool) if on is None else on
     calls = np.arange(-(-draws // size) * size, dtype=np.int32).reshape(-1, size)
     asked = (classifier, config, drawn, question.row(), mask, key)
     said = [jax.device_get(completed(_look, *_arguments(*asked, on, numbers))) for numbers in calls]
-    was, unknown = jax.tree.map(lambda *parts: np.concatenate(parts)[:draws].sum(dtype=np.int32), *said)
+    was, unknown = jax.tree.map(lambda *parts: np.concatenate(parts)[:draws], *said)
+    if excused:
+        was = dataclasses.replace(jax.tree.map(lambda does: does | ~was.decision, was), decision=was.decision)
+    was, unknown = jax.tree.map(lambda flags: flags.sum(dtype=np.int32), (was, unknown))
     if unknown:
         raise InputError(
             f"the classifier returned NaN or infinity in {unknown} of {draws} showings: check its weights and its "

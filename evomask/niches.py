@@ -7,12 +7,14 @@ necessary is a wish with a weight; status and verdicts say which of them are nec
 
 And where the first mask is necessary, what it leaves is no longer the class, so that for a classifier whose evidence
 adds up no part of the rest is: a decision with several such reasons has no small necessary one. (Networks do not add
-up, and often have disjoint complete masks.) `demand="sufficient"` asks for reasons that suffice.
+up, and often have disjoint complete masks.) `demand="sufficient"` asks for reasons that suffice, `demand="necessary"`
+for parts that the decision cannot do without.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -21,13 +23,12 @@ from jax.sharding import Mesh
 
 from evomask import presets, validate
 from evomask.explaining import chunks_for, concluded, search
-from evomask.measures import metrics
+from evomask.measures import agreement, metrics
 from evomask.questions import ask
-from evomask.search import fitness
 from evomask.search.config import Config
 from evomask.search.progress import Progress, reporting
 from evomask.settings import pinned
-from evomask.types import Classifier, Explanation, InputError, Key, Niche, record, static
+from evomask.types import Classifier, Explanation, InputError, Key, Niche, Question, check_demand, record, static
 
 
 @record
@@ -37,7 +38,22 @@ class Several:
     explanations: tuple[Explanation, ...]  # N of them, each of B images
     iou: np.ndarray  # f32[B, N, N], intersection over union of every two masks; an empty union counts as 1
     shared: np.ndarray  # f32[B, N], which part of each mask lies in earlier ones; 0 where the mask is empty
-    demanded: tuple[str, ...] = static()  # of each mask: "complete" or "sufficient"
+    demanded: tuple[str, ...] = static()  # of each mask: "complete", "sufficient" or "necessary"
+
+    @property
+    def least_shared(self) -> np.ndarray:
+        """f32[B], the least IoU of two masks that both hold (see `Explanation.holds`); 1 where there are no two."""
+        return agreement.least_shared(self.iou, np.stack([one.holds for one in self.explanations], axis=-1))
+
+    @property
+    def several_reasons(self) -> np.ndarray:
+        """bool[B], whether two masks that both hold share so little that there are several."""
+        return agreement.are_several(self.least_shared)
+
+
+def sentence(found: Several) -> str | None:
+    """Where the masks of one image (no batch axis) are several reasons, that in words."""
+    return agreement.sentence(found.least_shared) if found.several_reasons else None
 
 
 @pinned
@@ -50,7 +66,7 @@ def several(
     labels: Any = None,
     contrast: Any = None,
     config: Config | None = None,
-    demand: str = "complete",
+    demand: str | None = None,
     disjoint: bool = False,
     weight: float = 1.0,
     wish: float = 0.02,
@@ -66,11 +82,12 @@ def several(
     Args:
       classifier, images, key, labels, contrast, config, chunk, mesh, progress: as for `explain`.
       num: how many masks, from 1.
-      demand: "complete", or "sufficient" where no mask has to be necessary (the inverse is then not evaluated).
-      disjoint: True forbids the pixels of earlier masks; of the later masks sufficiency is demanded, see above.
+      demand: what is asked of each mask, "complete", "sufficient" or "necessary"; None: what the configuration says.
+      disjoint: True forbids the pixels of earlier masks; of the later ones only sufficiency is then demanded where all
+        were to be complete, see above.
       weight: otherwise, what a pixel of an earlier mask costs beyond its own area: at 1 it counts twice. The areas and
         fitness in the history of a later mask count so too.
-      wish: where masks are disjoint, the area that one nat towards necessity is worth, as a fraction of the image.
+      wish: for these later ones, the area that one nat towards necessity is worth, as a fraction of the image.
 
     Raises:
       InputError: as `explain`; or `num`, `demand`, `weight` or `wish` is none of these.
@@ -86,35 +103,52 @@ def several(
     """
     if isinstance(num, bool) or not isinstance(num, int) or num < 1:
         raise InputError(f"num is {num!r}: give a whole number of masks from 1")
-    if demand not in ("complete", "sufficient"):
-        raise InputError(f"demand is {demand!r}: give 'complete' or 'sufficient'")
     if weight < 0 or wish < 0:
         raise InputError(f"weight is {weight} and wish is {wish}: give numbers from 0")
     config = presets.evomask() if config is None else config
+    config = config if demand is None else dataclasses.replace(config, demand=check_demand(demand))
     key = validate.as_key(key)
     images, labels, contrast = validate.inputs(classifier, images, labels, contrast, config)
     chunks = chunks_for(classifier, len(images), config, chunk, mesh)
     questions = ask(classifier, images, labels, contrast, key, config.fills)
-    first = config if demand == "complete" else _sufficient(config, 0.0)
-    later = _sufficient(first, wish) if disjoint else first
-    taken, found = np.zeros(images.shape[:3], bool), []
-    with reporting(progress, (first.evolving + (num - 1) * later.evolving) * sum(map(len, chunks))) as listener:
+    options = {"disjoint": disjoint, "weight": weight, "wish": wish, "mesh": mesh, "progress": progress}
+    return several_of(classifier, questions, chunks, num, key=key, config=config, **options)
+
+
+@pinned
+def several_of(
+    classifier: Classifier,
+    questions: Sequence[Question],
+    chunks: Sequence[np.ndarray],
+    num: int,
+    *,
+    key: Key,
+    config: Config,
+    disjoint: bool = False,
+    weight: float = 1.0,
+    wish: float = 0.02,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
+) -> Several:
+    """`several` of questions that were posed before by `questions.ask`, see `explaining.explain_questions`."""
+    softens = disjoint and config.demand == "complete"
+    later = dataclasses.replace(config, demand="sufficient", wish=wish) if softens else config
+    taken, found = np.zeros((len(questions), *questions[0].image.shape[:2]), bool), []
+    with reporting(progress, (config.evolving + (num - 1) * later.evolving) * sum(map(len, chunks))) as listener:
         for index in range(num):
             region = np.where(disjoint, ~taken, True)
-            niche = Niche(region, taken, np.full(len(images), 0 if disjoint else weight, np.float32)) if index else None
+            niche = (
+                Niche(region, taken, np.full(len(questions), 0 if disjoint else weight, np.float32)) if index else None
+            )
             key_search = jax.random.fold_in(key, index) if index else key
-            asked = later if index else first
+            asked = later if index else config
             refined, scores = search(classifier, key_search, asked, questions, chunks, listener, niche, mesh)
             # Where nothing is left, the search takes the whole image for its region.
             refined = dataclasses.replace(refined, masks=refined.masks & region[:, None])
             found.append(concluded(classifier, questions, refined, scores, key, asked, region))
             taken = taken | found[-1].mask
-    demanded = (demand,) + ("sufficient" if disjoint else demand,) * (num - 1)
-    return Several(tuple(found), *overlaps(np.stack([one.mask for one in found], axis=1)), demanded)
-
-
-def _sufficient(config: Config, wish: float) -> Config:
-    return dataclasses.replace(config, fitness=fitness.sufficient_first(config.fitness, wish), demand="sufficient")
+    overlap = overlaps(np.stack([one.mask for one in found], axis=1))
+    return Several(tuple(found), *overlap, tuple(one.demand for one in found))
 
 
 def overlaps(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,8 @@
 """Recipes: complete configurations, by the name of what they reproduce.
 
 `evomask`, the default, asks for masks that hold; `smallest` for the smallest in one exact showing; `dissertation` is
-the published algorithm. All take a budget of evaluations (images sent through the classifier); every part of a `Config`
-can be exchanged with its `replace`.
+the published algorithm. All take a budget of evaluations (images sent through the classifier) and what is demanded of a
+mask: "complete", "sufficient" or "necessary". Every part of a `Config` can be exchanged with its `replace`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from evomask.search.scoring import BestOfGeneration
 from evomask.search.surrogate import Caution, Screening
 
 
-def dissertation(budget: int | None = None) -> Config:
+def dissertation(budget: int | None = None, demand: str = "complete") -> Config:
     """The published algorithm: gross then fine, feature distance, one-point crossover, one gene replaced, one elite.
 
     Its defects are mended where they lie: parents are two different draws (`evolve.breed`), infeasible masks are ranked
@@ -32,10 +32,11 @@ def dissertation(budget: int | None = None) -> Config:
         "fine": Stage("fine", population=40, genes=50, radii=(5 / 224, 8 / 224, 11 / 224), generations=20),
     }
     operators = Operators(ops.Tournament(4), ops.OnePoint(), ops.Replace(), ops.Elitism(1))
-    return build(stages, operators, fitness_lib.published(), budget=budget, score_inside_only=True)
+    options = {"demand": demand, "score_inside_only": True}
+    return build(stages, operators, fitness_lib.published(), budget=budget, **options)
 
 
-def smallest(budget: int | None = 2000) -> Config:
+def smallest(budget: int | None = 2000, demand: str = "complete") -> Config:
     """The smallest masks that are sufficient and necessary in one exact showing of the picture.
 
     They measure how fragile a network is: most no longer do so where the picture is moved by a pixel. It asks for
@@ -48,11 +49,11 @@ def smallest(budget: int | None = 2000) -> Config:
     finds little after some sixty generations, but more with new founders, so a larger budget is spent in cycles.
     """
     stages = _closing_in({"gross": 33, "middle": 32, "fine": 16})
-    scoring = BestOfGeneration(infeasible=0.0)
-    return build(stages, _operators(Screening()), fitness_lib.smallest_complete(), budget=budget, scoring=scoring)
+    options = {"demand": demand, "scoring": BestOfGeneration(infeasible=0.0)}
+    return build(stages, _operators(Screening()), fitness_lib.smallest_complete(), budget=budget, **options)
 
 
-def evomask(budget: int | None = 4000) -> Config:
+def evomask(budget: int | None = 4000, demand: str = "complete") -> Config:
     """The smallest masks that hold: sufficient and necessary however slightly the picture is shown anew. The default.
 
     It searches as `smallest` does, but sees each mask in a showing of its own (`evomask.perturbations`), and lets masks
@@ -66,7 +67,8 @@ def evomask(budget: int | None = 4000) -> Config:
     """
     stages = _closing_in({"gross": 33, "middle": 32, "fine": 63}, confines=False, least=0.03)
     operators = _operators(Screening(noise=0.1, caution=Caution()))
-    options = {"perturbation": SHIPPED["local"], "slack": 0.3, "scoring": BestOfGeneration(infeasible=0.0)}
+    scoring = BestOfGeneration(infeasible=0.0)
+    options = {"demand": demand, "perturbation": SHIPPED["local"], "slack": 0.3, "scoring": scoring}
     return build(stages, operators, fitness_lib.smallest_in_few_pieces(), budget=budget, **options)
 
 

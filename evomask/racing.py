@@ -3,11 +3,15 @@
 What looked best of many is worse than it looked (the winner's curse), so the search's own figures choose nothing. Masks
 are tried in fresh showings and given up as soon as they fail too often, as in a race (Maron & Moore 1994). What wins is
 judged once more on draws of its own, see `evomask.holding`: the race promises nothing.
+
+No mask can be asked for more than the whole picture gives. Where the search saw that the decision itself does not hold,
+a failure in a showing in which the whole picture loses the class is not the mask's.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
@@ -49,7 +53,8 @@ def settle(
     for row, question in enumerate(questions):
         own = jax.tree.map(lambda field, row=row: field[row], refined)
         some = candidates(own, None if region is None else region[row])
-        genome, masks[row, -1], cost, precision = _settle_one(classifier, question, *some, key, config)
+        options = {"key": key, "config": config, "excused": bool(own.breaks)}
+        genome, masks[row, -1], cost, precision = _settle_one(classifier, question, *some, **options)
         genomes.append(genome)
         spent.append(cost)
         held.append(precision)
@@ -101,12 +106,14 @@ def _settle_one(
     genomes: np.ndarray,
     masks: np.ndarray,
     first: int,
+    *,
     key: Key,
     config: Config,
+    excused: bool,
 ) -> tuple[np.ndarray, np.ndarray, int, Precision]:
     """Of one image with its candidates: genome, mask, evaluations and precision of the winner."""
     options = {"perturbation": config.perturbation, "draws": config.draws, "apart": config.draws_apart}
-    winner, spent, _ = race(classifier, question, masks, first, jax.random.fold_in(key, _RACE), config)
+    winner, spent, _ = race(classifier, question, masks, first, jax.random.fold_in(key, _RACE), config, excused)
     for attempt in range(config.finalists):
         own = jax.random.fold_in(key, _RACE + attempt) if attempt else key
         judged = holding.precision_of(
@@ -117,7 +124,7 @@ def _settle_one(
         if judged.holds[0] or not judged.decision_holds[0] or is_last:
             break
         larger, left = masks[winner + 1 :], dataclasses.replace(config, race=config.race - spent)
-        number, cost, passed = race(classifier, question, larger, 0, jax.random.fold_in(own, _RACE), left)
+        number, cost, passed = race(classifier, question, larger, 0, jax.random.fold_in(own, _RACE), left, excused)
         spent += cost
         if not passed:  # what is judged already is at least no guess
             break
@@ -126,19 +133,26 @@ def _settle_one(
 
 
 def race(
-    classifier: Classifier, question: Question, masks: np.ndarray, first: int, key: Key, config: Config
+    classifier: Classifier,
+    question: Question,
+    masks: np.ndarray,
+    first: int,
+    key: Key,
+    config: Config,
+    excused: bool = False,
 ) -> tuple[int, int, bool]:
     """Which of the masks bool[N, H, W], from small to large, is the first to pass, evaluations spent, and if one did.
 
     They are tried from mask `first` on: upwards until one passes, or downwards, if that one does, until one fails.
-    Where none passes within `config.race` evaluations, it is the one that failed most seldom.
+    Where none passes within `config.race` evaluations, it is the one that failed most seldom. For `excused` failures
+    see `rehearse`.
     """
     size = judging.size_of_call(classifier, config, question.blanks, config.rehearsals)
     price = size * judging.price(question.blanks)
     winner, downwards, number, spent, shares = None, None, first, 0, np.full(len(masks), -np.inf)
     while 0 <= number < len(masks) and spent + price <= config.race:
         own, most = jax.random.fold_in(key, number), (config.race - spent) // price
-        passed, shares[number], calls = rehearse(classifier, question, masks[number], own, config, size, most)
+        passed, shares[number], calls = rehearse(classifier, question, masks[number], own, config, size, most, excused)
         spent += calls * price
         winner, downwards = number if passed else winner, passed if downwards is None else downwards
         if passed != downwards:
@@ -148,20 +162,31 @@ def race(
 
 
 def rehearse(
-    classifier: Classifier, question: Question, mask: np.ndarray, key: Key, config: Config, size: int, most: int
+    classifier: Classifier,
+    question: Question,
+    mask: np.ndarray,
+    key: Key,
+    config: Config,
+    size: int,
+    most: int,
+    excused: bool = False,
 ) -> tuple[bool, float, int]:
     """Whether a mask passes in `config.rehearsals` fresh showings, its share of good ones, and the calls made for it.
 
-    It is given up as soon as it has failed too often, or after `most` calls of `size` showings.
+    It is given up as soon as it has failed too often, or after `most` calls of `size` showings. Where failures are
+    `excused`, only those showings count in which the whole picture keeps its class.
     """
     drawn = config.perturbation or Perturbations()
     demand = _demand(question, config)
-    allowed, shown, failed = FAILURES * (1 - LEVEL) * config.rehearsals, 0, 0
-    while shown < config.rehearsals and failed <= allowed and shown < most * size:
-        said = judging.count(classifier, config, drawn, question, mask, jax.random.fold_in(key, shown), size, size)
+    shown, failed, lost = 0, 0, 0
+    allowed = lambda: FAILURES * (1 - LEVEL) * (config.rehearsals - lost)
+    count = functools.partial(judging.count, classifier, config, drawn, question, mask, excused=excused)
+    while shown < config.rehearsals and failed <= allowed() and shown < most * size:
+        said = count(jax.random.fold_in(key, shown), size, size)
         failed, shown = failed + size - int(getattr(said, demand)), shown + size
-    passed = shown >= config.rehearsals and failed <= allowed
-    return passed, (1 + shown - failed) / (2 + shown), shown // size  # unseen ones count as even
+        lost += size - int(said.decision) if excused else 0
+    passed, counted = shown >= config.rehearsals and failed <= allowed(), shown - lost
+    return passed, (1 + counted - failed) / (2 + counted), shown // size  # unseen ones count as even
 
 
 def _demand(question: Question, config: Config) -> str:

@@ -11,12 +11,12 @@ from jax.sharding import Mesh
 
 from evomask import presets, validate
 from evomask.explaining import chunks_for, explain_questions
-from evomask.measures import metrics
+from evomask.measures import agreement, metrics
 from evomask.questions import ask
 from evomask.search.config import Config
 from evomask.search.progress import Progress
 from evomask.settings import pinned
-from evomask.types import Classifier, Explanation, InputError, Key, record
+from evomask.types import Classifier, Explanation, InputError, Key, Question, record, static
 
 
 @record
@@ -28,16 +28,29 @@ class Stability:
     area: np.ndarray  # f32[B, N]
     cp: np.ndarray  # f32[B, N]
     complete: np.ndarray  # bool[B, N]
+    met: np.ndarray  # bool[B, N], what was demanded: complete, unless less was
+    holds: np.ndarray  # bool[B, N], see `Explanation.holds`
     kept: np.ndarray  # f32[B, H, W], share of the seeds whose mask keeps the pixel
     score: np.ndarray  # f32[B, H, W], mean of the score matrices
     score_std: np.ndarray  # f32[B, H, W], their standard deviation (of the sample, N - 1)
+    demand: str = static(default="complete")
+
+    @property
+    def least_shared(self) -> np.ndarray:
+        """f32[B], the least IoU of two masks that both hold; 1 where there are no two."""
+        return agreement.least_shared(self.iou, self.holds)
+
+    @property
+    def several_reasons(self) -> np.ndarray:
+        """bool[B], whether two masks that both hold share so little that there are several."""
+        return agreement.are_several(self.least_shared)
 
 
 def stability(explanations: Sequence[Explanation]) -> Stability:
     """What N explanations of the same B images have in common.
 
     Raises:
-      InputError: there are fewer than two, or they are of different images or classes.
+      InputError: there are fewer than two, or they are of different images, classes or demands.
     """
     if len(explanations) < 2:
         raise InputError(f"stability needs the explanations of two seeds or more, got {len(explanations)}: give more")
@@ -49,9 +62,11 @@ def stability(explanations: Sequence[Explanation]) -> Stability:
             or (one.contrast != first.contrast).any()
         ):
             raise InputError("the explanations are of different images or classes: give those of one set of images")
-    masks, scores, areas, cps, complete = (
+        if one.demand != first.demand:
+            raise InputError(f"the explanations were to be {first.demand} and {one.demand}: give those of one demand")
+    masks, scores, areas, cps, complete, met, holds = (
         np.stack([getattr(one, name) for one in explanations], axis=1)
-        for name in ("mask", "score", "area", "cp", "complete")
+        for name in ("mask", "score", "area", "cp", "complete", "met", "holds")
     )
     return Stability(
         iou=np.asarray(metrics.iou(masks[:, :, None], masks[:, None]), np.float32),
@@ -59,9 +74,12 @@ def stability(explanations: Sequence[Explanation]) -> Stability:
         area=areas,
         cp=cps,
         complete=complete,
+        met=met,
+        holds=holds,
         kept=masks.mean(1, dtype=np.float32),
         score=scores.mean(1, dtype=np.float32),
         score_std=scores.std(1, dtype=np.float32, ddof=1),
+        demand=first.demand,
     )
 
 
@@ -102,10 +120,31 @@ def across_seeds(
     images, labels, contrast = validate.inputs(classifier, images, labels, contrast, config)
     chunks = chunks_for(classifier, len(images), config, chunk, mesh)
     questions = ask(classifier, images, labels, contrast, key, config.fills)
+    return across_seeds_of(classifier, questions, chunks, num, key=key, config=config, mesh=mesh, progress=progress)
+
+
+@pinned
+def across_seeds_of(
+    classifier: Classifier,
+    questions: Sequence[Question],
+    chunks: Sequence[np.ndarray],
+    num: int,
+    *,
+    key: Key,
+    config: Config,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
+) -> tuple[Stability, tuple[Explanation, ...]]:
+    """`across_seeds` of questions that were posed before by `questions.ask`, see `explaining.explain_questions`."""
     options = {"config": config, "mesh": mesh, "progress": progress}
     keys = [jax.random.fold_in(key, index) for index in range(num)]
     found = tuple(explain_questions(classifier, questions, chunks, key=each, **options) for each in keys)
     return stability(found), found
+
+
+def sentence(found: Stability) -> str | None:
+    """Where the masks of one image (no batch axis) are several reasons, that in words, and what shows them."""
+    return f"{agreement.sentence(found.least_shared)}; several=2 shows them" if found.several_reasons else None
 
 
 def facts(found: Stability) -> dict[str, Any]:
@@ -113,6 +152,11 @@ def facts(found: Stability) -> dict[str, Any]:
     return {
         "seeds": len(found.area),
         "complete": int(found.complete.sum()),
+        "demand": found.demand,
+        "met": int(found.met.sum()),
+        "holds": int(found.holds.sum()),
+        "several_reasons": bool(found.several_reasons),
+        "least_shared": float(found.least_shared),
         "mean_iou": float(found.mean_iou),
         "least_iou": float(found.iou.min()),
         "area": _spread(found.area),

@@ -6,15 +6,16 @@ Axes: `B` images, `P` individuals, `G` patches (genes), `S` stages, `T` generati
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, dataclass_transform, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
+
+from evomask.pytrees import record, set_tuples, static  # noqa: F401 (everybody knows them from here)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,12 +26,12 @@ Array = jax.Array
 Key = jax.Array  # one key of `jax.random.key`
 Image = jax.Array  # f32[H, W, C] in [0, 1]
 Mask = jax.Array  # bool[..., H, W], True where the pixel is kept
-T = TypeVar("T")
 Genome = jax.Array  # int32[..., G, 3]: (row, col, radius); a negative radius switches the patch off
 
 
 SLACK = 1e-3  # nats more than it must that a search asks for: at batch size 1, the last bits of the logits differ
 RATIO = 0.9  # of the whole image's confidence, that a sufficient mask keeps unless a configuration says otherwise
+DEMANDS = ("complete", "sufficient", "necessary")  # what can be asked of a mask: fields of a `Verdict`
 
 
 class InputError(ValueError):
@@ -40,6 +41,13 @@ class InputError(ValueError):
 def first_line(error: Exception) -> str:
     """The kind of an error and the first line of what it says: `ValueError: too large`, for a message of one line."""
     return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+
+
+def check_demand(demand: Any) -> str:
+    """The demand, if it is one; InputError for anything else."""
+    if demand not in DEMANDS:
+        raise InputError(f"demand is {demand!r}: give one of {', '.join(DEMANDS)}")
+    return demand
 
 
 def whole(name: str, value: Any, least: int = 1) -> int:
@@ -58,72 +66,6 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     return number
 
 
-def set_tuples(node: Any, names: Sequence[str]) -> None:
-    """For `__post_init__` of a record: lists in the named fields become tuples, which have a hash."""
-    for name in names:
-        if isinstance(getattr(node, name), list):
-            object.__setattr__(node, name, tuple(getattr(node, name)))
-
-
-def static(default: Any = dataclasses.MISSING) -> Any:
-    """A field that belongs to the shape of the program: a change of it compiles again."""
-    return dataclasses.field(default=default, metadata={"static": True})
-
-
-# `static` is no field specifier: a type checker would want its default by keyword.
-@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
-def record(cls: type[T]) -> type[T]:
-    """A frozen dataclass that is also a JAX pytree; mark static fields with `static()`.
-
-    Two records are equal where their class and all that they hold are. One that holds arrays equals only itself, since
-    arrays have no truth value of being equal and no hash; so `jax.jit` of a network works.
-
-    >>> @record
-    ... class Rate:
-    ...     rate: float
-    ...     size: int = static(default=2)
-    >>> jax.tree.leaves(Rate(0.5))
-    [0.5]
-    """
-    cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
-    fixed = tuple(field.name for field in dataclasses.fields(cls) if field.metadata.get("static"))
-    leaves = tuple(field.name for field in dataclasses.fields(cls) if field.name not in fixed)
-
-    def flatten(node):
-        return tuple(getattr(node, name) for name in leaves), tuple(getattr(node, name) for name in fixed)
-
-    def flatten_with_keys(node):
-        children, aux = flatten(node)
-        return tuple(zip(map(jax.tree_util.GetAttrKey, leaves), children, strict=True)), aux
-
-    def unflatten(aux, children):
-        return cls(**dict(zip(leaves + fixed, (*children, *aux), strict=True)))
-
-    def contents(node):
-        """Leaves and structure; None where an array is among the leaves."""
-        values, structure = jax.tree.flatten(node)
-        has_arrays = any(isinstance(value, (jax.Array, np.ndarray)) for value in values)
-        return None if has_arrays else (*values, structure)
-
-    def equal(node, other):
-        if node is other:
-            return True
-        if type(node) is not type(other):
-            return NotImplemented
-        mine = contents(node)
-        return mine is not None and mine == contents(other)
-
-    def hashed(node):
-        mine = contents(node)
-        return object.__hash__(node) if mine is None else hash(mine)
-
-    cls.__eq__, cls.__hash__ = equal, hashed  # pyright: ignore[reportAttributeAccessIssue]
-    # Not `register_dataclass`: its tree definitions compare equal for two classes with the same fields (jax 0.10 and
-    # 0.12), so that a call of a jitted function with one operator could run the program that was compiled for another.
-    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
-    return cls
-
-
 @runtime_checkable
 class Classifier(Protocol):
     """Images f32[N, H, W, C] in [0, 1] -> logits f32[N, K]; normalisation happens inside.
@@ -138,15 +80,22 @@ class Classifier(Protocol):
 
 
 class Status(enum.IntEnum):
-    """How a search ended."""
+    """How a search ended.
+
+    Where no more is demanded than that a mask is sufficient, or that it is necessary, one that is only that ends the
+    search well: it is `SUFFICIENT` or `NECESSARY`.
+    """
 
     COMPLETE = 0  # sufficient and necessary, verified
     NOT_SUFFICIENT = 1  # the masked image loses the class or too much confidence
     NOT_NECESSARY = 2  # the inverse-masked image keeps the class
     NEITHER = 3
-    BLANK_CLASS = 4  # complete in the letter only: the blank image has this class by itself
-    UNSTABLE = 5  # the search held it for complete, the verification at batch size 1 did not
+    BLANK_CLASS = 4  # as demanded in the letter only: the blank image has this class by itself
+    UNSTABLE = 5  # the search took it to meet the demand, the verification at batch size 1 did not
     COUNTERFACTUAL = 6  # another class is predicted for the whole image; `sufficient`: under the mask, this one wins
+    SUFFICIENT = 7  # as demanded, and not necessary, verified
+    NECESSARY = 8  # as demanded, and not sufficient, verified
+    DECISION_BREAKS = 9  # the whole image itself loses the class in too many showings: no mask could hold
 
 
 class Answer(NamedTuple):
@@ -180,7 +129,8 @@ class Question(NamedTuple):
     def row(self) -> Rows:
         """The question as compiled programs take it, without leading axis."""
         contrast = None if self.contrast is None else np.int32(self.contrast)
-        return Rows(self.image, self.blanks, np.int32(self.label), contrast, np.float32(self.whole.confidence))
+        said = np.float32(self.whole.confidence), None, np.bool_(self.counterfactual)
+        return Rows(self.image, self.blanks, np.int32(self.label), contrast, *said)
 
 
 @record
@@ -202,6 +152,7 @@ class Rows:
     contrast: Array | None  # int32[B]
     confidence: Array  # f32[B], of the whole images
     niche: Niche | None = None
+    counterfactual: Array | np.bool_ = np.False_  # bool[B], see `Question`
 
 
 @record
@@ -344,7 +295,7 @@ class Explanation:
     complete: np.ndarray  # bool[B]
     missing: Missing  # in nats
     missing_probability: Missing  # the same as differences of probabilities
-    complete_under: np.ndarray  # bool[B, N], whether the mask is complete under each of `fills`
+    under_fills: Verdict  # bool[B, N], on the mask under each of `fills`
     status: np.ndarray  # int32[B], a `Status`
     evaluations: np.ndarray  # int32[B], images sent through the classifier by the search
     history: History
@@ -352,6 +303,7 @@ class Explanation:
     blank: Answer  # of the blank ones, see `Question`
     front: Front | None = None  # where the configuration asks for it
     precision: Precision | None = None  # where showings are drawn: how often the mask holds
+    demand: str = static(default="complete")  # what was asked of the masks: complete, sufficient or necessary
     fills: tuple[str, ...] = static(default=())  # the N under which every mask is tried, those of the search first
     stages: tuple[str, ...] = static(default=())  # names, coarse to fine
     ends: tuple[int, ...] = static(default=())  # evaluations spent when each stage was over
@@ -370,6 +322,21 @@ class Explanation:
 
     def __iter__(self) -> Iterator[Explanation]:
         return (self[index] for index in range(len(self)))
+
+    @property
+    def met(self) -> np.ndarray:
+        """bool[B], whether the mask is what was demanded: complete, unless less was."""
+        return getattr(self, self.demand)
+
+    @property
+    def holds(self) -> np.ndarray:
+        """bool[B], whether the mask does what was demanded: as often as it must where showings are drawn, else once."""
+        return self.met if self.precision is None else self.precision.holds
+
+    @property
+    def complete_under(self) -> np.ndarray:
+        """bool[B, N], whether the mask is complete under each of `fills`."""
+        return self.under_fills.complete  # pyright: ignore[reportReturnType]
 
     def name(self, index: int) -> str:
         """What a class is called: its name, or its number where the classifier has no names."""

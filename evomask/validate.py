@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,10 +12,10 @@ import numpy as np
 from evomask import perturbations, settings
 from evomask.classifiers.wrappers import check_classifier
 from evomask.search import checks, genome
-from evomask.search.config import DEMANDS, Config
+from evomask.search.config import Config
 from evomask.search.refine import check_stages
 from evomask.search.surrogate import check_screening
-from evomask.types import Array, Classifier, InputError, Key, whole
+from evomask.types import Array, Classifier, InputError, Key, Question, check_demand, whole
 
 THREEFRY = "threefry2x32"  # so that a seed gives the same bits whatever generator is JAX's default in this process
 SINGLE = float(np.finfo(np.float32).eps)  # what rounding to single precision may add to 1
@@ -27,7 +28,7 @@ def inputs(
     """Checks what `explain` is given: images as f32[B, H, W, C], labels and contrast as int32[B] or None."""
     images = check_images(images)
     classes = check_classifier(classifier, images.shape[1:])
-    if config.fitness.needs_features and not hasattr(classifier, "features"):
+    if config.sought.fitness.needs_features and not hasattr(classifier, "features"):
         raise InputError(
             "the fitness compares features, but the classifier has none: give it a method features(images), "
             "or use fitness.smallest_complete()"
@@ -43,6 +44,9 @@ def inputs(
 
 def configuration(config: Config, shape: tuple[int, int]) -> None:
     """Checks stages, operators and thresholds for images of H x W pixels."""
+    check_demand(config.demand)
+    if not 0 <= config.wish < np.inf:
+        raise InputError(f"wish is {config.wish}: give a fraction of the image from 0, such as 0.02")
     check_stages(config.stages)
     for stage in config.stages:
         genome.scale_radii(stage.radii, shape)
@@ -51,8 +55,8 @@ def configuration(config: Config, shape: tuple[int, int]) -> None:
         raise InputError(f"confidence_ratio is {config.confidence_ratio}: give a fraction from 0 to 1, such as 0.9")
     if config.batch_size is not None and config.batch_size < 1:
         raise InputError(f"batch_size is {config.batch_size}: give 1 or more, or None for the classifier's own")
-    checks.operators(config, shape)
-    showings(config)
+    checks.operators(config.sought, shape)
+    showings(config.sought)
 
 
 def showings(config: Config) -> None:
@@ -62,8 +66,6 @@ def showings(config: Config) -> None:
     whole("draws_apart", config.draws_apart, 0)
     if not 0 <= config.slack < np.inf:
         raise InputError(f"slack is {config.slack}: give nats from 0, such as 0.3")
-    if config.demand not in DEMANDS:
-        raise InputError(f"demand is {config.demand!r}: give one of {', '.join(DEMANDS)}")
     caution = config.operators.screening and config.operators.screening.caution
     for stage in config.stages:
         seen = min(stage.num_offspring, stage.num_inverses) if config.fitness.needs_inverse else stage.num_offspring
@@ -77,6 +79,16 @@ def showings(config: Config) -> None:
             "the fitness compares features with those of the whole picture, which drawn showings do not have: give "
             "perturbation=None, or another fitness"
         )
+
+
+def can_be_met(demand: str, questions: Sequence[Question]) -> None:
+    """Refuses to ask only for necessity where another class is predicted: what is not there cannot be lost."""
+    for number, question in enumerate(questions):
+        if demand == "necessary" and question.counterfactual:
+            raise InputError(
+                f"image {number} is predicted as class {question.whole.label}, so no mask is necessary for class "
+                f"{question.label}: give another label, or the demand complete or sufficient"
+            )
 
 
 def labelled(

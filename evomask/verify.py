@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 
 from evomask import fills
+from evomask.measures.certainty import Precision
 from evomask.measures.maps import cp, cp_floored
 from evomask.questions import look, worst
 from evomask.search.config import Config
@@ -36,7 +38,7 @@ def explanation(
     """
     last = jax.tree.map(lambda values: values[:, -1], refined.infos[-1].evaluation)  # as the search saw it
     enough = config.confidence_ratio * np.array([question.whole.confidence for question in questions])
-    held = decide(last.margin, last.confidence, last.inverse_margin, enough).complete
+    held = getattr(decide(last.margin, last.confidence, last.inverse_margin, enough), config.demand)
     costs = [stage.rounds * config.generation_cost(stage) for stage in config.stages]
     return Explanation(
         image=np.stack([question.image for question in questions]),
@@ -48,12 +50,21 @@ def explanation(
         whole=_stack([question.whole for question in questions]),
         blank=_stack([question.blank for question in questions]),
         front=None if config.front is None else front(refined.archives),
+        demand=config.demand,
         fills=tuple(fills.tried(config.fills)),
         stages=tuple(stage.name for stage in config.stages),
         ends=tuple(config.first_cost + end for end in accumulate(costs)),
         names=tuple(getattr(classifier, "labels", None) or ()),
         **verdicts(classifier, questions, refined.masks, held, key, config),
     )
+
+
+def judged(found: Explanation, held: Precision | None) -> Explanation:
+    """The explanation with its precision; its status says so where the decision itself does not hold."""
+    if held is None:
+        return found
+    status = np.where(held.decision_breaks, np.int32(Status.DECISION_BREAKS), found.status)
+    return dataclasses.replace(found, precision=held, status=status)
 
 
 def verdicts(
@@ -68,7 +79,7 @@ def verdicts(
 
     Args:
       stage_masks: bool[B, S, H, W].
-      held: bool[B], whether the search held the last of them for complete.
+      held: bool[B], whether the search took the last of them to be what is demanded.
     """
     rows = [_row(classifier, *asked, key, config) for asked in zip(questions, stage_masks, strict=True)]
     fields = jax.tree.map(lambda *values: np.stack(values), *rows)
@@ -80,7 +91,7 @@ def verdicts(
         "area": area,
         "cp": cp(fields["masked_confidence"], area),
         "cp_floored": cp_floored(fields["masked_confidence"], area),
-        "status": status_of(questions, fields["sufficient"], fields["necessary"], held),
+        "status": status_of(questions, fields["sufficient"], fields["necessary"], held, config.demand),
     }
 
 
@@ -122,12 +133,12 @@ def _row(classifier: Classifier, question: Question, masks: np.ndarray, key: Key
         "complete": np.bool_(verdict.complete),
         "missing": nats,
         "missing_probability": probability,
-        "complete_under": np.concatenate(
+        "under_fills": _each(
             [
-                [verdict_on(question, *pair, ratio).complete for pair in zip(kept, left, strict=True)],
-                _complete_under_others(classifier, question, masks[-1], key, config),
+                *(verdict_on(question, *pair, ratio) for pair in zip(kept, left, strict=True)),
+                *_under_others(classifier, question, masks[-1], key, config),
             ]
-        ).astype(bool),
+        ),
     }
 
 
@@ -172,35 +183,61 @@ def missing(
     return nats, probability
 
 
-def _complete_under_others(
+def _each(verdicts: Sequence[Verdict]) -> Verdict:
+    """One verdict with a leading axis."""
+    return jax.tree.map(lambda *flags: np.array(flags, bool), *verdicts)
+
+
+def _under_others(
     classifier: Classifier, question: Question, mask: np.ndarray, key: Key, config: Config
-) -> list[bool]:
-    """For each fill that is tried and is none of the configuration's, whether the mask is complete under it."""
+) -> list[Verdict]:
+    """The verdict under each fill that is tried and is none of the configuration's."""
     others = fills.others(config.fills).values()
     if not others:
         return []
     # Each is a program of its own, so that it does not matter which the others are.
     blanks = [fills.blank(fill, key, question.image) for fill in others]
     pairs = zip(look(classifier, mask, question, blanks), look(classifier, ~mask, question, blanks), strict=True)
-    return [verdict_on(question, *pair, config.confidence_ratio).complete for pair in pairs]  # pyright: ignore[reportReturnType]
+    return [verdict_on(question, *pair, config.confidence_ratio) for pair in pairs]
 
 
 def status_of(
-    questions: Sequence[Question], sufficient: np.ndarray, necessary: np.ndarray, held: np.ndarray
+    questions: Sequence[Question],
+    sufficient: np.ndarray,
+    necessary: np.ndarray,
+    held: np.ndarray,
+    demand: str = "complete",
 ) -> np.ndarray:
-    """The `Status` int32[B] of masks by their verdicts, bool[B] each; `held`: what the search took for complete."""
+    """The `Status` int32[B] of masks by their verdicts, bool[B] each.
+
+    Args:
+      held: what the search took to be as demanded.
+      demand: where it is less than complete, what a mask lacks beyond it is no failure.
+    """
     counterfactual = np.array([question.counterfactual for question in questions])
     is_blank_class = np.array([question.blank.label == question.label for question in questions])
     complete = sufficient & necessary
+    met = {"complete": complete, "sufficient": sufficient, "necessary": necessary}[demand]
+    well, badly = _ENDINGS[demand]
     cases = {
         Status.COUNTERFACTUAL: counterfactual,
-        Status.BLANK_CLASS: complete & is_blank_class,
+        # Keeping the class of the blank image is no feat; losing it is one.
+        Status.BLANK_CLASS: met & is_blank_class & (demand != "necessary"),
         Status.COMPLETE: complete,
+        well: met,
         Status.UNSTABLE: held,
-        Status.NOT_SUFFICIENT: necessary,
-        Status.NOT_NECESSARY: sufficient,
     }
-    return np.select(list(cases.values()), [np.int32(name) for name in cases], np.int32(Status.NEITHER))
+    if demand == "complete":
+        cases |= {Status.NOT_SUFFICIENT: necessary, Status.NOT_NECESSARY: sufficient}
+    return np.select(list(cases.values()), [np.int32(name) for name in cases], np.int32(badly))
+
+
+# How a search ends, where it found what was demanded, and where it did not.
+_ENDINGS = {
+    "complete": (Status.COMPLETE, Status.NEITHER),
+    "sufficient": (Status.SUFFICIENT, Status.NOT_SUFFICIENT),
+    "necessary": (Status.NECESSARY, Status.NOT_NECESSARY),
+}
 
 
 def _stack(answers: Sequence[Answer]) -> Answer:

@@ -31,7 +31,7 @@ from evomask.report import records, sheets
 from evomask.report.reasons import fills_held, reasons, status_word
 from evomask.search.config import Config
 from evomask.search.front import Collect
-from evomask.types import Classifier, Explanation, InputError, Status
+from evomask.types import Classifier, Explanation, InputError, Status, whole
 from experiments.shared import cli, further
 from experiments.shared.further import Further
 
@@ -97,22 +97,23 @@ def explain_photographs(config: DictConfig) -> int:
 
 
 def build_config(config: DictConfig) -> Config:
-    """The preset, with the budget of the command line where there is one."""
-    if config.budget is not None:
-        config.preset.budget = config.budget
+    """The preset, with the budget and the demand of the command line where these are given."""
+    for key in ("budget", "demand"):
+        if config[key] is not None:
+            config.preset[key] = config[key]
     return cli.instantiate(config.preset)
 
 
 def build_questions(config: DictConfig, names: Sequence[str]) -> Asked:
     """What the command line asks, checked; `names` of the K classes."""
-    more = further.check(Further(config.front, config.several, config.demand, config.disjoint, config.seeds))
+    more = further.check(Further(config.front, config.several, config.disjoint, config.seeds))
     label, contrast = (class_index(config[key], names, key) for key in ("label", "contrast"))
     if label is not None and label == contrast:
         raise InputError(f"label and contrast are both {names[label]!r}: give another contrast or label")
-    further.check_count("prune", config.prune, 1)
+    prune = None if config.prune is None else whole("prune", config.prune)
     if not isinstance(config.certify, bool):
         raise InputError(f"certify is {config.certify!r}: give true or false")
-    return Asked(_seed(config.seed), label, contrast, config.certify, config.prune, more)
+    return Asked(_seed(config.seed), label, contrast, config.certify, prune, more)
 
 
 def search(classifier: Classifier, photo: Photo, asked: Asked, settings: Config) -> Found:
@@ -145,7 +146,7 @@ def search(classifier: Classifier, photo: Photo, asked: Asked, settings: Config)
         seconds = time.perf_counter() - start
     explanation, certificate = jax.tree.map(lambda field: np.asarray(field)[0], (found, certificate))
     plain = dataclasses.replace(settings, front=None)
-    more = further.search(asked.further, classifier, explanation, key=key, config=plain)
+    more = further.search(asked.further, classifier, questions, key=key, config=plain)
     return Found(photo, explanation, certificate, more, compile_seconds, seconds)
 
 
@@ -222,10 +223,10 @@ def overview(answers: Sequence[Found]) -> Table:
 
 
 def tally(found: Sequence[Explanation]) -> str:
-    """How many masks are complete, and their mean area; what cannot be complete is counted apart.
+    """How many masks are what was demanded, and their mean area; what cannot be is counted apart.
 
     >>> from types import SimpleNamespace
-    >>> of = lambda status, area: SimpleNamespace(status=status, area=area, sufficient=True)
+    >>> of = lambda status, area: SimpleNamespace(status=status, area=area, sufficient=True, demand="complete")
     >>> statuses = Status.COMPLETE, Status.COMPLETE, Status.NEITHER, Status.BLANK_CLASS
     >>> tally([of(status, area) for status, area in zip(statuses, [0.1, 0.2, 0.9, 0.01], strict=True)])
     '2 of 3 complete, 15.0% of the pixels on average; 1 blank class, counted apart'
@@ -233,14 +234,16 @@ def tally(found: Sequence[Explanation]) -> str:
     '1 of 1 counterfactual masks makes its class win'
     """
     with_status = lambda *statuses: [one for one in found if one.status in statuses]
-    complete, blank = with_status(Status.COMPLETE), with_status(Status.BLANK_CLASS)
-    counterfactual = with_status(Status.COUNTERFACTUAL)
-    rest, parts = len(found) - len(blank) - len(counterfactual), []
+    met, blank = with_status(Status.COMPLETE, Status.SUFFICIENT, Status.NECESSARY), with_status(Status.BLANK_CLASS)
+    counterfactual, breaking = with_status(Status.COUNTERFACTUAL), with_status(Status.DECISION_BREAKS)
+    rest, parts = len(found) - len(blank) - len(counterfactual) - len(breaking), []
     if rest:
-        mean = f", {np.mean([one.area for one in complete]):.1%} of the pixels on average" if complete else ""
-        parts.append(f"{len(complete)} of {rest} complete{mean}")
+        mean = f", {np.mean([one.area for one in met]):.1%} of the pixels on average" if met else ""
+        parts.append(f"{len(met)} of {rest} {found[0].demand}{mean}")
     if blank:
         parts.append(f"{len(blank)} blank class, counted apart")
+    if breaking:
+        parts.append(f"{len(breaking)} whose decision breaks, counted apart")
     if counterfactual:
         wins = sum(bool(one.sufficient) for one in counterfactual)
         ending = "makes its class win" if wins == 1 else "make their class win"
@@ -249,8 +252,8 @@ def tally(found: Sequence[Explanation]) -> str:
 
 
 def remarks(found: Found) -> list[str]:
-    """What the table has no room for: what a mask lacks, which fills it is complete under, its certificate, and what
-    else was asked for.
+    """What the table has no room for: what a mask lacks, under which fills it does what was demanded, its certificate,
+    and what else was asked for.
     """
     explanation, certificate = found.explanation, found.certificate
     lines = list(reasons(explanation))
@@ -259,12 +262,12 @@ def remarks(found: Found) -> list[str]:
         lines.append(f"the image is predicted as “{predicted}”, so necessity is not applicable")
     else:
         held = ", ".join(fills_held(explanation)) or "none"
-        lines.append(f"complete under {held} (of the fills {', '.join(explanation.fills)})")
+        lines.append(f"{explanation.demand} under {held} (of the fills {', '.join(explanation.fills)})")
     if explanation.precision is not None:
         lines.append(sentence(explanation.precision))
     if certificate is not None:
         cost = f"; {certificate.evaluations} evaluations apart from the search's" if certificate.evaluations else ""
-        lines.append(certificates.sentence(certificate, explanation.complete) + cost)
+        lines.append(certificates.sentence(certificate, explanation.met, explanation.demand) + cost)
     return lines + further.said(explanation, found.further)
 
 

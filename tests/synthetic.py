@@ -3,7 +3,7 @@
 import numpy as np
 
 from evomask import fills
-from evomask.types import Answer, Explanation, History, Missing, Status
+from evomask.types import Answer, Explanation, History, Missing, Status, Verdict
 
 
 def missing(status: Status, amount: float) -> Missing:
@@ -55,7 +55,7 @@ def explanation(size: int = 32, status: Status = Status.COMPLETE, infeasible: in
         complete=np.bool_(True),
         missing=missing(status, 2.5),
         missing_probability=missing(status, 0.3),
-        complete_under=np.array([True, True, False, True, False, True]),
+        under_fills=Verdict(*[np.array([True, True, False, True, False, True])] * 3),
         status=np.int32(status),
         evaluations=np.int32(2000),
         history=History(

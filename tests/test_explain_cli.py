@@ -103,8 +103,8 @@ def test_explains_a_photograph_and_writes_three_files(tmp_path, photo, capsys):
         list(record)
         == (
             "class_index label contrast predicted predicted_confidence confidence masked_confidence "
-            "inverse_confidence blank_confidence area cp cp_floored sufficient necessary complete status reasons "
-            "missing_nats missing_probability complete_under evaluations precision "
+            "inverse_confidence blank_confidence area cp cp_floored sufficient necessary complete demand status "
+            "reasons missing_nats missing_probability complete_under evaluations precision "
             "certificate seed compile_seconds run_seconds config versions device"
         ).split()
     )
@@ -268,13 +268,13 @@ BAD = {
         ["label=elephant"],
         "no class is called 'elephant'; choose from 0 dark left, 1 bright left",
     ),
-    "prune nothing": (["prune=0"], "prune is 0: give a whole number from 1, or null"),
+    "prune nothing": (["prune=0"], "prune is 0: give a whole number of 1 or more"),
     "certify how": (["certify=perhaps"], "certify is 'perhaps': give true or false"),
     "disjoint how": (["disjoint=2"], "disjoint is 2: give true or false"),
-    "no bins": (["front=0"], "front is 0: give a whole number from 1, or null"),
-    "one of several": (["several=1"], "several is 1: give a whole number from 2"),
-    "one seed": (["seeds=1"], "seeds is 1: give a whole number from 2"),
-    "demand unknown": (["demand=small"], "demand is 'small': give complete or sufficient"),
+    "no bins": (["front=0"], "front is 0: give a whole number of 1 or more"),
+    "one of several": (["several=1"], "several is 1: give a whole number of 2 or more"),
+    "one seed": (["seeds=1"], "seeds is 1: give a whole number of 2 or more"),
+    "demand unknown": (["demand=small"], "demand is 'small': give one of complete, sufficient, necessary"),
     "label ambiguous": (["label=left"], "fits several classes: choose from 0 dark left, 1 bright left"),
     "population zero": (["preset.stages.gross.population=0"], "'gross': population is 0"),
     "population negative": (["preset.stages.fine.population=-4"], "'fine': population is -4"),

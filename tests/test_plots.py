@@ -14,7 +14,7 @@ from PIL import Image
 from evomask.niches import Several
 from evomask.report import drawing, plots
 from evomask.stability import stability
-from evomask.types import Front, InputError, Status
+from evomask.types import Front, InputError, Status, Verdict
 
 NAMES = ("American Staffordshire terrier of some $considerable$ length", "Egyptian cat")
 
@@ -99,7 +99,7 @@ def test_nothing_overlaps_or_leaves_the_figure(status):
         masked_label=np.int32(sufficient),
         inverse_label=np.int32(not necessary),
         contrast=np.int32(0),
-        complete_under=np.array([False] + [True] * 5),
+        under_fills=Verdict(*[np.array([False] + [True] * 5)] * 3),
     )
     figure = _figure(found, name="a rather long name of a photograph " * 3, minimal=True)
     FigureCanvasAgg(figure).draw()

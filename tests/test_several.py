@@ -11,8 +11,10 @@ import pytest
 from synthetic import explanation
 
 import evomask
-from evomask import operators, stability
+from evomask import niches, operators, stability
+from evomask.measures.certainty import Precision, Tally
 from evomask.niches import overlaps, several
+from evomask.report import plots, sheets
 from evomask.search import fitness
 from evomask.search.config import Config
 from evomask.types import InputError, Status
@@ -42,12 +44,12 @@ def test_disjoint_sufficient_masks_are_the_two_reasons_and_then_there_is_none():
     assert not (first.mask & second.mask).any() and not ((first.mask | second.mask) & third.mask).any()
     assert found.shared.tolist() == [[0, 0, 0]] and found.iou[0, 0, 1] == 0 and found.iou[0, 0, 0] == 1
     for one in (first, second):
-        assert one.sufficient[0] and not one.necessary[0] and one.status[0] == Status.NOT_NECESSARY
+        assert one.sufficient[0] and not one.necessary[0] and one.status[0] == Status.SUFFICIENT
     assert {bool((one.mask[0] & LEFT).sum() >= 5) for one in (first, second)} == {True, False}
     assert {bool((one.mask[0] & RIGHT).sum() >= 5) for one in (first, second)} == {True, False}
     # Eight pixels of evidence in each box, of which five are needed: three are left at most, and the third search says
     # so.
-    assert third.status[0] in (Status.NOT_SUFFICIENT, Status.NEITHER) and third.missing.keeps_confidence[0] > 0
+    assert third.status[0] == Status.NOT_SUFFICIENT and third.missing.keeps_confidence[0] > 0
     assert first.evaluations[0] == CONFIG.evaluations / 2  # the inverse is not looked at
 
 
@@ -102,7 +104,7 @@ def test_overlaps_by_hand():
 
 def test_a_wish_is_minus_what_is_missing_and_needs_what_its_constraint_needs():
     whole = fitness.smallest_complete()
-    softened, without = fitness.sufficient_first(whole, 0.5), fitness.sufficient_first(whole, 0.0)
+    softened, without = fitness.demanded(whole, "sufficient", 0.5), fitness.demanded(whole, "sufficient")
     assert softened.needs_inverse and not without.needs_inverse and not without.needs_features
     one = jnp.ones(1)
     evaluation = evomask.Evaluation(0.25 * one, one, 3 * one, one, 2 * one, one, one)
@@ -120,7 +122,7 @@ def test_a_wish_is_minus_what_is_missing_and_needs_what_its_constraint_needs():
     "options, message",
     [
         (dict(num=0), "num is 0: give a whole number of masks from 1"),
-        (dict(num=2, demand="small"), "demand is 'small': give 'complete' or 'sufficient'"),
+        (dict(num=2, demand="small"), "demand is 'small': give one of complete, sufficient, necessary"),
         (dict(num=2, weight=-1.0), "weight is -1.0 and wish is 0.02: give numbers from 0"),
     ],
 )
@@ -168,6 +170,42 @@ def test_stability_by_hand():
 def test_stability_of_an_empty_mask_has_no_cp():
     empty = [dataclasses.replace(one, cp=np.full(2, np.inf, np.float32)) for one in seeds()]
     assert stability.facts(jax.tree.map(lambda x: x[0], stability.stability(empty)))["cp"]["mean"] is None
+
+
+def test_two_masks_that_hold_and_share_little_are_several_reasons():
+    first, second, third = seeds()
+    found = stability.stability([first, second, third])
+    assert found.holds.tolist() == [[True] * 3, [False, True, True]]
+    assert found.least_shared.tolist() == [1, 0.5] and not found.several_reasons.any()
+    allowed = dataclasses.replace(first, complete=np.array([True, True]))
+    found = stability.stability([allowed, second, third])
+    assert found.several_reasons.tolist() == [False, True]
+    alone, other = (jax.tree.map(lambda x, row=row: x[row], found) for row in (0, 1))
+    assert stability.sentence(alone) is None and stability.sentence(other) == (
+        "two masks that both hold share 33 % of their pixels: there are several reasons; several=2 shows them"
+    )
+    facts = stability.facts(other)
+    assert (facts["holds"], facts["several_reasons"], facts["least_shared"]) == (3, True, pytest.approx(1 / 3))
+    assert "several reasons" in figure_words(plots.stability_figure(np.zeros((8, 8, 3)), other))
+    assert "several reasons" not in figure_words(plots.stability_figure(np.zeros((8, 8, 3)), alone))
+
+
+def figure_words(figure):
+    return " ".join([figure._suptitle.get_text(), *(axes.get_xlabel() for axes in figure.axes)])
+
+
+def test_where_showings_are_drawn_the_precision_says_which_masks_hold():
+    nothing = Tally(*np.zeros((4, 2, 0), int))
+    held = Precision(Tally(*np.array([[200, 150]] * 4)), nothing, np.ones(2, int), np.zeros(2, bool), 200, 0)
+    found = dataclasses.replace(seeds()[1], precision=held)
+    assert found.met.tolist() == [True, True] and found.holds.tolist() == [True, False]
+
+
+def test_disjoint_sufficient_masks_are_several_reasons():
+    found = jax.tree.map(lambda x: np.asarray(x)[0], reasons())
+    assert found.several_reasons and found.least_shared == 0
+    assert niches.sentence(found) == "two masks that both hold share 0 % of their pixels: there are several reasons"
+    assert sheets.several(found).numbers["holds"] == [True, True, False]
 
 
 def test_seeds_are_keys_of_their_own():

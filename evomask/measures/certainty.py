@@ -63,8 +63,12 @@ class Precision:
     @property
     def lower(self) -> Tally:
         """f64[B], one-sided bounds: each is at most the probability, with 95 % confidence."""
-        confidence = 1 - (1 - CONFIDENCE) / self.finalists
-        return jax.tree.map(lambda count: lower_bound(count, self.draws, confidence), self.counts)
+        return jax.tree.map(lambda count: lower_bound(count, self.draws, self.confidence), self.counts)
+
+    @property
+    def confidence(self) -> float:
+        """With which each of these bounds is true, so that one for the best of the finalists is with 95 %."""
+        return 1 - (1 - CONFIDENCE) / self.finalists
 
     @property
     def interval(self) -> Tally:
@@ -81,6 +85,14 @@ class Precision:
     def decision_holds(self) -> np.ndarray:
         """bool[B], whether the whole picture keeps its class at the level."""
         return self.lower.decision >= self.level
+
+    @property
+    def decision_breaks(self) -> np.ndarray:
+        """bool[B], whether it does not, of as many showings as could tell; another class than the predicted one has no
+        decision to keep.
+        """
+        can_tell = self.draws >= fewest(self.level, self.confidence)
+        return np.logical_not(self.decision_holds | self.counterfactual) & can_tell
 
     @property
     def holds_apart(self) -> Tally:
@@ -144,6 +156,15 @@ def fewest(level: float, confidence: float = CONFIDENCE) -> int:
     return math.ceil(math.log(1 - confidence) / math.log(level))
 
 
+def least_that_holds(draws: int, level: float = LEVEL) -> int:
+    """The least count of so many draws that shows a level; all of them, where even that is not enough.
+
+    >>> least_that_holds(200), least_that_holds(64), least_that_holds(20)
+    (187, 62, 20)
+    """
+    return int(np.append(np.flatnonzero(lower_bound(np.arange(draws + 1), draws) >= level), draws)[0])
+
+
 def sentence(held: Precision) -> str:
     """The precision of one image (no leading axis) in words: whether decision and mask hold, and what breaks them.
 
@@ -163,7 +184,7 @@ def sentence(held: Precision) -> str:
     what = _asked(held)
     counts, of, at = held.counts, f"of {held.draws}", f"at {held.level:g}"
     does = f"is {_DOES[what]} in {getattr(counts, what)} {of}"
-    least = fewest(held.level)
+    least = fewest(held.level, held.confidence)
     end = f"; so few draws cannot show {held.level:g}, {least} can" if held.draws < least else ""
     if not held.decision_holds and not held.counterfactual:
         kept = f"the whole picture keeps its class in {counts.decision} {of} showings{_confident(held.lower.decision)}"
@@ -185,7 +206,8 @@ def short_sentence(held: Precision) -> str:
     what = _asked(held)
     share = f"{100 * float(getattr(held.estimate, what)):.0f}% of {held.draws} showings"
     if not held.decision_holds and not held.counterfactual:
-        return f"the decision itself does not hold at {held.level:g}; the mask is {_DOES[what]} in {share}"
+        kept = f"{100 * float(held.estimate.decision):.0f}%"
+        return f"the decision itself does not hold at {held.level:g}: in {kept}; the mask is {_DOES[what]} in {share}"
     return f"{'holds' if held.holds else 'does not hold'} at {held.level:g}: {_DOES[what]} in {share}"
 
 

@@ -33,8 +33,8 @@ def explanation_figure(found: Explanation, *, name: str = "", minimal: bool | No
       minimal: whether the mask has a certificate, see `evomask.certificate`; None: nobody asked.
 
     Under each panel stands the class that the network predicts for it and its confidence in the explained class; under
-    the overlay, what it predicts once the outlined pixels are blanked. Where the mask is not complete, the second line
-    of the heading says what is missing.
+    the overlay, what it predicts once the outlined pixels are blanked. Where the mask is not what was demanded, the
+    second line of the heading says what is missing.
 
     Raises:
       InputError: `found` is of several images.
@@ -110,7 +110,8 @@ def several_figure(found: Several, *, name: str = "") -> Figure:
     """
     first, count = found.explanations[0], len(found.explanations) + 1
     figure, tall = drawing.canvas(max(count, 3), first.image, 2.1)
-    drawing.heading(figure, name, f"{count - 1} masks for “{one_line(first.name(first.label))}”")
+    ending = ", several reasons" if found.several_reasons else ""
+    drawing.heading(figure, name, f"{count - 1} masks for “{one_line(first.name(first.label))}”{ending}")
     panels = drawing.row(figure, count, 1.35, tall)
     show(panels[0], first.image, "all together")
     for index, (axes, one) in enumerate(zip(panels[1:], found.explanations)):
@@ -139,10 +140,13 @@ def stability_figure(image: np.ndarray, found: Stability, *, name: str = "") -> 
     """
     figure, tall = drawing.canvas(4, image, 2.0)
     area = f"area {found.area.mean():.1%} ± {found.area.std(ddof=1):.1%}"
-    text = f"{len(found.area)} seeds, {found.complete.sum()} complete, {area}, mean IoU {found.mean_iou:.2f}"
+    text = f"{len(found.area)} seeds, {found.met.sum()} {found.demand}, {area}, mean IoU {found.mean_iou:.2f}"
     drawing.heading(figure, name, text, fontsize=12)
     panels = drawing.row(figure, 4, 1.1, tall)
     show(panels[0], image, "original")
+    if found.several_reasons:
+        text = f"several reasons: two masks\nthat hold share {found.least_shared:.0%}"
+        panels[0].set_xlabel(text, fontsize=9.5, color=RED)
     for axes, values, title, unit, most in (
         (panels[1], found.kept, "kept", "share of the seeds", 1),
         (panels[2], found.score, "score", "mean over the seeds", 1),
@@ -249,7 +253,7 @@ def _notes(found: Explanation, minimal: bool | None) -> str:
         f"CP   {found.cp:.2f} (masked confidence / area)",
         f"confidence of the blank image   {found.blank_confidence:.2f}",
         f"evaluations   {int(found.evaluations):,}",
-        "" if counterfactual else textwrap.fill(f"complete under   {named}", 44),
+        "" if counterfactual else textwrap.fill(f"{found.demand} under   {named}", 44),
         textwrap.fill(status_sentence(found), 44),
         "" if found.precision is None else textwrap.fill(short_sentence(found.precision), 44),
     ]

@@ -1,4 +1,4 @@
-"""Why a mask is not complete, in words and numbers: nothing that failed goes without saying by how much."""
+"""Why a mask is not what was demanded, in words and numbers: nothing that failed goes without saying by how much."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ SENTENCES = {
     Status.NEITHER: "neither sufficient nor necessary",
     Status.BLANK_CLASS: "not conclusive: the blank image has this class as well",
     Status.UNSTABLE: "unstable: the verification does not confirm the search",
+    Status.SUFFICIENT: "sufficient, as demanded: the masked image keeps the class and its confidence",
+    Status.DECISION_BREAKS: "the decision breaks: the whole image loses the class by itself",
+    Status.NECESSARY: "necessary, as demanded: without the mask the class is lost",
 }
 
 
@@ -41,7 +44,7 @@ def status_sentence(found: Explanation) -> str:
 
 
 def reasons(found: Explanation) -> tuple[str, ...]:
-    """One line for each condition that the mask of one image does not meet, with what is missing; () if it is complete.
+    """One line for each demanded condition that the mask of one image does not meet, with what is missing; () if none.
 
     Of a counterfactual mask only the class and its confidence are asked, for its inverse has nothing to lose.
 
@@ -53,22 +56,25 @@ def reasons(found: Explanation) -> tuple[str, ...]:
     name = lambda index: f"“{found.name(index)}”"
     explained, other = found.label, found.masked_label
     lines = []
-    if other != explained:
+    asks_whether_kept, asks_whether_lost = found.demand != "necessary", found.demand != "sufficient"
+    if other != explained and asks_whether_kept:
         lines.append(f"the masked image is {name(other)}: {name(explained)} is behind {by('keeps_class')}")
-    if probability.keeps_confidence > 0:
+    if probability.keeps_confidence > 0 and asks_whether_kept:
         wanted = found.masked_confidence + probability.keeps_confidence
         asked = f"confidence {found.masked_confidence:.2f} of the {wanted:.2f} asked for"
         lines.append(f"the masked image has {asked}: it falls short {by('keeps_confidence')}")
-    if found.inverse_label == explained and found.status != Status.COUNTERFACTUAL:
+    if found.inverse_label == explained and asks_whether_lost and found.status != Status.COUNTERFACTUAL:
         lines.append(f"without the mask the image is still {name(explained)}, ahead {by('loses_class')}")
     return tuple(lines)
 
 
 def fills_held(found: Explanation) -> tuple[str, ...]:
-    """The names of the fills under which the mask of one image is complete.
+    """The names of the fills under which the mask of one image is what was demanded.
 
     >>> from types import SimpleNamespace
-    >>> fills_held(SimpleNamespace(fills=("black", "grey", "blur"), complete_under=np.array([True, False, True])))
+    >>> under = SimpleNamespace(complete=np.array([True, False, True]))
+    >>> fills_held(SimpleNamespace(fills=("black", "grey", "blur"), under_fills=under, demand="complete"))
     ('black', 'blur')
     """
-    return tuple(name for name, holds in zip(found.fills, found.complete_under, strict=True) if holds)
+    under = getattr(found.under_fills, found.demand)
+    return tuple(name for name, holds in zip(found.fills, under, strict=True) if holds)

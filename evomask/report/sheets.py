@@ -81,6 +81,9 @@ def several(found: Several, *, name: str = "") -> Sheet:
         "demanded": list(found.demanded),
         "iou": found.iou.tolist(),
         "shared": found.shared.tolist(),
+        "holds": [bool(one.holds) for one in found.explanations],
+        "several_reasons": bool(found.several_reasons),
+        "least_shared": float(found.least_shared),
         "masks": [numbers(one) for one in found.explanations],
     }
     masks = np.stack([one.mask for one in found.explanations])
@@ -89,7 +92,7 @@ def several(found: Several, *, name: str = "") -> Sheet:
 
 def stability(image: np.ndarray, found: Stability, *, name: str = "") -> Sheet:
     """What several seeds agree on for one image f32[H, W, C]; arrays as in `Stability`."""
-    kept = ("iou", "area", "cp", "complete", "kept", "score", "score_std")
+    kept = ("iou", "area", "cp", "complete", "met", "holds", "kept", "score", "score_std")
     arrays = {field: getattr(found, field) for field in kept}
     return Sheet("stability", plots.stability_figure(image, found, name=name), seeds.facts(found), arrays)
 
@@ -97,10 +100,11 @@ def stability(image: np.ndarray, found: Stability, *, name: str = "") -> Sheet:
 def numbers(found: Explanation) -> dict[str, Any]:
     """The numbers of one image's explanation as plain Python values, in the order of `explanation.json`.
 
-    Confidences and areas are fractions of one, `label` is the name of the class, `cp` is confidence over area, and
-    `status` is the name of a `Status` in lower case. `missing_nats` and `missing_probability` say how far the mask is
-    from each condition, `reasons` says the same in words. What is not finite (CP of an empty mask is infinite, the
-    inverse confidence of a search that never asked for it is NaN) is None.
+    Confidences and areas are fractions of one, `label` is the name of the class, `cp` is confidence over area, `demand`
+    is what was asked of the mask, and `status` is the name of a `Status` in lower case. `missing_nats` and
+    `missing_probability` say how far the mask is from each condition, `reasons` says so in words of those demanded, and
+    `complete_under` (or `sufficient_under`, `necessary_under`) names the fills under which it meets them. What is not
+    finite (CP of an empty mask is infinite, the inverse confidence of a search that never asked for it is NaN) is None.
     """
     record = {
         "class_index": int(found.label),
@@ -118,11 +122,12 @@ def numbers(found: Explanation) -> dict[str, Any]:
         "sufficient": bool(found.sufficient),
         "necessary": None if found.status == Status.COUNTERFACTUAL else bool(found.necessary),
         "complete": bool(found.complete),
+        "demand": found.demand,
         "status": Status(int(found.status)).name.lower(),
         "reasons": list(reasons(found)),
         "missing_nats": _amounts(found.missing),
         "missing_probability": _amounts(found.missing_probability),
-        "complete_under": list(fills_held(found)),
+        f"{found.demand}_under": list(fills_held(found)),
         "evaluations": int(found.evaluations),
         "precision": found.precision and found.precision.summary(),
     }

@@ -13,12 +13,10 @@ from evomask.perturbations import Perturbations
 from evomask.search import batching, scoring
 from evomask.search.checks import Plain
 from evomask.search.evolve import Operators
-from evomask.search.fitness import Fitness
+from evomask.search.fitness import Fitness, demanded
 from evomask.search.front import Collect
 from evomask.search.refine import Stage, check_stages
 from evomask.types import RATIO, SLACK, Array, Classifier, InputError, record, set_tuples, static, whole
-
-DEMANDS = ("complete", "sufficient", "necessary")
 
 
 @record
@@ -33,7 +31,8 @@ class Config:
     fitness: Fitness
     fill: Fill | tuple[Fill, ...] = fills.Constant()  # several: a mask must hold under each of them
     scoring: Callable[..., Array] = scoring.BestOfGeneration()
-    demand: str = static(default="complete")  # what a mask is raced and judged for: complete, sufficient or necessary
+    demand: str = static(default="complete")  # what is asked of a mask: complete, sufficient or necessary; see `sought`
+    wish: float = static(default=0.0)  # area that a nat towards what is not demanded is worth, as a fraction
     perturbation: Perturbations | None = None  # how the picture is shown, drawn anew for every mask; None: as it is
     slack: float = SLACK  # nats by which the class must be kept and lost
     confidence_ratio: float = RATIO  # of the whole image's confidence, that a sufficient mask keeps
@@ -75,6 +74,12 @@ class Config:
         >>> three = presets.smallest().replace(fill=several, genes=8, budget=2000)
         >>> three.evaluations <= 2000, {stage.genes for stage in three.stages}
         (True, {8})
+
+        Where no mask has to be necessary, no inverse is evaluated, and a budget pays for more generations:
+
+        >>> complete, sufficient = presets.smallest(), presets.smallest().replace(demand="sufficient", budget=2000)
+        >>> [sum(stage.rounds for stage in config.stages) for config in (complete, sufficient)]
+        [83, 125]
         """
         mine, operators, stage = (
             {field.name for field in dataclasses.fields(kind)} - {"name"} for kind in (Config, Operators, Stage)
@@ -89,6 +94,21 @@ class Config:
         operators = dataclasses.replace(changed.operators, **given(operators - mine))
         changed = dataclasses.replace(changed, stages=stages, operators=operators)
         return changed if budget is None else with_budget(changed, budget)
+
+    @property
+    def sought(self) -> Config:
+        """The configuration as the search takes it: of the fitness and the stages, what belongs to what is demanded.
+
+        See `fitness.demanded`. Where only the inverse has to lose the class, the masked image does not tell which
+        inverses are worth a look, so all of them are evaluated.
+        """
+        if self.demand == "complete":
+            return self
+        stages = tuple(dataclasses.replace(stage, inverses=self._inverses(stage)) for stage in self.stages)
+        return dataclasses.replace(self, stages=stages, fitness=demanded(self.fitness, self.demand, self.wish))
+
+    def _inverses(self, stage: Stage) -> int | None:
+        return None if self.demand == "necessary" else stage.inverses
 
     @property
     def evaluations(self) -> int:
@@ -116,7 +136,8 @@ class Config:
 
     def passes(self, stage: Stage) -> tuple[int, ...]:
         """Images in each forward pass of one generation, under each fill: masks and inverses, together or in turn."""
-        inverses = stage.num_inverses if self.fitness.needs_inverse else 0
+        stage = dataclasses.replace(stage, inverses=self._inverses(stage))
+        inverses = stage.num_inverses if self.sought.fitness.needs_inverse else 0
         in_turn = inverses and stage.inverses is not None
         return (stage.num_offspring, inverses) if in_turn else (stage.num_offspring + inverses,)
 
@@ -127,7 +148,7 @@ class Config:
 
     def needs(self, classifier: Classifier) -> dict[str, Any]:
         """What `evaluate` has to be told: whether to look at inverses and at features, and the batch size."""
-        fitness = self.fitness
+        fitness = self.sought.fitness
         return {
             "inverse": fitness.needs_inverse,
             "features": fitness.needs_features,

@@ -18,7 +18,7 @@ from typing import ClassVar, Protocol
 import jax.numpy as jnp
 
 from evomask.search.checks import says
-from evomask.types import SLACK, Array, Evaluation, Target, record, set_tuples
+from evomask.types import SLACK, Array, Evaluation, Target, check_demand, record, set_tuples
 
 
 class Term(Protocol):
@@ -207,17 +207,28 @@ def smallest_in_few_pieces(boundary: float = 0.03) -> Fitness:
     return dataclasses.replace(smallest_complete(), terms=(Area(), Boundary()), weights=(1.0, boundary))
 
 
-def sufficient_first(fitness: Fitness, weight: float) -> Fitness:
-    """The same fitness, where constraints on the inverse-masked image are only wished for, at `weight` per unit
-    missing; at weight 0 they are left out, and the inverse is not evaluated.
+def demanded(fitness: Fitness, demand: str, wish: float = 0.0) -> Fitness:
+    """The same fitness with those of its constraints that belong to what is demanded of a mask.
 
-    >>> fitness = sufficient_first(smallest_complete(), 0.02)
-    >>> fitness.terms, len(fitness.constraints)
-    ((Area(), Wish(constraint=LosesClass())), 2)
+    Constraints on the inverse-masked image make it necessary, the others sufficient. Those that are not demanded are
+    wished for, at `wish` per unit missing; at 0 they are left out, and then the inverse may not have to be evaluated.
+    Where none of them belongs to what is demanded, all stay as they are: without any, the empty mask would do.
+
+    >>> fitness = demanded(smallest_complete(), "sufficient", wish=0.02)
+    >>> fitness.terms, fitness.constraints
+    ((Area(), Wish(constraint=LosesClass())), (KeepsClass(), KeepsConfidence()))
+    >>> demanded(smallest_complete(), "necessary").constraints
+    (LosesClass(),)
     """
-    wishes = tuple(Wish(part) for part in fitness.constraints if part.needs_inverse and weight)
-    constraints = tuple(part for part in fitness.constraints if not part.needs_inverse)
-    return Fitness(fitness.terms + wishes, fitness.weights + (weight,) * len(wishes), constraints)
+    if check_demand(demand) == "complete":
+        return fitness
+    belongs = [says(part, "needs_inverse") == (demand == "necessary") for part in fitness.constraints]
+    if not any(belongs):
+        return fitness
+    pairs = list(zip(fitness.constraints, belongs, strict=True))
+    wishes = tuple(Wish(part) for part, does in pairs if not does and wish)
+    constraints = tuple(part for part, does in pairs if does)
+    return Fitness(fitness.terms + wishes, fitness.weights + (wish,) * len(wishes), constraints)
 
 
 def published() -> Fitness:

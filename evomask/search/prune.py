@@ -41,16 +41,14 @@ class Pruned:
     steps: Array  # int32[], neighbours that took the mask's place
 
 
-def broken(evaluation: Evaluation, target: Target) -> Array:
-    """int32[P], `Broken` flags, with the slack of the search's constraints; NaN counts as broken."""
+def broken(evaluation: Evaluation, target: Target, demand: str = "complete") -> Array:
+    """int32[P], `Broken` flags of what is demanded, with the slack of the search's constraints; NaN is broken."""
     # A ratio of one asks for what the whole image has, and no more.
     enough = jnp.minimum(target.ratio * target.confidence * jnp.exp(SLACK), target.confidence)
     verdict = decide(evaluation.margin, evaluation.confidence, evaluation.inverse_margin, enough, slack=SLACK)
-    flags = {
-        Broken.CLASS: verdict.keeps_class,
-        Broken.CONFIDENCE: verdict.keeps_confidence,
-        Broken.INVERSE: verdict.loses_class,
-    }
+    sufficient = {Broken.CLASS: verdict.keeps_class, Broken.CONFIDENCE: verdict.keeps_confidence}
+    necessary = {Broken.INVERSE: verdict.loses_class}
+    flags = {"sufficient": sufficient, "necessary": necessary}.get(demand, sufficient | necessary)
     return sum(jnp.where(holds, 0, int(flag)) for flag, holds in flags.items()).astype(jnp.int32)  # pyright: ignore[reportAttributeAccessIssue]
 
 

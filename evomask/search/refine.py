@@ -98,6 +98,7 @@ class Refined:
     infos: tuple[Info, ...]  # one per stage, each with leading axis `Stage.rounds`
     archives: tuple[Archive | None, ...]  # one per stage
     rungs: tuple[Rungs | None, ...]  # one per stage
+    breaks: Array | None = None  # bool[], where showings were drawn: whether the decision does not hold in them
 
 
 @record

@@ -1,7 +1,9 @@
 """Masks seen as they will be judged: each in a showing of its own, drawn from a bank whose whole pictures are known.
 
 What a mask keeps is compared with the whole picture *in the same showing*. So the whole picture has to be seen in each;
-a bank of showings, whose whole pictures are seen once, makes that nearly free.
+a bank of showings, whose whole pictures are seen once, makes that nearly free. It says as well whether the decision
+holds. Where it does not, a mask that failed in a showing in which the whole picture itself loses the class would not be
+to blame, and would only grow: masks are then seen in the other showings alone, in which something is to be explained.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from evomask import fills
+from evomask.measures.certainty import least_that_holds
 from evomask.perturbations import Perturbations, Showing, move
 from evomask.search.batching import in_batches
 from evomask.search.evaluate import Hopeful, batches, log_prob_and_margin, with_inverses
@@ -28,6 +31,9 @@ class Bank:
 
     showing: Showing  # fields [M, ...]; blanks f32[M, F, H, W, C]
     confidence: Array  # f32[M], of the label
+    numbers: Array  # int32[M], of the showings, those that masks are seen in first
+    num: Array  # int32[], how many these are
+    breaks: Array  # bool[], whether the decision does not hold, so that they are not all
 
 
 def fill_bank(
@@ -39,16 +45,24 @@ def fill_bank(
     *,
     size: int,
     batch_size: int,
+    counterfactual: Array | bool = False,
     axis: str | None = None,
 ) -> Bank:
-    """`size` showings of a picture whose own blanks are f32[F, H, W, C]; it costs as many evaluations."""
+    """`size` showings of a picture whose own blanks are f32[F, H, W, C]; it costs as many evaluations.
+
+    A counterfactual question asks about no decision that could break: it takes every showing.
+    """
     keys = jax.random.split(jax.random.fold_in(key, BANK), size)
     under = jax.vmap(perturbations, (None, None, 0))  # every fill in the same showing
     shown = jax.vmap(under, (0, None, None))(keys, target.image, blanks)
     showing = Showing(shown.image[:, 0], shown.blank, shown.shift[:, 0])
-    look = lambda images: log_prob_and_margin(classifier(images), target.label, target.contrast)[0]
-    log_prob = in_batches(look, showing.image, batches(size, batch_size)[1], axis)
-    return Bank(showing, jnp.exp(log_prob))
+    look = lambda images: log_prob_and_margin(classifier(images), target.label, target.contrast)
+    log_prob, margin = in_batches(look, showing.image, batches(size, batch_size)[1], axis)
+    kept = margin > 0
+    num = kept.sum(dtype=jnp.int32)
+    breaks = (num < least_that_holds(size)) & (num > 0) & jnp.logical_not(counterfactual)
+    numbers = jnp.argsort(breaks & ~kept, stable=True).astype(jnp.int32)
+    return Bank(showing, jnp.exp(log_prob), numbers, jnp.where(breaks, num, size), breaks)
 
 
 def evaluate_shown(
@@ -70,7 +84,7 @@ def evaluate_shown(
     in the showing of its mask.
     """
     num, later = len(masks), inverse and hopeful is not None
-    drawn = jax.random.randint(key, (num,), 0, len(bank.confidence))
+    drawn = bank.numbers[jax.random.randint(key, (num,), 0, bank.num)]
     look = functools.partial(_look, classifier, target, bank, batch_size, axis)
     both = inverse and not later
     log_prob, margin = look(jnp.concatenate([masks, ~masks]) if both else masks, jnp.tile(drawn, 1 + both))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from evomask import stability
-from evomask.niches import Several, several
+from evomask import niches, stability
+from evomask.explaining import chunks_for
+from evomask.niches import Several
 from evomask.report import sheets
 from evomask.report.sheets import Sheet
 from evomask.search.config import Config
 from evomask.stability import Stability
-from evomask.types import Classifier, Explanation, InputError
+from evomask.types import Classifier, Explanation, InputError, Question, whole
 
 
 class Further(NamedTuple):
@@ -21,7 +23,6 @@ class Further(NamedTuple):
 
     front: int | None  # bins of area
     several: int | None  # masks
-    demand: str
     disjoint: bool
     seeds: int | None
 
@@ -36,37 +37,22 @@ class Found(NamedTuple):
 def check(further: Further) -> Further:
     """Refuses numbers that make no sense, before anything is searched."""
     for name, least in (("front", 1), ("several", 2), ("seeds", 2)):
-        check_count(name, getattr(further, name), least)
+        if (value := getattr(further, name)) is not None:
+            whole(name, value, least)
     if not isinstance(further.disjoint, bool):
         raise InputError(f"disjoint is {further.disjoint!r}: give true or false")
-    if further.demand not in ("complete", "sufficient"):
-        raise InputError(f"demand is {further.demand!r}: give complete or sufficient")
     return further
 
 
-def check_count(name: str, value: Any, least: int) -> None:
-    """Refuses what is neither null nor a whole number from `least`."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-        raise InputError(f"{name} is {value!r}: give a whole number from {least}, or null")
-
-
 def search(
-    further: Further, classifier: Classifier, explanation: Explanation, *, key: jax.Array, config: Config
+    further: Further, classifier: Classifier, questions: Sequence[Question], *, key: jax.Array, config: Config
 ) -> Found:
-    """Searches as often as it takes for an answer; the class of the explanation (of one image), and its contrast, are
-    asked about.
-    """
-    asked = {
-        "key": key,
-        "labels": [int(explanation.label)],
-        "contrast": None if explanation.contrast < 0 else [int(explanation.contrast)],
-        "config": config,
-    }
-    image, masks, seeds = explanation.image[None], None, None
+    """Searches as often as it takes for an answer to the one question."""
+    asked, masks, seeds = (classifier, questions, chunks_for(classifier, 1, config)), None, None
     if further.several is not None:
-        masks = several(classifier, image, further.several, demand=further.demand, disjoint=further.disjoint, **asked)
+        masks = niches.several_of(*asked, further.several, disjoint=further.disjoint, key=key, config=config)
     if further.seeds is not None:
-        seeds, _ = stability.across_seeds(classifier, image, further.seeds, **asked)
+        seeds, _ = stability.across_seeds_of(*asked, further.seeds, key=key, config=config)
     return Found(*(found and jax.tree.map(lambda field: np.asarray(field)[0], found) for found in (masks, seeds)))
 
 
@@ -86,15 +72,15 @@ def said(explanation: Explanation, found: Found) -> list[str]:
         lines.append(f"front of {np.isfinite(explanation.front.area).sum()} masks: front.png, .json, .npz")
     if found.several is not None:
         masks, most = found.several.explanations, found.several.shared.max()
-        complete = sum(bool(one.complete) for one in masks)
+        met, asked = sum(bool(one.met) for one in masks), " or ".join(dict.fromkeys(found.several.demanded))
         lines.append(
-            f"{complete} of {len(masks)} masks complete, at most {most:.0%} of one in earlier ones: "
-            "several.png, .json, .npz"
+            f"{met} of {len(masks)} masks {asked}, at most {most:.0%} of one in earlier ones: several.png, .json, .npz"
         )
     if found.stability is not None:
         numbers = stability.facts(found.stability)
         lines.append(
-            f"{numbers['seeds']} seeds, {numbers['complete']} complete, area {numbers['area']['mean']:.1%} ± "
+            f"{numbers['seeds']} seeds, {numbers['met']} {numbers['demand']}, area {numbers['area']['mean']:.1%} ± "
             f"{numbers['area']['std']:.1%}, mean IoU {numbers['mean_iou']:.2f}: stability.png, .json, .npz"
         )
-    return lines
+    said = [found.several and niches.sentence(found.several), found.stability and stability.sentence(found.stability)]
+    return lines + [line for line in said if line]

@@ -48,6 +48,7 @@ def compile_phases(
     classifier: Classifier, image: np.ndarray, label: int, config: Config
 ) -> dict[str, Callable[[], Any]]:
     """For every phase a function that goes through it as often as an explanation of f32[H, W, C] does, compiled."""
+    config = config.sought
     given, best = [], jnp.full((1, 3), genome.OFF, jnp.int32)
     for stage in config.stages:
         inputs = _inputs(classifier, image, label, config, stage, best)
@@ -73,7 +74,7 @@ def _repeat(inputs: Inputs, keys: Key, index: int, name: str) -> Any:
 def _inputs(classifier: Classifier, image: np.ndarray, label: int, config: Config, stage: Stage, best: Array) -> Inputs:
     """What a stage has after its first generation, in the whole image; `best` is from the stage before."""
     key, image = jax.random.key(1), jnp.asarray(image)
-    features = feature_maps(classifier, image) if config.fitness.needs_features else ()
+    features = feature_maps(classifier, image) if config.needs(classifier)["features"] else ()
     target = Target(image, jnp.int32(label), jnp.float32(1.0), features, ratio=config.confidence_ratio)
     empty = Inputs(classifier, config, target, fills.blanks(config.fills, key, image), None, None)
 
