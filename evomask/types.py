@@ -175,6 +175,7 @@ class Evaluation:
     A margin is log p[label] - max over the other classes of log p: positive where `label` is predicted.
     Inverse values are NaN, and `distance` is NaN, where no fitness term or constraint asked for them.
     """
+
     area: Array  # f32[P], fraction of pixels kept
     confidence: Array  # f32[P], probability of the label for the masked image
     margin: Array  # f32[P]

@@ -72,7 +72,10 @@ def test_a_mask_is_seen_in_the_showing_that_is_drawn_for_it(fills):
 def figures(areas, margins, inverses):
     confidence = jax.nn.sigmoid(jnp.asarray(margins, jnp.float32))
     return Evaluation(
-        *(jnp.asarray(x, jnp.float32) for x in (areas, confidence, margins, jnp.zeros(len(areas)), inverses, areas, areas))
+        *(
+            jnp.asarray(x, jnp.float32)
+            for x in (areas, confidence, margins, jnp.zeros(len(areas)), inverses, areas, areas)
+        )
     )
 
 

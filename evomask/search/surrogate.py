@@ -149,13 +149,17 @@ class Screening:
         # A mask's confidence and its margin err together.
         noise = jax.random.normal(key, (self.draws, 1, 2))[..., OF_INVERSES.astype(int)]
         if self.caution is None:
-            return decode(mean[None] + jnp.sqrt(doubt * variance)[None] * noise, genes.area(masks), genes.boundary(masks))
+            return decode(
+                mean[None] + jnp.sqrt(doubt * variance)[None] * noise, genes.area(masks), genes.boundary(masks)
+            )
         # What will be believed once the mask was seen: the mean has moved, and a part of the doubt is gone.
         fresh = jnp.maximum(doubt - self.noise, 0.0)
         moves, stays = fresh / jnp.sqrt(doubt), jnp.sqrt(fresh * self.noise / doubt + self.noise)
         spread = jnp.sqrt(variance)
         moved = mean[None] + (moves * spread)[None] * noise
-        return decode(moved + (WORSE[None] * model.caution * stays * spread)[None], genes.area(masks), genes.boundary(masks))
+        return decode(
+            moved + (WORSE[None] * model.caution * stays * spread)[None], genes.area(masks), genes.boundary(masks)
+        )
 
     def believe(self, model: Model, masks: Mask, evaluation: Evaluation, caution: Array | float) -> Evaluation:
         """What the model makes of P masks as `rasterize` gives them, their figures worse by `caution` deviations.
