@@ -49,7 +49,7 @@ def settle(
     for row, question in enumerate(questions):
         own = jax.tree.map(lambda field, row=row: field[row], refined)
         some = candidates(own, None if region is None else region[row])
-        genome, masks[row, -1], cost, precision = _settle_one(classifier, question, *some, key, config)
+        genome, masks[row, -1], cost, precision = settle_one(classifier, question, *some, key, config)
         genomes.append(genome)
         spent.append(cost)
         held.append(precision)
@@ -95,7 +95,7 @@ def grown(genome: np.ndarray, side: int) -> np.ndarray:
     return (genome[None] + more).astype(np.int32)
 
 
-def _settle_one(
+def settle_one(
     classifier: Classifier,
     question: Question,
     genomes: np.ndarray,
