@@ -56,6 +56,8 @@ def optimality(config: DictConfig) -> int:
             rows.append(row)
             write(out, plain, rows)
             bar.advance(task, 1 / len(config.seeds))
+    if not rows:
+        raise InputError("no image is left whose class is the predicted one: set data.only_correct=true")
     Console().print(table(rows))
     print(f"written to {out}/optimality.json, .md")
     return 0
@@ -76,8 +78,6 @@ def check(config: DictConfig) -> None:
         raise InputError(f"rungs is {config.rungs}: give pairs of showings, ever more, and failures: [[8,2],[64,4]]")
     for name in ("finalists", "limit"):
         whole(name, config[name])
-    if not config.data.only_correct and config.target == "label":
-        raise InputError("a mask is necessary for no class but the predicted one: set data.only_correct=true")
 
 
 def chosen(config: DictConfig, classifier: Classifier) -> imagesets.ImageSet:
@@ -91,7 +91,7 @@ def chosen(config: DictConfig, classifier: Classifier) -> imagesets.ImageSet:
 def compared(
     config: DictConfig, classifier: Classifier, images: imagesets.ImageSet, tiles: np.ndarray
 ) -> Iterator[dict[str, Any]]:
-    """A row for each image, seed, and thing that is asked."""
+    """A row for each image, seed, and thing that is asked; images that are predicted as another class are left out."""
     rungs = [tuple(rung) for rung in config.rungs]
     options = {"rungs": rungs, "finalists": config.finalists, "limit": config.limit}
     for name, image, label in zip(images.names, images.pixels, images.labels, strict=True):
@@ -99,6 +99,9 @@ def compared(
             free = PRESETS[asked](config.budget[asked])
             key = jax.random.key(config.seeds[0])
             [question] = ask(classifier, image[None], np.array([label]), None, key, free.fills)
+            if question.counterfactual:
+                cli.say(f"{name}: left out, since no mask is necessary for another class than the predicted one")
+                break
             best = enumeration.smallest(classifier, question, tiles, key=key, config=free, **options)
             enumerated = {
                 "image": name,

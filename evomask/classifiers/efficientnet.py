@@ -264,8 +264,8 @@ def efficientnet_lite1(path: str | pathlib.Path, classes: Sequence[int] | None =
         raise InputError(f"no weights of {LITE1.name} at '{path}': {remedy}") from error
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(f"'{path}' is damaged or holds no network ({first_line(error)}): {remedy}") from error
-    wanted = shapes(LITE1)
-    wrong = [name for name in sorted(wanted.keys() | weights) if np.shape(weights.get(name)) != wanted.get(name)]
+    wanted, given = shapes(LITE1), {name: value.shape for name, value in weights.items()}
+    wrong = [name for name in sorted({*wanted, *given}) if given.get(name) != wanted.get(name)]
     if wrong:
         few = ", ".join(wrong[:3]) + (" ..." if len(wrong) > 3 else "")
         raise InputError(f"'{path}' holds no {LITE1.name} (missing or of another shape: {few}): {remedy}")
@@ -280,7 +280,8 @@ def shapes(variant: Variant) -> dict[str, tuple[int, ...]]:
     """
     images = jnp.zeros((1, variant.side, variant.side, 3))
     params = jax.eval_shape(EfficientNetLite(variant).init, jax.random.key(0), images)["params"]
-    return {name: leaf.shape for name, leaf in traverse_util.flatten_dict(params, sep=".").items()}
+    leaves = traverse_util.flatten_dict(params, sep=".")
+    return {name: leaf.shape for name, leaf in leaves.items()}  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def from_weights(
