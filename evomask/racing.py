@@ -54,7 +54,7 @@ def settle(
         own = jax.tree.map(lambda field, row=row: field[row], refined)
         some = candidates(own, None if region is None else region[row])
         options = {"key": key, "config": config, "excused": bool(own.breaks)}
-        genome, masks[row, -1], cost, precision = _settle_one(classifier, question, *some, **options)
+        genome, masks[row, -1], cost, precision = settle_one(classifier, question, *some, **options)
         genomes.append(genome)
         spent.append(cost)
         held.append(precision)
@@ -100,7 +100,7 @@ def grown(genome: np.ndarray, side: int) -> np.ndarray:
     return (genome[None] + more).astype(np.int32)
 
 
-def _settle_one(
+def settle_one(
     classifier: Classifier,
     question: Question,
     genomes: np.ndarray,

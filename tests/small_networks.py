@@ -1,7 +1,5 @@
 """EfficientNet-Lite0 with three small blocks, for images of 32 x 32: everything about it is real but its size."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import safetensors.numpy
@@ -19,9 +17,9 @@ BLOCKS = (
 
 def shrink_lite0(monkeypatch, folder):
     """Lets `efficientnet_lite0()` be this one, with random weights, until the test ends."""
-    monkeypatch.setattr(efficientnet, "BLOCKS", BLOCKS)
-    monkeypatch.setattr(efficientnet, "DEPTHS", {"shallow": 1, "middle": 2, "deep": 3, "last": 4})
-    network = efficientnet.EfficientNetLite0()
+    variant = efficientnet.Variant("small", BLOCKS, (1, 2, 3, 4), SIDE, 0.875)
+    monkeypatch.setattr(efficientnet, "LITE0", variant)
+    network = efficientnet.EfficientNetLite(variant)
     shapes = jax.eval_shape(network.init, jax.random.key(0), np.zeros((1, SIDE, SIDE, 3), np.float32))["params"]
     draw = np.random.default_rng(0)
     weights = {
@@ -30,6 +28,3 @@ def shrink_lite0(monkeypatch, folder):
     }
     safetensors.numpy.save_file(weights, folder / "lite0.safetensors")
     monkeypatch.setattr(efficientnet, "WEIGHTS", folder / "lite0.safetensors")
-    load = efficientnet.efficientnet_lite0
-    small = lambda *args: dataclasses.replace(load(*args), image_shape=(SIDE, SIDE, 3))
-    monkeypatch.setattr(efficientnet, "efficientnet_lite0", small)

@@ -1,4 +1,6 @@
-"""EfficientNet-Lite0: golden logits, both forms of the depthwise convolution, feature maps, restriction to classes."""
+"""EfficientNet-Lite0 and -Lite1: golden logits, both forms of the depthwise convolution, feature maps,
+restriction to classes, files and their conversion.
+"""
 
 import dataclasses
 
@@ -6,9 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 import small_networks
+from omegaconf import OmegaConf
 
 from evomask.classifiers import efficientnet
+from evomask.types import InputError
+from experiments.shared import cli
+from experiments.tools import convert_lite
 
 INDICES = [0, 217, 641, 722, 999]
 PYTORCH = [[-0.8644, -2.2485, 7.4757, 9.6558, -1.6525], [-0.7118, -2.0701, 7.6200, 8.9517, -0.8479]]
@@ -33,7 +40,8 @@ def outputs(classifier, images):
 def test_golden_logits(outputs):
     """Logits of `reference_image` by the source weights in PyTorch; storing half precision moves them by up to 0.05.
 
-    `python -m experiments.tools.convert_lite0 --check` computes them again and compares in single precision to 1e-3.
+    `python -m experiments.tools.convert_lite lite0 --check` computes them again and compares in single precision to
+    1e-3.
     """
     np.testing.assert_allclose(np.asarray(outputs[1])[:, INDICES], PYTORCH, atol=0.05)
 
@@ -114,3 +122,93 @@ def test_bad_classes(classes):
 def test_labels_are_one_per_class_and_distinct():
     labels = efficientnet.LABELS.read_text(encoding="utf-8").splitlines()
     assert len(labels) == len(set(labels)) == 1000 and all(label == label.strip() != "" for label in labels)
+
+
+def random_lite1(path, **other):
+    """A file of the names and shapes of EfficientNet-Lite1; None for a name leaves it out."""
+    draw = np.random.default_rng(0)
+    weights = {name: draw.normal(0, 0.02, shape) for name, shape in efficientnet.shapes(efficientnet.LITE1).items()}
+    weights = {name: value.astype(np.float16) for name, value in (weights | other).items() if value is not None}
+    safetensors.numpy.save_file(weights, path)
+    return path
+
+
+def test_lite0_is_the_variant_that_ships():
+    stored = safetensors.numpy.load_file(efficientnet.WEIGHTS)
+    assert efficientnet.shapes(efficientnet.LITE0) == {name: value.shape for name, value in stored.items()}
+    assert efficientnet.LITE0.depths == (3, 8, 15, 17) and efficientnet.LITE0.crop == 0.875
+
+
+def test_lite1_is_deeper_and_sees_more_pixels(tmp_path):
+    path = random_lite1(tmp_path / "lite1.safetensors")
+    node = OmegaConf.load(cli.CONF / "model" / "efficientnet_lite1.yaml")
+    node.path, node.classes = str(path), [0, 217, 482]
+    network = cli.instantiate(node)
+    assert network.image_shape == (240, 240, 3) and network.labels == ("tench", "English springer", "cassette player")
+    assert network.crop == pytest.approx(240 / 272)
+    features, logits = jax.eval_shape(network.features_and_logits, jnp.zeros((2, 240, 240, 3)))
+    shapes = [feature.shape for feature in features]
+    assert shapes == [(2, 60, 60, 24), (2, 15, 15, 80), (2, 8, 8, 192), (2, 8, 8, 1280)] and logits.shape == (2, 3)
+    for depth, feature in enumerate(features):
+        again = jax.eval_shape(lambda x, depth=depth: network.from_features(depth, x), feature)
+        assert again.shape == (2, 3)
+
+
+def test_files_that_hold_no_lite1_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no weights of EfficientNet-Lite1 at .*convert_lite lite1"):
+        efficientnet.efficientnet_lite1(tmp_path / "nothing")
+    (tmp_path / "text").write_text("text")
+    for damaged in (tmp_path, tmp_path / "text"):
+        with pytest.raises(InputError, match="is damaged or holds no network"):
+            efficientnet.efficientnet_lite1(damaged)
+    with pytest.raises(InputError, match=r"holds no EfficientNet-Lite1 \(missing or of another shape: blocks_10"):
+        efficientnet.efficientnet_lite1(efficientnet.WEIGHTS)
+    lacking = random_lite1(tmp_path / "lacking", **{"top.bias": None})
+    with pytest.raises(InputError, match=r"of another shape: top.bias\)"):
+        efficientnet.efficientnet_lite1(lacking)
+
+
+def state_dict(variant):
+    """A random state dict of the PyTorch packages, small so that activations stay finite."""
+    draw, source = np.random.default_rng(0), {}
+    for name, shape in efficientnet.shapes(variant).items():
+        layer, kind = name.rsplit(".", 1)
+        if layer == "logits":
+            source[f"_fc.{'weight' if kind == 'kernel' else 'bias'}"] = draw.normal(0, 0.1, shape[::-1])
+            continue
+        outer, _, inner = layer.rpartition(".")
+        block = f"_blocks.{outer.removeprefix('blocks_')}." if outer else ""
+        conv, norm = {
+            "stem": ("_conv_stem", "_bn0"),
+            "top": ("_conv_head", "_bn1"),
+            "expand": ("_expand_conv", "_bn0"),
+            "depthwise": ("_depthwise_conv", "_bn1"),
+            "project": ("_project_conv", "_bn2"),
+        }[inner]
+        if kind == "kernel":
+            size = shape if len(shape) == 4 else (1, 1, *shape)
+            source[f"{block}{conv}.weight"] = draw.normal(0, 0.1, (size[3], size[2], *size[:2]))
+        else:
+            for part in ("weight", "bias", "running_mean", "running_var"):
+                source[f"{block}{norm}.{part}"] = draw.uniform(0.5, 1.5, shape)
+    return source
+
+
+@pytest.mark.parametrize("variant", [efficientnet.LITE0, efficientnet.LITE1], ids=lambda variant: variant.name)
+def test_the_conversion_folds_every_batch_norm(variant):
+    source = state_dict(variant)
+    weights = convert_lite.fold(source, variant)
+    assert {name: value.shape for name, value in weights.items()} == efficientnet.shapes(variant)
+    last = f"_blocks.{len(variant.blocks) - 1}."
+    scale = source[f"{last}_bn2.weight"] / np.sqrt(source[f"{last}_bn2.running_var"] + 1e-3)
+    expected = (source[f"{last}_project_conv.weight"][:, :, 0, 0] * scale[:, None]).T
+    np.testing.assert_allclose(weights[f"blocks_{len(variant.blocks) - 1}.project.kernel"], expected, rtol=1e-6)
+    expected = source[f"{last}_bn2.bias"] - source[f"{last}_bn2.running_mean"] * scale
+    np.testing.assert_allclose(weights[f"blocks_{len(variant.blocks) - 1}.project.bias"], expected, rtol=1e-5)
+
+
+def test_lite1_is_written_where_the_user_says(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["convert_lite", "lite1", "--check"])
+    with pytest.raises(SystemExit):
+        convert_lite.main()
+    assert "lite1 does not ship with evomask: say with --out where" in capsys.readouterr().err

@@ -49,7 +49,7 @@ def load(path: str | Path) -> Classifier:
     )
 
 
-def save_lite0(classifier: efficientnet.EfficientNetLite0Classifier, path: str | Path) -> None:
+def save_lite0(classifier: efficientnet.EfficientNetLiteClassifier, path: str | Path) -> None:
     """Writes a fine-tuned EfficientNet-Lite0 in half precision, with its labels and its crop in the header."""
     tensors = traverse_util.flatten_dict(classifier.params, sep=".")
     tensors = {name: np.asarray(value, np.float16) for name, value in tensors.items()}
@@ -58,7 +58,7 @@ def save_lite0(classifier: efficientnet.EfficientNetLite0Classifier, path: str |
     os.replace(f"{path}.tmp", path)
 
 
-def load_lite0(path: str | Path) -> efficientnet.EfficientNetLite0Classifier:
+def load_lite0(path: str | Path) -> efficientnet.EfficientNetLiteClassifier:
     """The network in a file that `save_lite0` wrote, for computation in single precision.
 
     Raises:

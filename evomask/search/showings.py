@@ -85,7 +85,7 @@ def evaluate_shown(
     """
     num, later = len(masks), inverse and hopeful is not None
     drawn = bank.numbers[jax.random.randint(key, (num,), 0, bank.num)]
-    look = functools.partial(_look, classifier, target, bank, batch_size, axis)
+    look = functools.partial(answers, classifier, target, bank, batch_size, axis)
     both = inverse and not later
     log_prob, margin = look(jnp.concatenate([masks, ~masks]) if both else masks, jnp.tile(drawn, 1 + both))
     as_enough = log_odds(target.ratio * target.confidence) - log_odds(target.ratio * bank.confidence[drawn])
@@ -106,7 +106,7 @@ def evaluate_shown(
     return with_inverses(seen, chosen, jnp.exp(log_prob.max(0)), margin.max(0))
 
 
-def _look(
+def answers(
     classifier: Classifier,
     target: Target,
     bank: Bank,

@@ -61,7 +61,7 @@ def efficientnet_lite0(num_classes: int, precision: str = "auto") -> Trainable:
     """
     dtype = compute_dtype(precision)
     pretrained = efficientnet.efficientnet_lite0()
-    network = efficientnet.EfficientNetLite0(num_classes, pretrained.depthwise)
+    network = efficientnet.EfficientNetLite(pretrained.variant, num_classes, pretrained.depthwise)
 
     def init(key: Key, images: Array):
         if images.shape[1:] != pretrained.image_shape:

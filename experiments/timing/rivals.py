@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from evomask.classifiers.cnn import CNN
-from evomask.classifiers.efficientnet import BLOCKS, EfficientNetLite0Classifier
+from evomask.classifiers.efficientnet import EfficientNetLiteClassifier
 from evomask.types import Classifier, InputError
 
 Forward = Callable[[np.ndarray], np.ndarray]  # f32[N, H, W, C] in [0, 1] -> logits f32[N, K]
@@ -40,8 +40,8 @@ def describe(classifier: Classifier, framework: Framework, x: Any) -> Any:
     Raises:
       InputError: not one of the networks that are described here.
     """
-    if isinstance(classifier, EfficientNetLite0Classifier):
-        return _lite0(classifier, framework, x)
+    if isinstance(classifier, EfficientNetLiteClassifier):
+        return _lite(classifier, framework, x)
     if isinstance(classifier, CNN):
         return _cnn(classifier, framework, x)
     raise InputError(
@@ -49,7 +49,7 @@ def describe(classifier: Classifier, framework: Framework, x: Any) -> Any:
     )
 
 
-def _lite0(classifier: EfficientNetLite0Classifier, f: Framework, x: Any) -> Any:
+def _lite(classifier: EfficientNetLiteClassifier, f: Framework, x: Any) -> Any:
     side = classifier.image_shape[0]
 
     def conv(x: Any, layer: dict, side: int, stride: int = 1, groups: int = 1, clip: bool = True) -> Any:
@@ -62,7 +62,7 @@ def _lite0(classifier: EfficientNetLite0Classifier, f: Framework, x: Any) -> Any
     x = conv(f.scale(x, 255 / 128, -127 / 128), classifier.params["stem"], side, stride=2)
     side = -(-side // 2)
     channels = None
-    for i, block in enumerate(BLOCKS):
+    for i, block in enumerate(classifier.variant.blocks):
         layers, shortcut = classifier.params[f"blocks_{i}"], x
         if block.expand > 1:
             x = conv(x, layers["expand"], side)
