@@ -29,13 +29,13 @@ from evomask.types import (
     Classifier,
     Evaluation,
     Explanation,
-    InputError,
     Key,
     Mask,
     Niche,
     Question,
     Rows,
     Target,
+    whole,
 )
 
 
@@ -297,9 +297,7 @@ def multiple_of(classifier: Classifier, config: Config, mesh: Mesh | None) -> in
     Raises:
       InputError: that is no number of images, or the mesh cannot be used.
     """
-    if not isinstance(config.together, int) or isinstance(config.together, bool) or config.together < 1:
-        raise InputError(f"together is {config.together!r}: give a whole number of images, 1 or more")
-    return config.together * sharding.ways(mesh, classifier)
+    return whole("together", config.together) * sharding.ways(mesh, classifier)
 
 
 def into_chunks(num: int, chunk: int, step: int = 1) -> list[np.ndarray]:
@@ -310,8 +308,7 @@ def into_chunks(num: int, chunk: int, step: int = 1) -> list[np.ndarray]:
     >>> into_chunks(5, 3), into_chunks(3, 3, step=2)
     ([array([0, 1, 2]), array([3, 4, 4])], [array([0, 1, 2, 2])])
     """
-    if chunk < 1:
-        raise InputError(f"chunk is {chunk}: give 1 or more")
+    chunk = whole("chunk", chunk)
     calls = -(-num // round_up(chunk, step))
     size = round_up(-(-num // calls), step)
     return list(np.minimum(np.arange(calls * size), num - 1).reshape(calls, size))

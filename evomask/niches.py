@@ -28,7 +28,7 @@ from evomask.questions import ask
 from evomask.search.config import Config
 from evomask.search.progress import Progress, reporting
 from evomask.settings import pinned
-from evomask.types import Classifier, Explanation, InputError, Key, Niche, Question, check_demand, record, static
+from evomask.types import Classifier, Explanation, InputError, Key, Niche, Question, check_demand, record, static, whole
 
 
 @record
@@ -101,8 +101,7 @@ def several(
     >>> found.demanded, float(found.shared[0, 1]), [bool(one.sufficient[0]) for one in found.explanations]
     (('sufficient', 'sufficient'), 0.0, [True, True])
     """
-    if isinstance(num, bool) or not isinstance(num, int) or num < 1:
-        raise InputError(f"num is {num!r}: give a whole number of masks from 1")
+    num = whole("num", num)
     if weight < 0 or wish < 0:
         raise InputError(f"weight is {weight} and wish is {wish}: give numbers from 0")
     config = presets.evomask() if config is None else config

@@ -16,7 +16,7 @@ from evomask.questions import ask
 from evomask.search.config import Config
 from evomask.search.progress import Progress
 from evomask.settings import pinned
-from evomask.types import Classifier, Explanation, InputError, Key, Question, record, static
+from evomask.types import Classifier, Explanation, InputError, Key, Question, record, static, whole
 
 
 @record
@@ -114,8 +114,7 @@ def across_seeds(
     >>> found.iou.shape, bool(found.complete.all()), bool((found.kept[0, :, 4:] < 1).all())
     ((1, 3, 3), True, True)
     """
-    if isinstance(num, bool) or not isinstance(num, int) or num < 2:
-        raise InputError(f"num is {num!r}: give a whole number of seeds from 2")
+    num = whole("num", num, 2)
     key, config = validate.as_key(key), presets.evomask() if config is None else config
     images, labels, contrast = validate.inputs(classifier, images, labels, contrast, config)
     chunks = chunks_for(classifier, len(images), config, chunk, mesh)

@@ -414,7 +414,7 @@ BAD = {
     "wrong image shape": (dict(images=np.ones((1, 9, 8, 1), np.float32)), "fails on a batch of images"),
     "two contrasts": (dict(contrast=[1, 1]), r"contrasts are int64\[2\]: give 1 integers, one per image"),
     "contrast too large": (dict(contrast=[2]), "contrast 2 is out of range: give classes from 0 to 1"),
-    "chunk": (dict(chunk=0), "chunk is 0: give 1 or more"),
+    "chunk": (dict(chunk=0), "chunk is 0: give a whole number of 1 or more"),
     "key": (dict(key=0.5), r"key is 0.5: give a whole number from 0 to 4294967295, or one key of jax.random.key"),
     "keys": (dict(key=jax.random.split(KEY)), r"key is an array of 2 keys: give one of them, such as key\[0\]"),
 }

@@ -121,7 +121,7 @@ def test_a_wish_is_minus_what_is_missing_and_needs_what_its_constraint_needs():
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(num=0), "num is 0: give a whole number of masks from 1"),
+        (dict(num=0), "num is 0: give a whole number of 1 or more"),
         (dict(num=2, demand="small"), "demand is 'small': give one of complete, sufficient, necessary"),
         (dict(num=2, weight=-1.0), "weight is -1.0 and wish is 0.02: give numbers from 0"),
     ],
@@ -222,5 +222,5 @@ def test_stability_refuses_what_cannot_be_compared():
         stability.stability([first])
     with pytest.raises(InputError, match="different images or classes"):
         stability.stability([first, dataclasses.replace(first, label=first.label + 1)])
-    with pytest.raises(InputError, match="num is 1: give a whole number of seeds from 2"):
+    with pytest.raises(InputError, match="num is 1: give a whole number of 2 or more"):
         stability.across_seeds(ONE_BOX, ONE, 1, key=KEY)

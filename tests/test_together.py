@@ -79,5 +79,5 @@ def test_a_black_box_is_called_for_all_of_them_at_once():
 
 @pytest.mark.parametrize("num", [0, -1, 1.5, "all", True])
 def test_a_number_that_is_none_is_refused(num):
-    with pytest.raises(InputError, match="together is .*: give a whole number of images"):
+    with pytest.raises(InputError, match="together is .*: give a whole number of 1 or more"):
         explain(config=together(num))
