@@ -87,9 +87,11 @@ def test_every_job_of_an_experiment_can_be_built(name):
         if config.method["_target_"] == jobs.OURS:
             built = cli.instantiate(OmegaConf.create(jobs.preset(config)))
             assert 0.9 * config.budget <= built.evaluations <= config.budget, overrides
-            found.append(f"{config.model} {jax.tree.structure(built)} {jax.tree.leaves(built)}")
+            found.append(f"{config.model} {config.target} {jax.tree.structure(built)} {jax.tree.leaves(built)}")
         else:
-            found.append(f"{config.model} {cli.instantiate(config.method)} {config.budget} {config.preset.fill}")
+            found.append(
+                f"{config.model} {config.target} {cli.instantiate(config.method)} {config.budget} {config.preset.fill}"
+            )
     assert len(set(found)) == len(found) > 1, "two jobs are the same"
 
 

@@ -306,7 +306,7 @@ BAD_LINES = {
     "unknown model": (
         ["model=nonsense"],
         "unknown model 'nonsense': choose from blackbox, cifar10, cifar10_erased, custom, efficientnet_lite0, "
-        "imagenette, trained",
+        "efficientnet_lite1, imagenette, trained",
     ),
     "unknown fill": (
         ["fill=nonsense"],
