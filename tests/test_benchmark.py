@@ -126,8 +126,9 @@ SWEPT = {
     "screening": ["preset.operators.screening.candidates=4"],
     "selection": ["selection=binary_tournament"],
     "survival": ["survival=plus"],
+    "trust_seeds": ["seeds=[0]", "method=evomask,centred_square"],
     "trust_demands": ["preset.demand=complete", "method=evomask,centred_square"],
-    "trust_soundness": ["target=second", "method=evomask,centred_square"],
+    "trust_soundness": ["target=predicted", "method=evomask,centred_square"],
 }
 QUICK = ["trust.draws=8", "trust.draws_apart=4", "trust.prefixes=4", "perturbation=none"]
 
@@ -276,7 +277,8 @@ def test_a_heat_map_that_is_not_finite_is_a_failure():
     classifier = evomask.as_classifier(lambda images: 9.0 * images.mean((1, 2)))
     red = np.broadcast_to(np.eye(3, dtype=np.float32)[0], (8, 8, 3))
     asked = posed(red[None], classifier)
-    chunk = protocol.measure(found, classifier, asked, None, protocol.Protocol(0.9, 4, (0.25,), 4, 4))
+    rules = protocol.Protocol(0.9, 4, (0.25,), 4, 4)
+    chunk = protocol.measure(jax.random.key(0), found, classifier, asked, None, rules)
     assert chunk.rows["reason"].tolist() == ["not_finite"] and chunk.rows["area"].tolist() == [1.0]
     assert (
         np.isnan(chunk.rows["insertion_auc"]).all()
