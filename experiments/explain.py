@@ -99,7 +99,7 @@ def explain_photographs(config: DictConfig) -> int:
 def build_config(config: DictConfig) -> Config:
     """The preset, with the budget and the demand of the command line where these are given."""
     for key in ("budget", "demand"):
-        if config[key] is not None:
+        if config.get(key) is not None:
             config.preset[key] = config[key]
     return cli.instantiate(config.preset)
 

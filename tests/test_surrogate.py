@@ -157,8 +157,8 @@ def test_draws_are_as_uncertain_as_the_posterior():
 
 def test_encoded_and_decoded_is_the_same():
     evaluation = linear_evaluation(random_masks(KEY, 6))
-    again = decode(encode(evaluation), evaluation.area)
-    for name in ("area", "confidence", "margin", "inverse_confidence", "inverse_margin"):
+    again = decode(encode(evaluation), evaluation.area, evaluation.boundary)
+    for name in ("area", "boundary", "confidence", "margin", "inverse_confidence", "inverse_margin"):
         np.testing.assert_allclose(getattr(again, name), getattr(evaluation, name), rtol=1e-4, err_msg=name)
     assert np.isfinite(jax.tree.leaves(again)).all()
 
