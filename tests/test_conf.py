@@ -41,6 +41,13 @@ def test_the_budget_of_the_command_line_counts():
     assert config.preset.budget == 1000  # and is what the results will say
 
 
+@pytest.mark.parametrize("name", sorted(presets.PRESETS))
+def test_the_demand_of_the_command_line_is_that_of_the_preset(name):
+    config = _compose(f"preset={name}", "demand=sufficient", "budget=1000")
+    _same(build_config(config), presets.PRESETS[name](1000, demand="sufficient"))
+    assert build_config(_compose(f"preset={name}", "preset.demand=necessary")).demand == "necessary"
+
+
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group in GROUPS for name in NAMES[group]])
 def test_every_part_takes_its_place_in_either_preset(group, name):
     for preset in presets.PRESETS:
