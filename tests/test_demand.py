@@ -89,11 +89,11 @@ def test_what_is_only_to_be_necessary_has_every_inverse_evaluated():
 def test_masks_that_hold_are_searched_and_judged_for_what_is_demanded(demand):
     box = (4, 4, 4, 4)
     classifier, image = oracles.BoxOracle(boxes=(box,), batch_size=48), oracles.lit(box, SIDE, SIDE, 1)
-    config = presets.evomask(900, demand=demand).replace(genes=8)
+    config = presets.evomask(2000, demand=demand).replace(genes=8)
     found = evomask.explain(classifier, image[None], key=KEY, labels=[1], config=config)
     assert found.precision.holds.tolist() == [True] and found.precision.demand == found.demand == demand
     assert found.met.tolist() == [True] and found.area[0] < 0.4
-    assert found.evaluations[0] <= config.evaluations <= 900
+    assert found.evaluations[0] <= config.evaluations <= 2000
     again = evomask.precision(classifier, found[0], key=1, draws=40, apart=0)
     assert again.demand == demand
 
