@@ -134,6 +134,7 @@ def searched(
     else:
         mask, spent, held = grid.smallest_held(classifier, question, tiles, key=key, config=bits)
         good, free_good = bool(held.holds[0]), bool(anywhere.precision.holds[0])
+    assert grid.number_of(mask, tiles) is not None, "the search has left the grid"
     comparable = good and best is not None
     return {
         "seed": seed,

@@ -18,6 +18,7 @@ from evomask.perturbations import Perturbations
 from evomask.questions import ask
 from evomask.search.surrogate import Caution, Screening
 from experiments import optimality
+from experiments.benchmarks import ablations
 from experiments.optimum import enumeration, grid
 
 KEY = jax.random.key(0)
@@ -179,6 +180,16 @@ def test_means_count_what_was_not_found_as_the_whole_image():
 def test_what_makes_no_sense_is_refused_in_a_line(override, message, tmp_path, capsys):
     assert optimality.main([override, f"out={tmp_path}"]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_bits_without_a_place_stay_off():
+    """A population whose places were never filled has such genes, and crossover mixes them with others."""
+    genome = jnp.asarray(TILES).at[::2].set(-1)
+    space = evomask.search.genome.space(jnp.ones((12, 12), bool), jnp.array([2]))
+    flipped = jax.vmap(lambda key: ablations.Flip(1.0)(key, genome, space))(jax.random.split(KEY, 32))
+    masks = np.asarray(evomask.search.genome.rasterize(flipped, (12, 12)))
+    assert all(grid.number_of(mask, TILES) is not None for mask in masks)
+    assert (flipped[:, ::2] == -1).all() and len(np.unique(masks, axis=0)) > 8
 
 
 def test_founders_around_the_champion_are_unions():

@@ -17,6 +17,7 @@ class Flip:
     over.
 
     A gene that comes on has the first radius of its stage. k is log-uniform between 1 and (number of genes)^reach.
+    Genes without a place, as a population has them where it was not filled, stay off: they would be patches of no tile.
 
     >>> from evomask.search.genome import space
     >>> genome = jnp.array([[0, 0, 1], [3, 0, -1]])
@@ -28,7 +29,7 @@ class Flip:
     reach: float = 0.5
 
     def __call__(self, key: Key, genome: Genome, space: Space) -> Genome:
-        chosen = subset(key, jnp.ones(genome.shape[0], bool), self.reach)
+        chosen = subset(key, (genome[:, :2] >= 0).all(1), self.reach)
         turned = jnp.where(is_active(genome), OFF, space.radii[0])
         return genome.at[:, 2].set(jnp.where(chosen, turned, genome[:, 2]))
 

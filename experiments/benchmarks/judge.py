@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from evomask.types import Classifier, InputError
 
@@ -151,6 +150,8 @@ _call = jax.jit(lambda classifier, images: classifier(images))
 
 def survives(classifier: Classifier, case: Case, mask: np.ndarray) -> dict[str, float]:
     """Whether a mask is complete under single changes that no search has seen: shares of them, from 0 to 1."""
+    from scipy import ndimage  # changes the filters of warnings: only those who ask wait for it
+
     nudged = [moved(mask, *step, 1) for step in ((1, 0), (-1, 0), (0, 1), (0, -1))]
     opened = ndimage.binary_opening(mask, np.ones((3, 3)))
     as_jpeg = case._replace(image=jpeg(case.image))
@@ -197,6 +198,8 @@ def form(mask: np.ndarray) -> dict[str, Any]:
     >>> form(np.array([[1, 1, 0, 0], [1, 1, 0, 1]], bool))
     {'pieces': 2.0, 'specks': 0.0, 'boundary': 0.8}
     """
+    from scipy import ndimage
+
     labels, num = ndimage.label(mask)
     sizes = np.bincount(labels.ravel())[1:]
     edges = sum(int((np.diff(mask.astype(np.int8), axis=axis) != 0).sum()) for axis in (0, 1))

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from scipy import ndimage
 
 from evomask import fills, holding, judging, racing
 from evomask.search.config import Config
@@ -206,6 +205,8 @@ def growing(mask: np.ndarray, num: int, key: Key) -> np.ndarray:
     >>> growing(np.array([[False, True, False, False]]), 4, jax.random.key(0))[[0, -2]].astype(int).tolist()
     [[[0, 1, 0, 0]], [[1, 1, 1, 0]]]
     """
+    from scipy import ndimage
+
     distance = ndimage.distance_transform_cdt(~mask, "chessboard") if mask.any() else np.zeros(mask.shape)
     larger = prefixes(-distance.astype(np.float32), num, key)
     return np.concatenate([mask[None], larger[larger.sum((1, 2)) > mask.sum()]])

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import mannwhitneyu
 
 from evomask.measures import statistics
 from experiments.results.cells import TITLES, Cell, Sweep
@@ -76,6 +75,8 @@ def auroc(right: np.ndarray, wrong: np.ndarray) -> float:
     >>> auroc(np.array([0.1, 0.2]), np.array([0.2, 1.0]))
     0.875
     """
+    from scipy.stats import mannwhitneyu
+
     return float(mannwhitneyu(wrong, right).statistic / (len(right) * len(wrong)))
 
 
