@@ -96,7 +96,8 @@ def prepare(config: DictConfig) -> Job:
     classifier, weights = _classifier(json.dumps(network), own)
     images = _images(json.dumps(source), json.dumps(network), own, config.target)
     choices = HydraConfig.get().runtime.choices
-    elsewhere, other = (None, None) if config.trust is None else _elsewhere(config.trust.elsewhere)
+    there = plain(config.trust.elsewhere) if config.trust is not None else None
+    elsewhere, other = _classifier(json.dumps(there), json.dumps(sources.own(there))) if there else (None, None)
     name = sources.digest(decisive(config, weights, images, other))
     folder = records.prepare_folder(config.out) / choices.get("experiment", "benchmark").replace("/", "_") / name
     method = choices["method"]
@@ -189,21 +190,13 @@ def work(config: DictConfig, job: Job, record: dict[str, Any]) -> None:
     runs.write_record(job.folder, record | {"status": "finished"} | seconds)
 
 
-def _elsewhere(model: DictConfig | None) -> tuple[Classifier | None, str | None]:
-    """The network on which masks are judged too, if there is one, and the digest of its arrays."""
-    if model is None:
-        return None, None
-    classifier = evomask.as_classifier(cli.instantiate(model))
-    return classifier, sources.digest([np.asarray(leaf) for leaf in jax.tree.leaves(classifier)])
-
-
 def outside(method: DictConfig) -> dict[str, str]:
     """Versions of the packages that a method runs in another environment than this one."""
     python = method.get("python")
     return {} if python is None else {"rex_xai": rex.start(python).version}
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)  # of a job, with the network on which its masks are judged too
 def _classifier(network: str, own: str) -> tuple[Classifier, str]:
     """The classifier that a configuration (JSON) stands for, and the digest of its arrays; kept for the next job, while
     the user's files that it is made of stay the same.

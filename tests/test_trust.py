@@ -8,10 +8,10 @@ import pytest
 
 import evomask
 from evomask import holding, perturbations, presets
+from evomask.measures import metrics
 from evomask.questions import ask
 from experiments.benchmarks import judge, trust
 from experiments.benchmarks.judge import CHANGES, Case, Changes, Counts
-from experiments.results import columns as table
 
 KEY = jax.random.key(0)
 LEFT = evomask.as_classifier(
@@ -140,11 +140,11 @@ def test_another_networks_size_is_met():
 
 def test_agreement_of_seeds():
     masks = left(2), left(4)
-    assert table.iou(*masks) == 0.5 and table.iou(~left(8), ~left(8)) == 1.0
+    assert metrics.iou(*masks) == 0.5 and metrics.iou(~left(8), ~left(8)) == 1.0
     ranks = np.arange(16.0).reshape(4, 4)
-    assert table.rank_correlation(ranks, 2 * ranks**3) == pytest.approx(1.0)
-    assert table.rank_correlation(ranks, -ranks) == pytest.approx(-1.0)
-    assert table.rank_correlation(ranks, np.ones((4, 4))) == 0.0
+    assert metrics.rank_correlation(ranks, 2 * ranks**3) == pytest.approx(1.0)
+    assert metrics.rank_correlation(ranks, -ranks) == pytest.approx(-1.0)
+    assert metrics.rank_correlation(ranks, np.ones((4, 4))) == 0.0
 
 
 def test_no_more_finalists_are_judged_than_evomask_has(monkeypatch):

@@ -23,8 +23,8 @@ from experiments.benchmarks.judge import CHANGES, Case, Changes
 JUDGE = int.from_bytes(b"eyes", "big")  # names the judge's draws: no search has them
 NAMES = ("shift", "brightness", "noise")
 
-# Figures of one mask each, f32, NaN where there is nothing to say. The first are of the mask offered, `own_` of the
-# headline mask, which for a heat map is its smallest complete prefix.
+# Figures of one mask each, f32, NaN where there is nothing to say: of the mask offered, or of the headline mask, which
+# for a heat map is its smallest complete prefix.
 COLUMNS = (
     "decision",  # share of showings in which the whole picture keeps its class
     "decision_holds",

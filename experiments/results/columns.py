@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from evomask.measures import statistics
+from evomask.measures import metrics, statistics
 from experiments.benchmarks import runs
 from experiments.benchmarks.measured import METRICS
 
@@ -130,9 +129,9 @@ def pieces(run: runs.Run) -> float | None:
     return float(np.median(found)) if len(found := of_holding("pieces")(run)) else None
 
 
-def between_seeds(of: Callable[[np.ndarray, np.ndarray], float], name: str) -> Callable[[runs.Run], np.ndarray]:
-    """f64[N]: for each image the mean of a figure over all pairs of its seeds, whose array of that name is compared.
-    Empty for one seed, or where it was not asked whether masks hold.
+def between_seeds(of: Callable[[np.ndarray], Any], name: str) -> Callable[[runs.Run], np.ndarray]:
+    """f64[N]: for each image what `of` makes of the arrays of that name of all S seeds, [S, N, H, W]. Empty for one
+    seed, or where it was not asked whether masks hold.
     """
 
     def values(run: runs.Run) -> np.ndarray:
@@ -140,24 +139,9 @@ def between_seeds(of: Callable[[np.ndarray, np.ndarray], float], name: str) -> C
             return np.empty(0)
         arrays = runs.arrays(run.folder, name)[name]
         groups = run.rows.groupby("index").indices.values()
-        return np.array([np.mean([of(arrays[a], arrays[b]) for a, b in combinations(rows, 2)]) for rows in groups])
+        return np.asarray(of(np.stack([arrays[rows] for rows in groups], axis=1)), np.float64)
 
     return values
-
-
-def iou(first: np.ndarray, second: np.ndarray) -> float:
-    """Of masks bool[H, W]; two empty ones are the same."""
-    union = (first | second).sum()
-    return float((first & second).sum() / union) if union else 1.0
-
-
-def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's, of heat maps; 0 where one of them is constant."""
-    from scipy.stats import rankdata
-
-    ranks = [rankdata(each.astype(np.float64).ravel()) for each in (first, second)]
-    spread = np.prod([each.std() for each in ranks])
-    return float(np.cov(*ranks, bias=True)[0, 1] / spread) if spread else 0.0
 
 
 def second_area(run: runs.Run) -> np.ndarray:
@@ -166,6 +150,11 @@ def second_area(run: runs.Run) -> np.ndarray:
         return np.empty(0)
     areas = run.rows[run.rows["decision_holds"] == 1].groupby("index")["certified_area"]
     return np.array([sorted(each)[1] for _, each in areas if len(each) > 1])
+
+
+def score_correlation(run: runs.Run) -> float | None:
+    """Spearman's, of every two seeds' heat maps, in the mean; None for one seed."""
+    return mean_of(between_seeds(lambda scores: metrics.score_stability(scores.astype(np.float32)), "score")(run))
 
 
 # Whether masks hold, of the images whose whole picture does; nothing where that was not asked.
@@ -190,8 +179,8 @@ TRUSTED = (
     Column("pieces", -1, hundredths, pieces),
     Column("specks", -1, hundredths, share_of_holding("specks")),
     Column("boundary / area", -1, hundredths, share_of_holding("boundary")),
-    Column("IoU of seeds", 1, spread, interval(between_seeds(iou, "offered"))),
-    Column("score correlation", 1, hundredths, lambda run: mean_of(between_seeds(rank_correlation, "score")(run))),
+    Column("IoU of seeds", 1, spread, interval(between_seeds(metrics.mask_stability, "offered"))),
+    Column("score correlation", 1, hundredths, score_correlation),
     Column("holds elsewhere", 1, percent, share_of_holding("holds_elsewhere")),
     Column("shape is class", 0, percent, share_of_holding("shape_is_label")),
 )
