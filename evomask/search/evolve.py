@@ -44,7 +44,9 @@ class Problem(NamedTuple):
     target: Target
     space: Space
     fitness: Fitness
-    penalty: tuple[float, float] | None  # first and last; see `standing`
+    penalty: (
+        tuple[Array | float, Array | float] | None
+    )  # first and last, NaN or None: by the strict rule; see `standing`
     evaluate: Callable[[Key, Mask, Hopeful | None], Evaluation]  # bool[P, H, W] -> evaluation of P masks
     scoring: Callable[..., Array]  # see `evomask.search.scoring`
     collect: Collect | None = None  # see `evomask.search.front`
@@ -103,13 +105,14 @@ def init(
 def standing(evaluation: Evaluation, problem: Problem, progress: Array) -> Array:
     """f32[P], what selection and survival go by, at `progress` from 0 to 1 through the stage.
 
-    The feasibility rule where the problem has no penalty; otherwise the objective less a penalty for violations that
-    rises geometrically from its first to its last value.
+    The feasibility rule where the problem has no penalty, or one of NaN; otherwise the objective less a penalty for
+    violations that rises geometrically from its first to its last value.
     """
     objective, violation = problem.fitness.weigh(evaluation, problem.target)
     if problem.penalty is None:
         return ranks(objective, violation)
-    return penalized(objective, violation, _price(problem.penalty, progress))
+    price = _price(problem.penalty, progress)
+    return jnp.where(jnp.isnan(price), ranks(objective, violation), penalized(objective, violation, price))
 
 
 def breed(key: Key, state: State, problem: Problem, operators: Operators, num: int, progress: Array) -> Genome:
@@ -136,6 +139,7 @@ def screen(
     A child whose mask was evaluated before comes after all new ones, so that it is chosen only for want of these.
     """
     price = STRICT_PRICE if problem.penalty is None else _price(problem.penalty, progress)
+    price = jnp.where(jnp.isnan(price), STRICT_PRICE, price)
 
     def value(evaluation: Evaluation) -> Array:
         objective, violation = problem.fitness.weigh(evaluation, problem.target)
@@ -222,9 +226,10 @@ def cautious_step(
         look = look._replace(rank=lambda seen, rank=look.rank: jnp.where(again, jnp.inf, rank(seen)))
     evaluated = problem.evaluate(key, masks, look)
     model = screening.learn(state.model, masks, evaluated)
-    if problem.penalty is None:
-        as_it_must = dataclasses.replace(problem.target, slack=SLACK)
-        model = screening.surprised(model, problem.fitness.violation(evaluated, as_it_must) == 0, again)
+    as_it_must = dataclasses.replace(problem.target, slack=SLACK)
+    wary = screening.surprised(model, problem.fitness.violation(evaluated, as_it_must) == 0, again)
+    is_strict = True if problem.penalty is None else jnp.isnan(problem.penalty[0])
+    model = dataclasses.replace(model, caution=jnp.where(is_strict, wary.caution, model.caution))
 
     genomes, seen = _join((state.genomes, state.evaluation), (children, evaluated))
     genomes, seen = _join((genomes, seen), (state.champion[None], state.champion_evaluation))
@@ -256,7 +261,8 @@ def evolve(
     operators: Operators,
     *,
     population: int,
-    generations: int,
+    generations: Array | int,
+    most: int | None = None,
     model: Model | None = None,
     archive: Archive | None = None,
     rungs: Rungs | None = None,
@@ -264,20 +270,22 @@ def evolve(
     """Evolves `founders` (int32[O, G, 3]) for `generations` generations of O children each.
 
     Generation 0 evaluates the founders, and the best `population` of them survive, so the classifier is asked
-    (generations + 1) * O times. The loop is one scan with a single call of the classifier, which keeps the compiled
-    program small. With a screening, `model` is what it knows already; `archive` and `rungs` are what the problem has
-    collected so far.
+    (generations + 1) * O times. The loop has a single call of the classifier, which keeps the compiled program small;
+    how often it turns may be known at run time only, then `most` says how often at most. With a screening, `model` is
+    what it knows already; `archive` and `rungs` are what the problem has collected so far.
 
     Returns:
-      The last state, and the `Info` of generations 0 .. T stacked along a leading axis.
+      The last state, and the `Info` of generations 0 .. T stacked along a leading axis; of those that did not happen,
+      up to `most`, it is NaN.
     """
     num, num_genes, _ = founders.shape
     if operators.screening is not None and model is None:
         model = operators.screening.init()
 
-    def body(state: State, generation: Array) -> tuple[State, Info]:
+    def body(generation: Array, carried: tuple[State, Info]) -> tuple[State, Info]:
+        state, infos = carried
         is_first = generation == 0
-        progress = generation / max(generations, 1)
+        progress = generation / jnp.maximum(generations, 1)
         now = jax.random.fold_in(key, generation)
         bred = offspring(now, state, problem, operators, num, progress)
         children = jnp.where(is_first, founders, bred)
@@ -285,10 +293,16 @@ def evolve(
         survival = lambda fitness, size: jnp.where(is_first, plus(fitness, size), operators.survival(fitness, size))
         own = dataclasses.replace(operators, survival=survival)
         if is_cautious(operators):
-            return cautious_step(jax.random.fold_in(now, SHOWN), state, children, problem, own, progress, is_first)
-        return step(now, state, children, problem, own, progress)
+            shown = jax.random.fold_in(now, SHOWN)
+            state, info = cautious_step(shown, state, children, problem, own, progress, is_first)
+        else:
+            state, info = step(now, state, children, problem, own, progress)
+        return state, jax.tree.map(lambda all, one: all.at[generation].set(one), infos, info)
 
-    return jax.lax.scan(body, init(problem, population, num_genes, model, archive, rungs), jnp.arange(generations + 1))
+    nothing = jnp.full((generations if most is None else most) + 1, jnp.nan)
+    infos = Info(nothing, nothing, Evaluation(*[nothing] * 7))
+    state = init(problem, population, num_genes, model, archive, rungs)
+    return jax.lax.fori_loop(0, generations + 1, body, (state, infos))
 
 
 def _price(penalty: tuple[Array | float, Array | float], progress: Array) -> Array:

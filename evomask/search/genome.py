@@ -35,7 +35,7 @@ class Space:
         return self.region.shape[-2:]  # pyright: ignore[reportReturnType]
 
 
-def space(region: Mask, radii: Array, density: Array | None = None, least: int = 0) -> Space:
+def space(region: Mask, radii: Array, density: Array | None = None, least: Array | int = 0) -> Space:
     """The search space of a region.
 
     Args:
@@ -51,7 +51,7 @@ def space(region: Mask, radii: Array, density: Array | None = None, least: int =
     weights = region.astype(jnp.float32) if density is None else jnp.where(region, density, 0.0)
     weights = jnp.where(weights.sum() > 0, weights, region.astype(jnp.float32))
     cumulative = jnp.cumsum(weights.reshape(-1))
-    return Space(region, cumulative / cumulative[-1], jnp.asarray(radii, jnp.int32), jnp.int32(least))
+    return Space(region, cumulative / cumulative[-1], jnp.asarray(radii, jnp.int32), jnp.asarray(least, jnp.int32))
 
 
 def sample(key: Key, space: Space, num: int) -> Genome:
