@@ -100,6 +100,17 @@ def gini(scores: Array) -> Array:
     return nan_unless_finite(scores, jnp.where(total > 0, values @ weight / jnp.where(total > 0, total, 1.0), 0.0))
 
 
+def distinct(scores: Array) -> Array:
+    """How many different scores there are, over the number of pixels; range (0, 1], 1 where no two are equal.
+
+    >>> distinct(jnp.array([[1.0, 2.0], [2.0, 2.0]]))
+    Array(0.5, dtype=float32)
+    """
+    values = jnp.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
+    steps = (values[..., 1:] != values[..., :-1]).sum(-1) + 1
+    return nan_unless_finite(scores, steps.astype(jnp.float32) / values.shape[-1])
+
+
 def rank_correlation(a: Array, b: Array) -> Array:
     """Spearman's rank correlation of two arrays of one shape; equal values share a rank; 0 if one is constant.
 

@@ -29,6 +29,7 @@ from evomask.measures.budget import Counted, Spent, bare
 from evomask.measures.maps import correlation as correlation
 from evomask.measures.maps import cp as cp
 from evomask.measures.maps import cp_floored as cp_floored
+from evomask.measures.maps import distinct as distinct
 from evomask.measures.maps import energy_in_object as energy_in_object
 from evomask.measures.maps import gini as gini
 from evomask.measures.maps import nan_unless_finite, scaled
@@ -143,9 +144,12 @@ def confidence_increase(whole: Array, confidence: Array) -> Array:
 # ------------------------------------------------------------------------------------ heat maps and the classifier
 
 
-def auc_cost(steps: int = 100) -> Spent:
-    """Evaluations per image of `deletion_auc` or `insertion_auc`."""
-    return Spent(forward=steps + 1)
+ORDERS = 4  # of equal scores, that a curve is averaged over
+
+
+def auc_cost(steps: int = 100, orders: int = 1) -> Spent:
+    """Evaluations per image of `deletion_auc` or `insertion_auc`, of maps with equal scores in so many orders."""
+    return Spent(forward=orders * (steps + 1))
 
 
 @pinned
@@ -155,14 +159,18 @@ def deletion_auc(
     """Deletion (Petsiuk et al. 2018): area under the probability while the best pixels are blanked.
 
     Range [0, 1], smaller is better. Step t of `steps` has blanked the best round(t / steps * H * W) pixels, from none
-    to all; trapezoid rule; activation softmax. The paper blanks with 0 and takes steps of one image row. Equal scores
-    go in pixel order.
+    to all; trapezoid rule; activation softmax. The paper blanks with 0 and takes steps of one image row.
+
+    Where a map has equal scores, it is the mean over four random orders of these: the order of the pixels would follow
+    the picture's rows, and give a map with few scores credit for what it does not say.
 
     Raises:
       InputError: the shapes do not belong together, a label is no class, or there is no step.
     """
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
-    return completed(_auc, bare(classifier), images, labels, scores, images, blanks, whole("steps", steps))
+    return completed(
+        _auc, bare(classifier), images, labels, scores, images, blanks, whole("steps", steps), orders(scores)
+    )
 
 
 @pinned
@@ -177,23 +185,32 @@ def insertion_auc(
       InputError: as for deletion.
     """
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
-    return completed(_auc, bare(classifier), images, labels, scores, blanks, images, whole("steps", steps))
+    return completed(
+        _auc, bare(classifier), images, labels, scores, blanks, images, whole("steps", steps), orders(scores)
+    )
 
 
-@functools.partial(jax.jit, static_argnames="steps")
-def _auc(classifier, images, labels, scores, starts, ends, steps: int) -> Array:
+def orders(scores: Array) -> int:
+    """In how many orders of equal scores the curves of f32[B, H, W] are measured: one where there are none."""
+    return 1 if bool((distinct(scores) == 1).all()) else ORDERS
+
+
+@functools.partial(jax.jit, static_argnames=("steps", "orders"))
+def _auc(classifier, images, labels, scores, starts, ends, steps: int, orders: int) -> Array:
     pixels = jnp.concatenate([jnp.zeros(1, jnp.int32), prefix_pixels(steps, scores[0].size)])
 
     def one(item):
         label, score, start, end = item
-        order = places(score)
+        ranked = jnp.stack([places(score, order) for order in range(orders)])
 
-        def probability(pixels: Array) -> Array:
-            replaced = order[None] < pixels[:, None, None]
+        def probability(asked: tuple[Array, Array]) -> Array:
+            order, pixels = asked
+            replaced = ranked[order] < pixels[:, None, None]
             return jax.nn.softmax(classifier(apply(replaced, end, start)), axis=-1)[:, label]
 
-        curve = in_batches(probability, pixels, batch_size(classifier))
-        return area_under(curve)
+        asked = jnp.repeat(jnp.arange(orders), len(pixels)), jnp.tile(pixels, orders)
+        curves = in_batches(probability, asked, batch_size(classifier)).reshape(orders, -1)
+        return jax.vmap(area_under)(curves).mean()
 
     return nan_unless_finite(scores, jax.lax.map(one, (labels, scores, starts, ends)))
 

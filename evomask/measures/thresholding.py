@@ -4,10 +4,10 @@
 per image, which are reported apart from those of the method. The rules that need evaluations then only read the
 sweep; `fixed_area`, `equal_area` and `own_mask` need none.
 
-Equal scores are ordered as the pixels are, row by row. A constant map therefore gives whole rows from the top: its
-masks are computed all the same and marked `Reason.CONSTANT`. A map with NaN or infinity gives no mask:
-`Reason.NOT_FINITE`. Without a mask the whole image is returned, so that a failure counts as area 1 everywhere.
-Negative values are scores like any others.
+Equal scores are in random order, the same for all maps of one size, for in the order of the pixels a map would be given
+credit for compact shapes that it does not have. A constant map therefore gives scattered pixels: its masks are computed
+all the same and marked `Reason.CONSTANT`. A map with NaN or infinity gives no mask: `Reason.NOT_FINITE`. Without a mask
+the whole image is returned, so that a failure counts as area 1 everywhere. Negative values are scores like any others.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from evomask import validate
 from evomask.measures.budget import Counted, Spent, bare
@@ -31,7 +32,7 @@ class Reason(enum.IntEnum):
 
     FOUND = 0
     NOT_FOUND = 1  # no prefix has the property asked for: the mask is the whole image
-    CONSTANT = 2  # one value everywhere: the mask is rows from the top and owes nothing to the method
+    CONSTANT = 2  # one value everywhere: the mask is pixels drawn at random and owes nothing to the method
     NOT_FINITE = 3  # NaN or infinity in the map: the mask is the whole image
 
 
@@ -154,15 +155,18 @@ def prefix_pixels(steps: int, size: int) -> Array:
     return jnp.asarray([max((2 * t * size + steps) // (2 * steps), 1) for t in range(1, steps + 1)], jnp.int32)
 
 
-def places(score: Array) -> Array:
-    """f32[H, W] -> int32[H, W]: 0 for the greatest score; equal scores in pixel order, NaN last.
+def places(score: Array, order: int = 0) -> Array:
+    """f32[H, W] -> int32[H, W]: 0 for the greatest score; NaN last, equal scores in one of many random orders.
 
-    >>> places(jnp.array([[1.0, 3.0], [3.0, jnp.nan]]))
+    >>> places(jnp.array([[1.0, 3.0], [2.0, jnp.nan]]))
     Array([[2, 0],
            [1, 3]], dtype=int32)
+    >>> sorted(places(jnp.zeros((1, 4))).tolist()[0])
+    [0, 1, 2, 3]
     """
-    order = jnp.argsort(-score.reshape(-1), stable=True)
-    return jnp.zeros(score.size, jnp.int32).at[order].set(jnp.arange(score.size)).reshape(score.shape)
+    ties = np.random.default_rng(order).permutation(score.size)
+    ranked = jnp.lexsort((jnp.asarray(ties), -score.reshape(-1)))
+    return jnp.zeros(score.size, jnp.int32).at[ranked].set(jnp.arange(score.size)).reshape(score.shape)
 
 
 def _first(sweep: Sweep, holds: Array) -> Cut:

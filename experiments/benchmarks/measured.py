@@ -39,7 +39,7 @@ class Metric(NamedTuple):
     """How a heat map is measured, and how tables show it."""
 
     of: Callable[[Asked], Array]  # -> f32[B]
-    better: int  # 1: more is better, -1: less is
+    better: int  # 1: more is better, -1: less is, 0: neither
     failure: float = float("nan")  # counted in tables where the value is NaN
     head: str = ""  # of its column in tables; none without
     needs_truth: bool = False
@@ -58,6 +58,7 @@ METRICS = {
         lambda asked: metrics.deletion_auc(*asked.curve, steps=asked.protocol.auc_steps), -1, 1.0, "deletion"
     ),
     "mu_fidelity": Metric(mu_fidelity, 1, 0.0, "muFidelity"),
+    "distinct": Metric(lambda asked: metrics.distinct(asked.score), 0, head="distinct scores"),
     "gini": Metric(lambda asked: metrics.gini(asked.score), 1),
     "pointing_game": Metric(lambda asked: metrics.pointing_game(asked.score, asked.truth), 1, needs_truth=True),
     "energy": Metric(lambda asked: metrics.energy_in_object(asked.score, asked.truth), 1, needs_truth=True),

@@ -166,9 +166,9 @@ def offered(
         return headline
     num = protocol.trust.prefixes
     if found.mask is None:
-        nested = [trust.prefixes(score, num, key) for score in found.score]
+        nested = [trust.prefixes(score, num) for score in found.score]
     else:
-        nested = [trust.growing(mask, num, key) for mask in found.mask]
+        nested = [trust.growing(mask, num) for mask in found.mask]
     asked = zip(questions, nested, strict=True)
     return np.stack([trust.smallest(protocol.trust, classifier, *one, key) for one in asked])
 

@@ -78,7 +78,7 @@ from experiments.benchmarks.columns import ARRAYS as ARRAYS
 from experiments.benchmarks.columns import CUTS, PACKED, ROWS
 from experiments.benchmarks.sources import digest
 
-SCHEMA = 3
+SCHEMA = 4
 NEEDED = ("status", "error", "hash", "experiment", "method", "choices", "overrides", "budget", "seeds", "images",
           "weights", "code", "versions", "device", "sittings")  # fmt: skip
 # What a kill leaves of a file that was being written, see `records.write_atomically`.

@@ -12,9 +12,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from evomask import fills, holding, judging, racing
+from evomask.measures import thresholding
 from evomask.search.config import Config
 from evomask.types import Array, Classifier, Key, Question
 from experiments.benchmarks import judge
@@ -185,28 +187,24 @@ def _confirmed(
     return bool(holding.precision_of(classifier, [question], mask[None], key=own, config=config, **options).holds[0])
 
 
-def prefixes(score: np.ndarray, num: int, key: Key) -> np.ndarray:
+def prefixes(score: np.ndarray, num: int) -> np.ndarray:
     """bool[num, H, W], the best 1 / num, 2 / num, ... of the pixels; NaN is the least, equal scores in random order.
 
-    >>> prefixes(np.array([[3.0, 1.0], [2.0, np.nan]]), 4, jax.random.key(0))[1].tolist()
+    >>> prefixes(np.array([[3.0, 1.0], [2.0, np.nan]], np.float32), 4)[1].tolist()
     [[True, False], [True, False]]
     """
-    ties = np.random.default_rng(np.asarray(jax.random.bits(key, 4))).permutation(score.size)
-    order = np.lexsort((ties, -np.nan_to_num(score, nan=-np.inf).ravel()))
-    places = np.empty(score.size, int)
-    places[order] = np.arange(score.size)
-    pixels = np.round(np.arange(1, num + 1) / num * score.size).astype(int)
-    return places.reshape(score.shape) < pixels[:, None, None]
+    ranked, pixels = thresholding.places(jnp.asarray(score)), thresholding.prefix_pixels(num, score.size)
+    return np.asarray(ranked[None] < pixels[:, None, None])
 
 
-def growing(mask: np.ndarray, num: int, key: Key) -> np.ndarray:
+def growing(mask: np.ndarray, num: int) -> np.ndarray:
     """bool[N, H, W], a mask bool[H, W], and larger ones of `num` areas that hold it: the pixels next to it come first.
 
-    >>> growing(np.array([[False, True, False, False]]), 4, jax.random.key(0))[[0, -2]].astype(int).tolist()
+    >>> growing(np.array([[False, True, False, False]]), 4)[[0, -2]].astype(int).tolist()
     [[[0, 1, 0, 0]], [[1, 1, 1, 0]]]
     """
     from scipy import ndimage
 
     distance = ndimage.distance_transform_cdt(~mask, "chessboard") if mask.any() else np.zeros(mask.shape)
-    larger = prefixes(-distance.astype(np.float32), num, key)
+    larger = prefixes(-distance.astype(np.float32), num)
     return np.concatenate([mask[None], larger[larger.sum((1, 2)) > mask.sum()]])
