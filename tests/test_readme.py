@@ -1,4 +1,4 @@
-"""The README's Python runs as it is printed there."""
+"""The Python of the README and of the pages in docs/ runs as it is printed there, and no link leads nowhere."""
 
 import dataclasses
 import pathlib
@@ -11,39 +11,54 @@ import pytest
 from evomask import presets
 from evomask.search.genome import space
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (pathlib.Path(__file__).parent.parent / "README.md").read_text(), re.DOTALL)
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.fixture(scope="module")
-def names() -> dict:
-    """What all blocks define, one after the other; where a block leaves the configuration to evomask, a quick one."""
+def pages() -> dict[str, dict]:
+    """What the blocks of each page define, one after the other; where they leave the configuration to evomask, a quick
+    one."""
     config = presets.smallest(200)
     plain = dataclasses.replace(config.operators, screening=None)
     quick = dataclasses.replace(config, stages=config.stages[:1], operators=plain)
-    found: dict = {}
+    found: dict[str, dict] = {page.stem: {"quick": quick} for page in PAGES}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(presets, "evomask", lambda: quick)
-        for block in BLOCKS:
-            exec(block, found)
-    return found | {"quick": quick}
+        for page in PAGES:
+            for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+                exec(block, found[page.stem])
+    return found
 
 
-def test_own_classifier_is_explained(names):
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+    assert not [link for link in links if not (page.parent / link).exists()]
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_bytes()) < 8192
+
+
+@pytest.mark.parametrize("page", ["README", "networks"])
+def test_own_classifier_is_explained(pages, page):
+    names = pages[page]
     assert names["found"].mask.shape == (4, 32, 32)
     assert names["found"].evaluations.tolist() == [names["quick"].evaluations] * 4
 
 
-def test_parts_are_replaced_before_the_budget_is_applied(names):
-    config = names["config"]
+def test_parts_are_replaced_before_the_budget_is_applied(pages):
+    config = pages["algorithm"]["config"]
     assert len(config.fills) == 2 and config.confidence_ratio == 0.8
     assert {stage.genes for stage in config.stages} == {16}
     assert 1800 < config.evaluations <= 2000
 
 
-def test_own_operator_moves_patches_by_no_more_than_it_says(names):
+def test_own_operator_moves_patches_by_no_more_than_it_says(pages):
     genome = jnp.array([[0, 5, 1], [31, 8, 2]], jnp.int32)
     everywhere = space(jnp.ones((32, 32), bool), jnp.array([1]))
-    moved = jax.jit(names["Jitter"](3.0))(jax.random.key(2), genome, everywhere)
+    moved = jax.jit(pages["algorithm"]["Jitter"](3.0))(jax.random.key(2), genome, everywhere)
     assert moved.dtype == genome.dtype
     assert (moved[:, 2] == genome[:, 2]).all()
     assert 0 < jnp.abs(moved - genome).max() <= 3
