@@ -8,8 +8,8 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the programs, see `cli.one_blas_thread`; read by NumPy
 
 # Tests compile for longer than they run: without LLVM's optimizations a search compiles in two thirds of the time,
-# though it then runs for longer, so tests ask for few evaluations. The environment is for the processes that tests
-# start.
+# though it then runs for ten times as long, so tests ask for few evaluations, or to be `optimized`. The environment is
+# for the processes that tests start.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import hypothesis
@@ -31,3 +31,12 @@ def few_programs():
     """Compiled programs hold memory maps, of which a process has only so many: each module gives its own back."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def optimized(monkeypatch):
+    """For a test that runs for longer than it compiles, by itself or in a process that it starts."""
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
