@@ -88,12 +88,29 @@ def explain(
     >>> bool(found.complete[0]), int(found.mask[0, :, 4:].sum())
     (True, 0)
     """
-    config = presets.evomask() if config is None else config
-    key = validate.as_key(key)
+    options = {"key": validate.as_key(key), "config": presets.evomask() if config is None else config, "mesh": mesh}
+    questions, chunks = pose(classifier, images, labels, contrast, chunk=chunk, **options)
+    return explain_questions(classifier, questions, chunks, progress=progress, **options)
+
+
+def pose(
+    classifier: Classifier,
+    images: Any,
+    labels: Any,
+    contrast: Any,
+    *,
+    key: Key,
+    config: Config,
+    chunk: int,
+    mesh: Mesh | None,
+) -> tuple[list[Question], list[np.ndarray]]:
+    """The questions about B images, checked before the classifier is asked, and the rows of their chunks.
+
+    Args and errors are those of `explain`, with a key and a configuration.
+    """
     images, labels, contrast = validate.inputs(classifier, images, labels, contrast, config)
     chunks = chunks_for(classifier, len(images), config, chunk, mesh)
-    questions = ask(classifier, images, labels, contrast, key, config.fills)
-    return explain_questions(classifier, questions, chunks, key=key, config=config, mesh=mesh, progress=progress)
+    return ask(classifier, images, labels, contrast, key, config.fills), chunks
 
 
 def explain_questions(

@@ -22,9 +22,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from evomask import presets, validate
-from evomask.explaining import chunks_for, concluded, search
+from evomask.explaining import concluded, pose, search
 from evomask.measures import agreement, metrics
-from evomask.questions import ask
 from evomask.search.config import Config
 from evomask.search.progress import Progress, reporting
 from evomask.settings import pinned
@@ -106,12 +105,10 @@ def several(
         raise InputError(f"weight is {weight} and wish is {wish}: give numbers from 0")
     config = presets.evomask() if config is None else config
     config = config if demand is None else dataclasses.replace(config, demand=check_demand(demand))
-    key = validate.as_key(key)
-    images, labels, contrast = validate.inputs(classifier, images, labels, contrast, config)
-    chunks = chunks_for(classifier, len(images), config, chunk, mesh)
-    questions = ask(classifier, images, labels, contrast, key, config.fills)
-    options = {"disjoint": disjoint, "weight": weight, "wish": wish, "mesh": mesh, "progress": progress}
-    return several_of(classifier, questions, chunks, num, key=key, config=config, **options)
+    asked = {"key": validate.as_key(key), "config": config, "mesh": mesh}
+    questions, chunks = pose(classifier, images, labels, contrast, chunk=chunk, **asked)
+    options = {"disjoint": disjoint, "weight": weight, "wish": wish, "progress": progress}
+    return several_of(classifier, questions, chunks, num, **asked, **options)
 
 
 @pinned

@@ -10,9 +10,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from evomask import presets, validate
-from evomask.explaining import chunks_for, explain_questions
+from evomask.explaining import explain_questions, pose
 from evomask.measures import agreement, metrics
-from evomask.questions import ask
 from evomask.search.config import Config
 from evomask.search.progress import Progress
 from evomask.settings import pinned
@@ -115,11 +114,9 @@ def across_seeds(
     ((1, 3, 3), True, True)
     """
     num = whole("num", num, 2)
-    key, config = validate.as_key(key), presets.evomask() if config is None else config
-    images, labels, contrast = validate.inputs(classifier, images, labels, contrast, config)
-    chunks = chunks_for(classifier, len(images), config, chunk, mesh)
-    questions = ask(classifier, images, labels, contrast, key, config.fills)
-    return across_seeds_of(classifier, questions, chunks, num, key=key, config=config, mesh=mesh, progress=progress)
+    options = {"key": validate.as_key(key), "config": presets.evomask() if config is None else config, "mesh": mesh}
+    questions, chunks = pose(classifier, images, labels, contrast, chunk=chunk, **options)
+    return across_seeds_of(classifier, questions, chunks, num, progress=progress, **options)
 
 
 @pinned
