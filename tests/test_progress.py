@@ -42,12 +42,9 @@ def test_two_threads_that_run_the_same_program_are_told_apart():
 
         evomask.explain(CLASSIFIER, images, key=jax.random.key(0), config=CONFIG, chunk=1, progress=progress)
 
-    def meanwhile():  # the other call begins and ends while this one is under way
-        thread = threading.Thread(target=explain, args=("inner", IMAGES[:1]))
-        thread.start()
-        thread.join(60)
-
-    explain("outer", IMAGES, meanwhile)
+    other = threading.Thread(target=explain, args=("inner", IMAGES[:1]))
+    explain("outer", IMAGES, other.start)  # the other call begins while this one is under way
+    other.join(60)
     steps = np.cumsum([4] * 15)
     assert told["inner"] == [(done, 20) for done in steps[:5]]
     assert told["outer"] == [(done, 60) for done in steps]

@@ -20,7 +20,7 @@ from evomask.search.front import Archive, Collect
 from evomask.search.genome import Space
 from evomask.search.ladder import Ladder, Rungs
 from evomask.search.operators import plus
-from evomask.search.surrogate import Caution, Model, Screening, improvement
+from evomask.search.surrogate import Caution, Model, Screening, believed, improvement
 from evomask.types import SLACK, Array, Evaluation, Genome, Key, Mask, Target, record
 
 SHOWN = int.from_bytes(b"shown", "little") % 2**31  # the stream of keys that a generation's showings are drawn from
@@ -235,18 +235,20 @@ def cautious_step(
     genomes, seen = _join((genomes, seen), (state.champion[None], state.champion_evaluation))
     sampled = screening.rasterize(genomes, problem.space.region)
     counts = jnp.concatenate([jnp.ones(size, bool), ~again, jnp.ones(1, bool)])
-    believed = screening.believe(model, sampled, seen, model.caution)
-    believed = jax.tree.map(lambda figure: jnp.where(counts, figure, jnp.nan), believed)
-    objective, violation = problem.fitness.weigh(believed, problem.target)
+    posterior = screening.posterior(model, sampled)
+    beliefs = believed(posterior, seen, model.caution)
+    beliefs = jax.tree.map(lambda figure: jnp.where(counts, figure, jnp.nan), beliefs)
+    objective, violation = problem.fitness.weigh(beliefs, problem.target)
     best = jnp.argmax(ranks(objective, violation))
-    champion, its_evaluation = genomes[best], _at(believed, best)
+    champion, its_evaluation = genomes[best], _at(beliefs, best)
     score = state.score + problem.scoring(champion, its_evaluation, violation[best] == 0, problem.space)
 
-    living = _at(believed, slice(-1))  # the champion has a place of its own
+    living = _at(beliefs, slice(-1))  # the champion has a place of its own
     keep = operators.survival(standing(living, problem, progress), size)
     rungs = state.rungs
     if problem.ladder is not None:
-        plain = screening.believe(model, screening.sample(masks), evaluated, 1.0)  # whatever the caution was when
+        # Whatever the caution was when.
+        plain = believed(_at(posterior, slice(size, size + len(children))), evaluated, 1.0)
         rungs = problem.ladder.add(rungs, children, masks, plain, problem.target)
     archive = None if problem.collect is None else problem.collect.add(state.archive, masks, evaluated)
     survivors = genomes[keep], _at(living, keep)

@@ -166,10 +166,7 @@ class Screening:
 
         Their areas are those of `evaluation`, and what was never seen stays NaN.
         """
-        mean, deviation = self.posterior(model, masks)
-        believed = decode(mean + WORSE[None] * caution * deviation, evaluation.area, evaluation.boundary)
-        unseen = jnp.isnan(evaluation.area)
-        return jax.tree.map(lambda x: jnp.where(unseen, jnp.nan, x), believed)
+        return believed(self.posterior(model, masks), evaluation, caution)
 
     def is_known(self, model: Model, masks: Mask) -> Array:
         """bool[P]: masks as `rasterize` gives them, bool[P, h, w], that the model has seen or that equal one before
@@ -261,6 +258,14 @@ def decode(targets: Array, area: Array, boundary: Array) -> Evaluation:
         distance=distance,
         boundary=jnp.broadcast_to(boundary[(None,) * (margin.ndim - 1)], margin.shape),
     )
+
+
+def believed(posterior: tuple[Array, Array], evaluation: Evaluation, caution: Array | float) -> Evaluation:
+    """`Screening.believe` of P masks whose posterior, f32[P, M] twice, is there already."""
+    mean, deviation = posterior
+    seen = decode(mean + WORSE[None] * caution * deviation, evaluation.area, evaluation.boundary)
+    unseen = jnp.isnan(evaluation.area)
+    return jax.tree.map(lambda x: jnp.where(unseen, jnp.nan, x), seen)
 
 
 def improvement(values: Array, best: Array) -> Array:
