@@ -16,7 +16,7 @@ from evomask.questions import ask
 from evomask.search import genome as genes
 from evomask.search import ladder, showings
 from evomask.search.evaluate import Hopeful, log_prob_and_margin
-from evomask.search.surrogate import Caution, Screening, log_odds
+from evomask.search.surrogate import Caution, Screening, believed, log_odds
 from evomask.types import Evaluation, Target
 
 KEY = jax.random.key(0)
@@ -84,15 +84,15 @@ def test_beliefs_are_worse_than_the_mean_by_the_caution_and_nan_where_nothing_wa
     masks = jax.random.bernoulli(jax.random.key(1), 0.5, (6, 8, 8))
     seen = figures([0.5] * 6, np.linspace(-1, 3, 6), np.linspace(1, -3, 6))
     model = screening.learn(screening.init(), masks, seen)
-    mean, careful = (screening.believe(model, masks, seen, caution) for caution in (0.0, 2.0))
+    mean, careful = (believed(screening.posterior(model, masks), seen, caution) for caution in (0.0, 2.0))
     assert (careful.margin < mean.margin).all() and (careful.inverse_margin > mean.inverse_margin).all()
     assert (careful.confidence < mean.confidence).all()
     np.testing.assert_array_equal(mean.area, seen.area)
     spread = np.ptp(np.asarray(mean.margin))
     assert 0.5 < spread < 4 and np.argmax(mean.margin) >= 4, "the mean follows what was seen, drawn together a little"
     unseen = dataclasses.replace(seen, area=seen.area.at[2].set(jnp.nan))
-    believed = screening.believe(model, masks, unseen, 1.0)
-    assert all(np.isnan(field[2]) and not np.isnan(field[3]) for field in vars(believed).values())
+    partly = believed(screening.posterior(model, masks), unseen, 1.0)
+    assert all(np.isnan(field[2]) and not np.isnan(field[3]) for field in vars(partly).values())
 
 
 def test_the_same_mask_seen_often_is_believed_to_be_what_it_is_on_average():
@@ -101,8 +101,8 @@ def test_the_same_mask_seen_often_is_believed_to_be_what_it_is_on_average():
     noise = np.random.default_rng(0).normal(scale=0.8, size=32)
     margins = np.repeat([-1.0, 2.0], 16) + noise
     model = screening.learn(screening.init(), masks, figures([0.5] * 32, margins, -margins))
-    believed = screening.believe(model, masks[::16], figures([0.5] * 2, [0, 0], [0, 0]), 0.0)
-    np.testing.assert_allclose(believed.margin, margins.reshape(2, 16).mean(1), atol=0.15)
+    both = believed(screening.posterior(model, masks[::16]), figures([0.5] * 2, [0, 0], [0, 0]), 0.0)
+    np.testing.assert_allclose(both.margin, margins.reshape(2, 16).mean(1), atol=0.15)
 
 
 @pytest.mark.parametrize(("held", "change"), [([True, True], -0.01), ([True, False], 0.09), ([False, False], 0.19)])

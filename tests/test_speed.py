@@ -114,7 +114,7 @@ def test_shares_of_the_phases():
 @pytest.mark.parametrize("preset", [presets.smallest(144), presets.dissertation(320)], ids=["evomask", "dissertation"])
 def test_a_phase_is_what_the_search_does(preset):
     classifier, image = tiny(), np.asarray(jax.random.uniform(jax.random.key(0), (12, 12, 3)))
-    preset = preset.replace(stages=preset.stages[:2])  # each compiles every phase
+    preset = preset.replace(stages=(preset.stages[0], preset.stages[-1]))  # each compiles every phase
     found = {name: run() for name, run in phases.compile_phases(classifier, image, 1, preset).items()}
     screened = {"screen", "learn"} if preset.operators.screening else set()
     assert found.keys() == {"breed", "rasterize", "evaluate", "score"} | screened

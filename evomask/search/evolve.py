@@ -247,7 +247,7 @@ def cautious_step(
     keep = operators.survival(standing(living, problem, progress), size)
     rungs = state.rungs
     if problem.ladder is not None:
-        # Whatever the caution was when.
+        # With one and the same caution in every generation: a rung compares what was believed at different times.
         plain = believed(_at(posterior, slice(size, size + len(children))), evaluated, 1.0)
         rungs = problem.ladder.add(rungs, children, masks, plain, problem.target)
     archive = None if problem.collect is None else problem.collect.add(state.archive, masks, evaluated)

@@ -161,13 +161,6 @@ class Screening:
             moved + (WORSE[None] * model.caution * stays * spread)[None], genes.area(masks), genes.boundary(masks)
         )
 
-    def believe(self, model: Model, masks: Mask, evaluation: Evaluation, caution: Array | float) -> Evaluation:
-        """What the model makes of P masks as `rasterize` gives them, their figures worse by `caution` deviations.
-
-        Their areas are those of `evaluation`, and what was never seen stays NaN.
-        """
-        return believed(self.posterior(model, masks), evaluation, caution)
-
     def is_known(self, model: Model, masks: Mask) -> Array:
         """bool[P]: masks as `rasterize` gives them, bool[P, h, w], that the model has seen or that equal one before
         them.
@@ -261,7 +254,11 @@ def decode(targets: Array, area: Array, boundary: Array) -> Evaluation:
 
 
 def believed(posterior: tuple[Array, Array], evaluation: Evaluation, caution: Array | float) -> Evaluation:
-    """`Screening.believe` of P masks whose posterior, f32[P, M] twice, is there already."""
+    """What a model makes of P masks, their figures worse by `caution` deviations: fields f32[P].
+
+    `posterior` is that of `Screening.posterior`, f32[P, M] twice. Areas and boundaries are those of `evaluation`,
+    f32[P] each, and what was never seen, with an area of NaN, stays NaN.
+    """
     mean, deviation = posterior
     seen = decode(mean + WORSE[None] * caution * deviation, evaluation.area, evaluation.boundary)
     unseen = jnp.isnan(evaluation.area)
