@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from evomask.niches import several
     from evomask.search.config import Config
     from evomask.search.evolve import Operators
-    from evomask.search.refine import Stage
+    from evomask.search.stages import Stage
     from evomask.stability import across_seeds
     from evomask.stream import explain_stream
     from evomask.types import Classifier, Evaluation, Explanation, History, InputError, Status, Target, record, static
@@ -61,7 +61,7 @@ _NAMES = {
     "evomask.niches": ("several",),
     "evomask.search.config": ("Config",),
     "evomask.search.evolve": ("Operators",),
-    "evomask.search.refine": ("Stage",),
+    "evomask.search.stages": ("Stage",),
     "evomask.stability": ("across_seeds",),
     "evomask.stream": ("explain_stream",),
     "evomask.types": (

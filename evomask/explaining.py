@@ -1,42 +1,27 @@
-"""`explain`: images in, masks out. The one jit boundary of the library is `_search` below."""
+"""`explain`: images in, masks out. What is compiled of it stands in `evomask.search.program`."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from evomask import fills, judging, presets, racing, validate, verify
 from evomask.classifiers.blackbox import own_errors
 from evomask.questions import ask, logits, masked
-from evomask.search import evolve, refine, scoring, sharding
+from evomask.search import program, sharding
 from evomask.search.config import Config
-from evomask.search.evaluate import Hopeful, cost, evaluate_fills, feature_maps
-from evomask.search.ladder import Ladder
-from evomask.search.progress import Progress, reporting, tick
 from evomask.search.refine import Refined
-from evomask.search.showings import evaluate_shown, fill_bank
+from evomask.search.stages import Stage
 from evomask.settings import pinned
-from evomask.types import (
-    Array,
-    Classifier,
-    Evaluation,
-    Explanation,
-    Key,
-    Mask,
-    Niche,
-    Question,
-    Rows,
-    Target,
-    whole,
-)
+from evomask.types import Classifier, Explanation, Key, Niche, Question, Rows, whole
+
+Progress = Callable[[int, int], None]  # (evaluations done, evaluations in all)
 
 
 @pinned
@@ -48,7 +33,6 @@ def explain(
     labels: Any = None,
     contrast: Any = None,
     config: Config | None = None,
-    chunk: int = 16,
     mesh: Mesh | None = None,
     progress: Progress | None = None,
 ) -> Explanation:
@@ -67,11 +51,9 @@ def explain(
       contrast: int[B], the classes to explain them against ("why A and not B"): then only these two compete, a mask
         keeps A above B, its inverse puts B above A, and confidences are shares between the two. None: all classes.
       config: see `evomask.presets`; the preset `evomask` where None.
-      chunk: at most so many images are in one call of the compiled program; it bounds memory and changes nothing else.
-        It is rounded up to a multiple of `config.together` for each device that has a share.
-      mesh: devices that share each chunk, see `evomask.search.sharding`. Where None, the first device does all.
-      progress: called now and then with the evaluations done and in all, those for rows that fill up the last chunk
-      included.
+      mesh: devices that share the images, see `evomask.search.sharding`. Where None, the first device does all.
+      progress: called several times a second, where the classifier is that fast, with the evaluations that the
+        generations have done and will do in all. What it raises ends the search.
 
     Returns:
       An `Explanation` of NumPy arrays. Its confidences, labels and verdicts come from the final masks, seen once more
@@ -81,6 +63,7 @@ def explain(
       InputError: images, labels, configuration or the classifier's output are not what they must be.
       Whatever a `BlackBox` raises comes out as it is.
 
+    >>> import jax.numpy as jnp
     >>> import evomask
     >>> is_left_bright = lambda x: x[:, :, :4].mean((1, 2)) @ jnp.array([[20.0, -20.0]]) - jnp.array([[5.0, -5.0]])
     >>> classifier, config = evomask.as_classifier(is_left_bright), evomask.presets.smallest(500)
@@ -89,43 +72,35 @@ def explain(
     (True, 0)
     """
     options = {"key": validate.as_key(key), "config": presets.evomask() if config is None else config, "mesh": mesh}
-    questions, chunks = pose(classifier, images, labels, contrast, chunk=chunk, **options)
-    return explain_questions(classifier, questions, chunks, progress=progress, **options)
+    questions = pose(classifier, images, labels, contrast, **options)
+    return explain_questions(classifier, questions, progress=progress, **options)
 
 
 def pose(
-    classifier: Classifier,
-    images: Any,
-    labels: Any,
-    contrast: Any,
-    *,
-    key: Key,
-    config: Config,
-    chunk: int,
-    mesh: Mesh | None,
-) -> tuple[list[Question], list[np.ndarray]]:
-    """The questions about B images, checked before the classifier is asked, and the rows of their chunks.
+    classifier: Classifier, images: Any, labels: Any, contrast: Any, *, key: Key, config: Config, mesh: Mesh | None
+) -> list[Question]:
+    """The questions about B images, checked before the classifier is asked.
 
     Args and errors are those of `explain`, with a key and a configuration.
     """
     images, labels, contrast = validate.inputs(classifier, images, labels, contrast, config)
-    chunks = chunks_for(classifier, len(images), config, chunk, mesh)
-    return ask(classifier, images, labels, contrast, key, config.fills), chunks
+    abreast(classifier, config, mesh)
+    return ask(classifier, images, labels, contrast, key, config.fills)
 
 
 def explain_questions(
     classifier: Classifier,
     questions: Sequence[Question],
-    chunks: Sequence[np.ndarray],
     *,
     key: Key,
     config: Config,
     mesh: Mesh | None = None,
     progress: Progress | None = None,
 ) -> Explanation:
-    """`explain` of questions that were posed before by `questions.ask`, in chunks as `chunks_for` gives them."""
-    with reporting(progress, config.evolving * sum(map(len, chunks))) as listener:
-        refined, scores = search(classifier, key, config, questions, chunks, listener, mesh=mesh)
+    """`explain` of questions that were posed before by `questions.ask`."""
+    total = config.evolving * len(questions)
+    told = None if progress is None else lambda done: progress(done, total)
+    refined, scores = search(classifier, key, config, questions, told, mesh=mesh)
     return concluded(classifier, questions, refined, scores, key, config)
 
 
@@ -154,21 +129,33 @@ def search(
     key: Key,
     config: Config,
     questions: Sequence[Question],
-    chunks: Sequence[np.ndarray],
-    listener: np.ndarray | None = None,
+    told: Callable[[int], None] | None = None,
     niche: Niche | None = None,
     mesh: Mesh | None = None,
 ) -> tuple[Refined, np.ndarray]:
-    """Runs the compiled program for every chunk of rows: what the stages found and the scores, leading axis B."""
+    """What the stages found for every question, and the scores: NumPy, leading axis B.
+
+    As many questions as go side by side are searched at a time. `told` is called with the evaluations done so far.
+    """
     validate.can_be_met(config.demand, questions)
+    num, most = len(questions), abreast(classifier, config, mesh)
     rows = jax.tree.map(lambda *fields: np.stack(fields), *(question.row() for question in questions))
-    batch = dataclasses.replace(rows, niche=niche)
-    found, parameters = [], (*sharding.replicate((classifier, key, listener), mesh), config)
-    with own_errors():
-        for chunk in chunks:
-            part = sharding.split(jax.tree.map(lambda x, chunk=chunk: x[chunk], batch), mesh)
-            found.append(jax.device_get(_search(*parameters, part, mesh)))
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(questions)], *found)
+    rows = dataclasses.replace(rows, niche=niche)
+    classifier, key = sharding.replicate((classifier, key), mesh)
+    found, done = [], 0
+    for first in range(0, num, most):
+        chosen = np.minimum(np.arange(first, first + most), num - 1)  # the last ones are filled up
+
+        def counted(stage: Stage, generations: int, own: int = min(most, num - first)) -> None:
+            nonlocal done
+            done += own * generations * config.generation_cost(stage)
+            if told is not None:
+                told(done)
+
+        part = sharding.split(jax.tree.map(lambda x, chosen=chosen: x[chosen], rows), mesh)
+        with own_errors():
+            found.append(program.search(classifier, key, config, part, counted, mesh))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:num], *found)
 
 
 @pinned
@@ -178,11 +165,9 @@ def precompile(
     *,
     contrast: bool = False,
     config: Config | None = None,
-    chunk: int = 16,
     mesh: Mesh | None = None,
-    progress: bool = False,
 ) -> float:
-    """Compiles what `explain` will run for as many images of this shape, and returns the seconds that it took.
+    """Compiles what `explain` will run for images of this shape, and returns the seconds that it took.
 
     Optional, since `explain` compiles by itself; the next call of `explain` then compiles nothing.
     """
@@ -190,7 +175,8 @@ def precompile(
     key = jax.random.key(0)
     images, *_ = validate.inputs(classifier, images, None, None, config)
     start = time.perf_counter()
-    lower(classifier, images, contrast=contrast, config=config, chunk=chunk, mesh=mesh, progress=progress).compile()
+    for _, lowered in lower(classifier, images[0], contrast=contrast, config=config, mesh=mesh):
+        lowered.compile()
     blanks = np.asarray(fills.blanks(config.fills, key, images[0]))
     logits(classifier, masked(np.ones(images.shape[1:3], bool), images[0], blanks[0]))
     for fill in fills.others(config.fills).values():  # what the verdict asks about
@@ -205,132 +191,28 @@ def precompile(
 
 @pinned
 def lower(
-    classifier: Classifier,
-    images: np.ndarray,
-    *,
-    contrast: bool = False,
-    config: Config,
-    chunk: int,
-    mesh: Mesh | None = None,
-    progress: bool = False,
-) -> jax.stages.Lowered:
-    """The search of the first chunk of checked images, not compiled yet: what it will need can be asked of it."""
+    classifier: Classifier, image: np.ndarray, *, contrast: bool = False, config: Config, mesh: Mesh | None = None
+) -> list[tuple[str, jax.stages.Lowered]]:
+    """The programs that search images like a checked one, by name, not compiled yet: what they need can be asked."""
     key = jax.random.key(0)
-    rows = chunks_for(classifier, len(images), config, chunk, mesh)[0]
-    labels, blanks = np.zeros(len(rows), np.int32), np.asarray(fills.blanks(config.fills, key, images[0]))
-    batch = Rows(
-        image=images[rows],
-        blanks=np.stack([blanks] * len(rows)),
+    num = abreast(classifier, config, mesh)
+    labels, blanks = np.zeros(num, np.int32), np.asarray(fills.blanks(config.fills, key, image))
+    rows = Rows(
+        image=np.stack([image] * num),
+        blanks=np.stack([blanks] * num),
         label=labels,
         contrast=labels if contrast else None,
-        confidence=np.ones(len(rows), np.float32),
-        counterfactual=np.zeros(len(rows), bool),
+        confidence=np.ones(num, np.float32),
+        counterfactual=np.zeros(num, bool),
     )
-    listener = np.int32(0) if progress else None
-    parameters = (*sharding.replicate((classifier, key, listener), mesh), config)
-    return _search.lower(*parameters, sharding.split(batch, mesh), mesh)
+    classifier, key = sharding.replicate((classifier, key), mesh)
+    return list(program.lower(classifier, key, config, sharding.split(rows, mesh), mesh))
 
 
-def priced(evaluation: Evaluation, masks: Mask, niche: Niche | None) -> Evaluation:
-    """The evaluation of bool[P, H, W], whose area counts pixels that are taken 1 + weight times."""
-    if niche is None:
-        return evaluation
-    shared = jnp.mean(masks & niche.taken[None], axis=(1, 2), dtype=jnp.float32)
-    return dataclasses.replace(evaluation, area=evaluation.area + niche.weight * shared)
-
-
-@functools.partial(jax.jit, static_argnames="mesh")
-def _search(
-    classifier: Classifier, key: Key, listener: Array | None, config: Config, rows: Rows, mesh: Mesh | None
-) -> tuple[Refined, Array]:
-    """The compiled program: the whole evolution for a chunk of images, on every device of the mesh for its own rows.
-
-    `listener`, int32[], is told of the progress (see `progress.tick`); None: nobody is.
-    """
-    search_rows = functools.partial(_search_rows, sharding.population_axis(mesh))
-    return sharding.over_images(search_rows, mesh)(classifier, key, listener, config, rows)
-
-
-def _search_rows(
-    axis: str | None, classifier: Classifier, key: Key, listener: Array | None, config: Config, rows: Rows
-) -> tuple[Refined, Array]:
-    """The evolution for B rows, so many at a time.
-
-    B is a multiple of `config.together`, so every image is in a batch of that size, whatever its neighbours.
-    """
-    config = config.sought
-    needs = config.needs(classifier)
-
-    def search_one(row: Rows) -> tuple[Refined, Array]:
-        features = feature_maps(classifier, row.image) if needs["features"] else ()
-        target = Target(
-            row.image, row.label, row.confidence, features, row.contrast, config.confidence_ratio, config.slack
-        )
-        if config.perturbation is not None:
-            sizes = {"size": config.showings, "batch_size": needs["batch_size"]}
-            sizes["counterfactual"] = row.counterfactual
-            bank = fill_bank(key, classifier, target, row.blanks, config.perturbation, **sizes, axis=axis)
-        niche = row.niche
-
-        def evaluate_masks(key: Key, masks: Array, hopeful: Hopeful | None):
-            if listener is not None:  # where devices share a population, the first one speaks for all
-                inverses = 0 if not needs["inverse"] else len(masks) if hopeful is None else hopeful.num
-                speaks = True if axis is None else jax.lax.axis_index(axis) == 0
-                num = config.together * cost(len(masks), inverses, len(row.blanks))
-                jax.debug.callback(functools.partial(tick, num), listener, speaks)
-            price = lambda seen: priced(seen, masks, niche)
-            hopeful = hopeful and hopeful._replace(rank=lambda seen, rank=hopeful.rank: rank(price(seen)))
-            if config.perturbation is not None:
-                few = {"inverse": needs["inverse"], "batch_size": needs["batch_size"], "hopeful": hopeful}
-                return price(evaluate_shown(key, classifier, target, bank, masks, **few, axis=axis))
-            return price(evaluate_fills(classifier, target, row.blanks, masks, **needs, hopeful=hopeful, axis=axis))
-
-        parts = (config.fitness, config.operators, evaluate_masks, config.scoring)
-        region = None if niche is None else niche.region
-        ladder = Ladder(config.demand) if evolve.is_cautious(config.operators) else None
-        refined = refine.refine(key, config.stages, target, *parts, region=region, collect=config.front, ladder=ladder)
-        if config.perturbation is not None:
-            refined = dataclasses.replace(refined, breaks=bank.breaks)
-        return refined, scoring.normalize(refined.score, refined.masks[-1], config.score_inside_only)
-
-    at_a_time = config.together if config.together > 1 else None
-    return jax.lax.map(search_one, rows, batch_size=at_a_time)
-
-
-def chunks_for(
-    classifier: Classifier, num: int, config: Config, chunk: int = 16, mesh: Mesh | None = None
-) -> list[np.ndarray]:
-    """Rows of the chunks in which so many images are searched, see `explain`.
+def abreast(classifier: Classifier, config: Config, mesh: Mesh | None) -> int:
+    """How many images are searched side by side, on all devices together.
 
     Raises:
-      InputError: `chunk` is less than 1, or as for `multiple_of`.
-    """
-    return into_chunks(num, chunk, multiple_of(classifier, config, mesh))
-
-
-def multiple_of(classifier: Classifier, config: Config, mesh: Mesh | None) -> int:
-    """What the images of a chunk are a multiple of: as many on each device as are searched side by side.
-
-    Raises:
-      InputError: that is no number of images, or the mesh cannot be used.
+      InputError: `config.together` is no number of images, or the mesh cannot be used.
     """
     return whole("together", config.together) * sharding.ways(mesh, classifier)
-
-
-def into_chunks(num: int, chunk: int, step: int = 1) -> list[np.ndarray]:
-    """Rows of equally large chunks of at most `chunk`; the last one is filled up with its own last row.
-
-    `chunk` is rounded up to a multiple of `step`, and so is what every chunk has.
-
-    >>> into_chunks(5, 3), into_chunks(3, 3, step=2)
-    ([array([0, 1, 2]), array([3, 4, 4])], [array([0, 1, 2, 2])])
-    """
-    chunk = whole("chunk", chunk)
-    calls = -(-num // round_up(chunk, step))
-    size = round_up(-(-num // calls), step)
-    return list(np.minimum(np.arange(calls * size), num - 1).reshape(calls, size))
-
-
-def round_up(num: int, step: int) -> int:
-    """`num`, rounded up to a multiple of `step`."""
-    return -(-num // step) * step

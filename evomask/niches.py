@@ -22,10 +22,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from evomask import presets, validate
-from evomask.explaining import concluded, pose, search
+from evomask.explaining import Progress, concluded, pose, search
 from evomask.measures import agreement, metrics
 from evomask.search.config import Config
-from evomask.search.progress import Progress, reporting
 from evomask.settings import pinned
 from evomask.types import Classifier, Explanation, InputError, Key, Niche, Question, check_demand, record, static, whole
 
@@ -69,7 +68,6 @@ def several(
     disjoint: bool = False,
     weight: float = 1.0,
     wish: float = 0.02,
-    chunk: int = 16,
     mesh: Mesh | None = None,
     progress: Progress | None = None,
 ) -> Several:
@@ -79,7 +77,7 @@ def several(
     of their own, and two programs are compiled at most, whatever `num` is.
 
     Args:
-      classifier, images, key, labels, contrast, config, chunk, mesh, progress: as for `explain`.
+      classifier, images, key, labels, contrast, config, mesh, progress: as for `explain`.
       num: how many masks, from 1.
       demand: what is asked of each mask, "complete", "sufficient" or "necessary"; None: what the configuration says.
       disjoint: True forbids the pixels of earlier masks; of the later ones only sufficiency is then demanded where all
@@ -106,16 +104,15 @@ def several(
     config = presets.evomask() if config is None else config
     config = config if demand is None else dataclasses.replace(config, demand=check_demand(demand))
     asked = {"key": validate.as_key(key), "config": config, "mesh": mesh}
-    questions, chunks = pose(classifier, images, labels, contrast, chunk=chunk, **asked)
+    questions = pose(classifier, images, labels, contrast, **asked)
     options = {"disjoint": disjoint, "weight": weight, "wish": wish, "progress": progress}
-    return several_of(classifier, questions, chunks, num, **asked, **options)
+    return several_of(classifier, questions, num, **asked, **options)
 
 
 @pinned
 def several_of(
     classifier: Classifier,
     questions: Sequence[Question],
-    chunks: Sequence[np.ndarray],
     num: int,
     *,
     key: Key,
@@ -130,19 +127,18 @@ def several_of(
     softens = disjoint and config.demand == "complete"
     later = dataclasses.replace(config, demand="sufficient", wish=wish) if softens else config
     taken, found = np.zeros((len(questions), *questions[0].image.shape[:2]), bool), []
-    with reporting(progress, (config.evolving + (num - 1) * later.evolving) * sum(map(len, chunks))) as listener:
-        for index in range(num):
-            region = np.where(disjoint, ~taken, True)
-            niche = (
-                Niche(region, taken, np.full(len(questions), 0 if disjoint else weight, np.float32)) if index else None
-            )
-            key_search = jax.random.fold_in(key, index) if index else key
-            asked = later if index else config
-            refined, scores = search(classifier, key_search, asked, questions, chunks, listener, niche, mesh)
-            # Where nothing is left, the search takes the whole image for its region.
-            refined = dataclasses.replace(refined, masks=refined.masks & region[:, None])
-            found.append(concluded(classifier, questions, refined, scores, key, asked, region))
-            taken = taken | found[-1].mask
+    total = (config.evolving + (num - 1) * later.evolving) * len(questions)
+    for index in range(num):
+        region, asked = np.where(disjoint, ~taken, True), later if index else config
+        niche = Niche(region, taken, np.full(len(questions), 0 if disjoint else weight, np.float32)) if index else None
+        key_search = jax.random.fold_in(key, index) if index else key
+        before = (config.evolving + (index - 1) * later.evolving) * len(questions) if index else 0
+        told = None if progress is None else lambda done, before=before: progress(before + done, total)
+        refined, scores = search(classifier, key_search, asked, questions, told, niche, mesh)
+        # Where nothing is left, the search takes the whole image for its region.
+        refined = dataclasses.replace(refined, masks=refined.masks & region[:, None])
+        found.append(concluded(classifier, questions, refined, scores, key, asked, region))
+        taken = taken | found[-1].mask
     overlap = overlaps(np.stack([one.mask for one in found], axis=1))
     return Several(tuple(found), *overlap, tuple(one.demand for one in found))
 

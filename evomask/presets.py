@@ -14,8 +14,8 @@ from evomask.perturbations import SHIPPED
 from evomask.search import fitness as fitness_lib
 from evomask.search.config import Config, with_budget
 from evomask.search.evolve import Operators
-from evomask.search.refine import Stage
 from evomask.search.scoring import BestOfGeneration
+from evomask.search.stages import Stage
 from evomask.search.surrogate import Caution, Screening
 
 

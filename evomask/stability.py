@@ -10,10 +10,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from evomask import presets, validate
-from evomask.explaining import explain_questions, pose
+from evomask.explaining import Progress, explain_questions, pose
 from evomask.measures import agreement, metrics
 from evomask.search.config import Config
-from evomask.search.progress import Progress
 from evomask.settings import pinned
 from evomask.types import Classifier, Explanation, InputError, Key, Question, record, static, whole
 
@@ -92,7 +91,6 @@ def across_seeds(
     labels: Any = None,
     contrast: Any = None,
     config: Config | None = None,
-    chunk: int = 16,
     mesh: Mesh | None = None,
     progress: Progress | None = None,
 ) -> tuple[Stability, tuple[Explanation, ...]]:
@@ -102,7 +100,7 @@ def across_seeds(
     that noise, where that is the fill, is the same for all.
 
     Args:
-      classifier, images, labels, contrast, config, chunk, mesh: as for `explain`.
+      classifier, images, labels, contrast, config, mesh: as for `explain`.
       progress: as well, and each search begins anew.
 
     >>> import jax.numpy as jnp
@@ -115,15 +113,14 @@ def across_seeds(
     """
     num = whole("num", num, 2)
     options = {"key": validate.as_key(key), "config": presets.evomask() if config is None else config, "mesh": mesh}
-    questions, chunks = pose(classifier, images, labels, contrast, chunk=chunk, **options)
-    return across_seeds_of(classifier, questions, chunks, num, progress=progress, **options)
+    questions = pose(classifier, images, labels, contrast, **options)
+    return across_seeds_of(classifier, questions, num, progress=progress, **options)
 
 
 @pinned
 def across_seeds_of(
     classifier: Classifier,
     questions: Sequence[Question],
-    chunks: Sequence[np.ndarray],
     num: int,
     *,
     key: Key,
@@ -134,7 +131,7 @@ def across_seeds_of(
     """`across_seeds` of questions that were posed before by `questions.ask`, see `explaining.explain_questions`."""
     options = {"config": config, "mesh": mesh, "progress": progress}
     keys = [jax.random.fold_in(key, index) for index in range(num)]
-    found = tuple(explain_questions(classifier, questions, chunks, key=each, **options) for each in keys)
+    found = tuple(explain_questions(classifier, questions, key=each, **options) for each in keys)
     return stability(found), found
 
 

@@ -13,7 +13,7 @@ from evomask import perturbations, settings
 from evomask.classifiers.wrappers import check_classifier
 from evomask.search import checks, genome
 from evomask.search.config import Config
-from evomask.search.refine import check_stages
+from evomask.search.stages import check_stages
 from evomask.search.surrogate import check_screening
 from evomask.types import Array, Classifier, InputError, Key, Question, check_demand, whole
 

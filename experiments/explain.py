@@ -24,7 +24,7 @@ from evomask.certificate import Certificate
 from evomask.classifiers.wrappers import check_classifier
 from evomask.data import class_index, photographs
 from evomask.data.photographs import ImageError, Photo
-from evomask.explaining import chunks_for, explain_questions
+from evomask.explaining import explain_questions
 from evomask.measures.certainty import sentence
 from evomask.questions import ask
 from evomask.report import records, sheets
@@ -126,14 +126,11 @@ def search(classifier: Classifier, photo: Photo, asked: Asked, settings: Config)
     questions = ask(classifier, image, labels, contrast, key, settings.fills)  # what cannot be asked is not compiled
     with _progress() as bar:
         task = bar.add_task(f"{photo.name}: compiling", total=None)
-        compile_seconds = evomask.precompile(
-            classifier, image, contrast=contrast is not None, config=settings, progress=True
-        )
+        compile_seconds = evomask.precompile(classifier, image, contrast=contrast is not None, config=settings)
         bar.update(task, description=f"{photo.name}: evolving", total=settings.evolving, completed=0)
         start = time.perf_counter()
         advance = lambda done, total: bar.update(task, completed=done, total=total)
-        chunks = chunks_for(classifier, 1, settings)
-        found = explain_questions(classifier, questions, chunks, key=key, config=settings, progress=advance)
+        found = explain_questions(classifier, questions, key=key, config=settings, progress=advance)
         certificate = None
         if asked.prune is not None:
             bar.update(task, description=f"{photo.name}: pruning")

@@ -37,7 +37,7 @@ from rich.console import Console
 from rich.table import Table
 
 import evomask
-from evomask import presets, stream
+from evomask import explaining, presets
 from evomask.baselines import RISE
 from evomask.classifiers.wrappers import check_classifier
 from evomask.data import photographs
@@ -63,7 +63,7 @@ class Contestant(NamedTuple):
     run: Callable[[], Any]
     images: int  # sent through the network by one run
     compile_seconds: float
-    program_bytes: int | None = None  # of its compiled program, where it is one
+    program_bytes: int | None = None  # of its largest compiled program, where it has any
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -118,7 +118,8 @@ def contestants(
             options = {"config": explained[name]}
             evomask.precompile(classifier, image[None], **options)
             seconds = since()
-            program = stream.program_bytes(classifier, image, explained[name], 1)
+            programs = explaining.lower(classifier, image, **options)
+            program = max(used_bytes(lowered.compile()) for _, lowered in programs)
             run = functools.partial(evomask.explain, classifier, image[None], key=key, labels=[label], **options)
             yield Contestant(name, run, explained[name].evaluations, seconds, program)
         elif name in LOOPS:

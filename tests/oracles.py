@@ -9,9 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from evomask.search import program
 from evomask.types import Array, record, static
 
 Box = tuple[int, int, int, int]  # (top, left, height, width), even numbers, so that the half-size feature map is exact
+
+
+def programs() -> int:
+    """How many programs of a search this process has made so far."""
+    return sum(each._cache_size() for each in program.PROGRAMS)
 
 
 def box_mask(box: Box, height: int, width: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from evomask import operators as ops
 from evomask.search import evolve, fitness, genome, refine, scoring
 from evomask.search.evolve import Operators, Problem
 from evomask.search.front import Collect
-from evomask.search.refine import Stage
+from evomask.search.stages import Stage
 from evomask.types import Evaluation, Target
 
 KEY = jax.random.key(0)
@@ -177,7 +177,7 @@ def test_a_mask_whose_inverse_was_not_seen_is_never_champion():
 
     crowd = jnp.tile(jnp.array([[[4, 5, 2]]], jnp.int32), (OFFSPRING, GENES, 1)).at[-1, 0].set(jnp.array([4, 5, 4]))
     task = problem(evaluate=half_blind)
-    state = evolve.init(task, POPULATION, GENES)
+    state = evolve.init(SHAPE, POPULATION, GENES)
     state, info = evolve.step(KEY, state, crowd, task, operators(ops.Plus()), jnp.float32(0.0))
     assert info.violation == 0
     np.testing.assert_array_equal(state.champion, crowd[-1])
@@ -205,7 +205,7 @@ def test_the_penalty_rises_geometrically_over_a_stage(progress):
 
 
 def test_places_that_were_never_filled_rank_last():
-    state = evolve.init(problem(), POPULATION, GENES)
+    state = evolve.init(SHAPE, POPULATION, GENES)
     evaluation = jax.tree.map(lambda x: x.at[3].set(0.5), state.evaluation)
     assert int(jnp.argmax(evolve.standing(evaluation, problem(), jnp.float32(0)))) == 3
 
@@ -213,10 +213,20 @@ def test_places_that_were_never_filled_rank_last():
 # -------------------------------------------------------------------------------------------------------- refining
 
 
-@functools.partial(jax.jit, static_argnames="threshold")
-def refined(key, stages, threshold=0.7):
-    judge = functools.partial(asked, threshold=threshold)
-    return refine.refine(key, stages, TARGET, FITNESS, operators(ops.Plus()), judge, scoring.BestOfGeneration())
+def refined(key, stages, threshold=0.7, collect=None, told=None):
+    judge, moves = functools.partial(asked, threshold=threshold), operators(ops.Plus())
+    parts = refine.Parts(TARGET, FITNESS, moves, judge, scoring.BestOfGeneration(), collect)
+    begin = jax.jit(functools.partial(refine.begin, collect=collect), static_argnames=("size", "anew"))
+    advance = jax.jit(
+        lambda size, plan, cycle, first, stop: refine.advance(key, size, plan, cycle, parts, first, stop),
+        static_argnames="size",
+    )
+    steps = refine.Steps(
+        lambda size, founding, plan, found, anew: begin(key, size, founding, plan, found, anew=anew),
+        advance,
+        jax.jit(refine.end),
+    )
+    return refine.refine(stages, refine.start(jnp.ones(SHAPE, bool), moves), steps, told)
 
 
 STAGES = (
@@ -268,18 +278,7 @@ def test_cycles_are_what_as_many_stages_of_their_own_are():
 
 def test_the_front_is_of_all_cycles():
     fine = dataclasses.replace(STAGES[1], generations=4, founders=ops.Bracket(0.6))
-    collected = jax.jit(
-        lambda key, stages: refine.refine(
-            key,
-            stages,
-            TARGET,
-            FITNESS,
-            operators(ops.Plus()),
-            asked,
-            scoring.BestOfGeneration(),
-            collect=Collect(6),
-        )
-    )
+    collected = functools.partial(refined, collect=Collect(6))
     cyclic = collected(KEY, (dataclasses.replace(fine, cycles=3),)).archives[0]
     apart = [archive.evaluation.confidence for archive in collected(KEY, (fine, fine, fine)).archives]
     np.testing.assert_array_equal(cyclic.evaluation.confidence, np.max(apart, axis=0))

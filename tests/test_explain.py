@@ -11,7 +11,6 @@ import pytest
 
 import evomask
 from evomask import fills, operators, presets
-from evomask.explaining import _search
 from evomask.report.reasons import reasons
 from evomask.search import fitness, scoring
 from evomask.search.config import Config
@@ -147,11 +146,6 @@ def test_the_same_key_gives_the_same_bits_and_another_key_another_mask():
     assert (other.mask != batch().mask).any() and other.complete.all()
 
 
-@pytest.mark.parametrize("chunk", [1, 3])
-def test_chunks_and_neighbours_do_not_change_a_bit(chunk):
-    assert_same(explain(chunk=chunk), batch())
-
-
 def test_an_image_alone_is_explained_as_among_others():
     for index in (0, 5):
         assert_same(explain(images=IMAGES[index : index + 1]), row(batch(), index))
@@ -188,22 +182,24 @@ def test_hyper_parameters_do_not_compile_again_and_matter():
         fill=fills.Constant(0.1),
         confidence_ratio=0.6,
     )
-    programs = _search._cache_size()
+    programs = oracles.programs()
     with compile_seconds() as compiled:
         found = explain(config=changed)
-    assert not compiled and _search._cache_size() == programs
+    assert not compiled and oracles.programs() == programs
     assert (found.mask != batch().mask).any()
 
 
 def test_after_precompile_explain_compiles_nothing_and_progress_reaches_the_total():
     told = []
-    assert evomask.precompile(LINEAR, WHITE, config=CONFIG, progress=True) > 0
+    assert evomask.precompile(LINEAR, WHITE, config=CONFIG) > 0
     pair = np.repeat(WHITE, 2, axis=0)
     with compile_seconds() as compiled:
-        found = explain(images=pair, chunk=1, progress=lambda done, total: told.append((done, total)))
+        found = explain(images=pair, progress=lambda done, total: told.append((done, total)))
     assert not compiled
-    assert told == [(done, 2 * sum(COSTS)) for done in np.cumsum(COSTS * 2)]
-    assert_same(found, explain(images=pair, chunk=1))  # who listens changes nothing
+    assert told[-1] == (2 * sum(COSTS), 2 * sum(COSTS)) and {total for _, total in told} == {2 * sum(COSTS)}
+    done = [done for done, _ in told]
+    assert done == sorted(set(done)) and set(done) <= set(np.cumsum(COSTS * 2).tolist())
+    assert_same(found, explain(images=pair))  # who listens changes nothing
 
 
 # ------------------------------------------------------------------------------------------------------ every status
@@ -415,7 +411,6 @@ BAD = {
     "wrong image shape": (dict(images=np.ones((1, 9, 8, 1), np.float32)), "fails on a batch of images"),
     "two contrasts": (dict(contrast=[1, 1]), r"contrasts are int64\[2\]: give 1 integers, one per image"),
     "contrast too large": (dict(contrast=[2]), "contrast 2 is out of range: give classes from 0 to 1"),
-    "chunk": (dict(chunk=0), "chunk is 0: give a whole number of 1 or more"),
     "key": (dict(key=0.5), r"key is 0.5: give a whole number from 0 to 4294967295, or one key of jax.random.key"),
     "keys": (dict(key=jax.random.split(KEY)), r"key is an array of 2 keys: give one of them, such as key\[0\]"),
 }

@@ -10,7 +10,7 @@ import pytest
 
 import evomask
 from evomask import InputError, judging, perturbations, presets, racing
-from evomask.explaining import _search, search
+from evomask.explaining import search
 from evomask.perturbations import Perturbations
 from evomask.questions import ask
 from evomask.search import genome as genes
@@ -154,7 +154,7 @@ def test_where_nothing_passes_the_race_takes_what_failed_most_seldom():
 
 
 def test_candidates_are_different_masks_from_the_smallest_on_and_their_genomes_cover_them():
-    refined, _ = search(ORACLE, KEY, dataclasses.replace(SMALL, race=48), [question()], [np.array([0])])
+    refined, _ = search(ORACLE, KEY, dataclasses.replace(SMALL, race=48), [question()])
     own = jax.tree.map(lambda field: field[0], refined)
     genomes, masks, champion = racing.candidates(own)
     sizes = masks.sum((1, 2))
@@ -197,9 +197,9 @@ def test_the_bill_is_what_was_asked(found):
 
 def test_an_image_gets_the_same_alone_or_among_others_and_on_every_device(found):
     images = np.stack([oracles.lit((2, 2, 4, 4), 12, 12, 1), IMAGE])
-    programs = _search._cache_size()
-    both = evomask.explain(ORACLE, images, key=KEY, labels=[1, 1], config=SMALL, chunk=1)
-    assert _search._cache_size() == programs, "nothing is compiled for a second image"
+    programs = oracles.programs()
+    both = evomask.explain(ORACLE, images, key=KEY, labels=[1, 1], config=SMALL)
+    assert oracles.programs() == programs, "nothing is compiled for a second image"
     mesh = evomask.sharding.images_mesh(jax.local_devices()[:2])
     meshed = evomask.explain(ORACLE, images, key=KEY, labels=[1, 1], config=SMALL, mesh=mesh)
     for other in (both, meshed):
@@ -227,7 +227,7 @@ def nothing(key, showing):
     ],
 )
 def test_bad_input_is_named_before_anything_is_compiled(parts, message):
-    programs = _search._cache_size()
+    programs = oracles.programs()
     with pytest.raises(InputError, match=message) as caught:
         evomask.explain(ORACLE, IMAGE[None], key=KEY, labels=[1], config=SMALL.replace(**parts))
-    assert "\n" not in str(caught.value) and _search._cache_size() == programs
+    assert "\n" not in str(caught.value) and oracles.programs() == programs

@@ -10,7 +10,7 @@ from evomask import operators, presets
 from evomask.search import fitness, genome
 from evomask.search.config import Config
 from evomask.search.evolve import Operators
-from evomask.search.refine import Stage
+from evomask.search.stages import Stage
 from evomask.types import InputError
 
 OPERATORS = Operators(operators.Tournament(2), operators.OnePoint(), operators.Replace(), operators.Plus())

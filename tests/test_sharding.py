@@ -15,7 +15,7 @@ import oracles
 import pytest
 
 import evomask
-from evomask import operators, stream
+from evomask import operators
 from evomask.search import fitness, sharding
 from evomask.search.batching import in_batches
 from evomask.search.config import Config
@@ -133,31 +133,19 @@ def test_weights_may_lie_on_a_device_of_their_own():
     assert_same(found, alone())
 
 
-def test_chunks_are_rounded_up_to_the_devices_and_progress_counts_what_is_done():
+def test_progress_counts_images_and_not_what_fills_the_devices_up():
     told = []
-    found = explain(mesh=mesh_of(2), chunk=3, progress=lambda *figures: told.append(figures))  # 4 and 1, filled up to 4
+    found = explain(mesh=mesh_of(2), progress=lambda *figures: told.append(figures))  # 2, 2 and 1 of two
     assert_same(found, alone())
     done, total = zip(*told)
-    assert set(total) == {8 * COST} and done[-1] == 8 * COST
-    assert np.diff(done).tolist() == [CONFIG.generation_cost(CONFIG.stages[0])] * (len(done) - 1)
+    assert set(total) == {5 * COST} and done[-1] == 5 * COST and list(done) == sorted(set(done))
 
 
-def test_a_stream_hands_out_the_same_bits_from_equally_large_chunks():
-    twice = iter([*IMAGES, *IMAGES])  # in chunks of 8 and 2
-    found = evomask.explain_stream(oracles.conv(), twice, key=KEY, config=CONFIG, chunk=5, mesh=mesh_of(8))
+def test_a_stream_hands_out_the_same_bits_on_many_devices():
+    twice = iter([*IMAGES, *IMAGES])  # 8 and 2
+    found = evomask.explain_stream(oracles.conv(), twice, key=KEY, config=CONFIG, mesh=mesh_of(8))
     found = jax.tree.map(lambda *rows: np.stack(rows), *found)
     assert_same(found, jax.tree.map(lambda field: np.concatenate([field, field]), alone()))
-
-
-def test_the_memory_limit_of_a_stream_is_that_of_each_device():
-    """On eight devices, 8 images are one on each, and 40 are five, which take what five take on one device."""
-    used = {size: stream.program_bytes(oracles.conv(), IMAGES[0], CONFIG, size, mesh_of(8)) for size in (8, 40)}
-    np.testing.assert_allclose(used[40], stream.program_bytes(oracles.conv(), IMAGES[0], CONFIG, 5), rtol=0.01)
-    assert used[8] < used[40]
-    fitting = lambda limit: stream.fitting_chunk(oracles.conv(), IMAGES[0], CONFIG, limit, 37, mesh_of(8))
-    assert fitting(used[40]) == 40 and fitting(used[8]) == 8
-    with pytest.raises(InputError, match=f"one image takes {used[8]} bytes, the memory limit is {used[8] - 1}"):
-        fitting(used[8] - 1)
 
 
 BOX = evomask.BlackBox(lambda images: images.mean((1, 2)), 3)

@@ -11,8 +11,7 @@ import oracles
 import pytest
 
 import evomask
-from evomask import operators, stream
-from evomask.explaining import _search
+from evomask import operators
 from evomask.search import fitness
 from evomask.search.config import Config
 from evomask.stream import explain_stream
@@ -49,25 +48,24 @@ def assert_same(found, expected):
 LABELS = np.array([1, 0, 1, 1, 1, 1, 0])
 
 
-@pytest.mark.parametrize("options", [dict(chunk=1), dict(chunk=3), dict(), dict(labels=LABELS, contrast=1 - LABELS)])
+@pytest.mark.parametrize("options", [dict(), dict(labels=LABELS, contrast=1 - LABELS)])
 def test_bits_are_those_of_explain(options):
-    classes = {name: options[name] for name in options if name != "chunk"}
-    expected = evomask.explain(LINEAR, IMAGES, key=KEY, config=CONFIG, **classes)
+    expected = evomask.explain(LINEAR, IMAGES, key=KEY, config=CONFIG, **options)
     assert_same(stacked(explained(**options)), expected)
     assert_same(stacked(explained(iter(IMAGES), **options)), expected)
     assert len(np.unique(expected.confidence)) == 7
 
 
-def test_one_program_for_the_whole_stream_whatever_is_left_over():
-    programs = _search._cache_size()
-    config = dataclasses.replace(CONFIG, batch_size=12)  # not compiled by another test
-    assert len(list(explained(iter(IMAGES), config=config, chunk=4))) == 7  # 4 + 3
-    assert _search._cache_size() == programs + 1
-    assert len(list(explained(iter(IMAGES[:4]), config=config, chunk=4))) == 4
-    assert _search._cache_size() == programs + 1
+def test_nothing_is_compiled_for_what_is_left_over():
+    config = dataclasses.replace(CONFIG, together=4)
+    assert len(list(explained(iter(IMAGES[:4]), config=config))) == 4
+    programs = oracles.programs()
+    assert len(list(explained(iter(IMAGES), config=config))) == 7  # 4 + 3
+    assert oracles.programs() == programs
 
 
-def test_images_are_read_as_needed():
+@pytest.mark.parametrize("together", [1, 2])
+def test_images_are_read_as_needed(together):
     read = []
 
     def images():
@@ -75,9 +73,9 @@ def test_images_are_read_as_needed():
             read.append(number)
             yield image
 
-    found = explained(images(), chunk=2)
+    found = explained(images(), config=dataclasses.replace(CONFIG, together=together))
     assert read == []
-    for number, ahead in enumerate([2, 2, 4, 4, 6, 6, 7]):
+    for number, ahead in enumerate([1, 2, 3, 4, 5, 6, 7] if together == 1 else [2, 2, 4, 4, 6, 6, 7]):
         explanation = next(found)
         assert explanation.mask.shape == (SIDE, SIDE) and explanation.label == 1
         assert len(read) == ahead >= number + 1
@@ -105,7 +103,7 @@ def test_what_was_finished_before_a_black_box_died_is_there():
             found.append(explanation)
     assert len(found) == 2
     found += explained([*IMAGES[2:3], *source], classifier=box)
-    expected = evomask.explain(box, IMAGES, key=KEY, config=CONFIG, chunk=1)
+    expected = evomask.explain(box, IMAGES, key=KEY, config=CONFIG)
     assert_same(stacked(found), expected)
 
 
@@ -114,7 +112,7 @@ def test_images_that_break_off_take_nothing_with_them():
         yield from IMAGES[:4]
         raise OSError("the disk is gone")
 
-    found = explained(images(), chunk=2)
+    found = explained(images())
     assert [int(next(found).label) for _ in range(4)] == [1] * 4
     with pytest.raises(OSError, match="the disk is gone"):
         next(found)
@@ -129,7 +127,7 @@ def test_memory_for_many_images_is_that_for_a_few():
 
     def peak(num):
         tracemalloc.start()
-        for number, _ in enumerate(explained(images(num), chunk=2)):
+        for number, _ in enumerate(explained(images(num))):
             if number % 4 == 0:
                 gc.collect()  # cycles that wait for the collector are no memory of ours
         top = tracemalloc.get_traced_memory()[1]
@@ -143,38 +141,12 @@ def test_memory_for_many_images_is_that_for_a_few():
     assert len(jax.live_arrays()) <= alive
 
 
-def test_the_chunk_follows_from_the_limit():
-    image = IMAGES[0]
-    used = {size: stream.program_bytes(LINEAR, image, CONFIG, size) for size in (1, 4, 16)}
-    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(LINEAR))
-    assert weights + image.nbytes < used[1] < used[4] < used[16]
-    fitting = lambda limit: stream.fitting_chunk(LINEAR, image, CONFIG, limit)
-    assert fitting(used[16]) == 16
-    middle = fitting(used[4])
-    assert 3 <= middle <= 4 and stream.program_bytes(LINEAR, image, CONFIG, middle) <= used[4]
-    assert fitting(used[1]) == 1
-    with pytest.raises(InputError, match=f"one image takes {used[1]} bytes, the memory limit is {used[1] - 1}: raise"):
-        fitting(used[1] - 1)
-    sizes = []
-    watched = explained((sizes.append(1) or image for image in IMAGES), memory_limit=used[4])
-    next(watched)
-    assert len(sizes) == middle
-
-
 # ---------------------------------------------------------------------------------------------------------- bad input
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (dict(chunk=0), "chunk is 0: give a whole number of 1 or more"),
-        (dict(memory_limit=1.5), "memory_limit is 1.5: give a whole number"),
-        (dict(key=0.5), "key is 0.5: give a whole number"),
-    ],
-)
-def test_bad_settings_are_refused_before_anything_is_read(options, message):
-    with pytest.raises(InputError, match=message):
-        explained(iter([]), **options)
+def test_bad_settings_are_refused_before_anything_is_read():
+    with pytest.raises(InputError, match="key is 0.5: give a whole number"):
+        explained(iter([]), key=0.5)
 
 
 @pytest.mark.parametrize(

@@ -252,7 +252,7 @@ def test_the_most_promising_children_are_chosen(penalty):
     masks = genome.rasterize(children, SHAPE)
     certain = SCREENING.learn(SCREENING.init(), masks, linear_evaluation(masks))
     certain = dataclasses.replace(certain, seen=jnp.zeros_like(certain.seen))  # and yet all children are new
-    state = dataclasses.replace(evolve.init(task, 2, 6, certain), evaluation=linear_evaluation(random_masks(KEY, 2)))
+    state = dataclasses.replace(evolve.init(SHAPE, 2, 6, certain), evaluation=linear_evaluation(random_masks(KEY, 2)))
     chosen = evolve.screen(KEY, state, children, task, screening, 5, jnp.float32(0.5))
     objective, violation = task.fitness.weigh(linear_evaluation(masks), TARGET)
     value = objective - (evolve.STRICT_PRICE if penalty is None else 0.5) * violation
@@ -292,8 +292,7 @@ def test_a_screened_search_evaluates_no_more_masks_and_ends_feasible():
 
 def test_without_a_screening_nothing_is_learnt():
     assert presets.dissertation().operators.screening is None
-    state = evolve.init(problem(), 2, 6)
-    assert state.model is None
+    assert evolve.init(SHAPE, 2, 6).model is None
 
 
 @pytest.mark.parametrize(

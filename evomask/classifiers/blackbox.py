@@ -39,7 +39,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -103,8 +103,6 @@ class BlackBox:
     retries: int = static(default=0)
     backoff: float = static(default=0.5)
     workers: int = static(default=1)
-
-    chunk: ClassVar[int] = 1  # images in a program of `explain_stream`: what is finished comes out before it can fail
 
     def __post_init__(self):
         if not isinstance(self.function, _Same):

@@ -15,7 +15,7 @@ from evomask.search.checks import Plain
 from evomask.search.evolve import Operators
 from evomask.search.fitness import Fitness, demanded
 from evomask.search.front import Collect
-from evomask.search.refine import Stage, check_stages
+from evomask.search.stages import Stage, check_stages
 from evomask.types import RATIO, SLACK, Array, Classifier, InputError, record, set_tuples, static, whole
 
 
@@ -106,6 +106,12 @@ class Config:
             return self
         stages = tuple(dataclasses.replace(stage, inverses=self._inverses(stage)) for stage in self.stages)
         return dataclasses.replace(self, stages=stages, fitness=demanded(self.fitness, self.demand, self.wish))
+
+    @property
+    def compiled(self) -> Config:
+        """What the compiled programs of a search depend on: where two configurations agree in it they share them."""
+        hosts = dict.fromkeys(("rehearsals", "race", "finalists", "draws", "draws_apart"), 0)
+        return dataclasses.replace(self.sought, stages=(), fill=(), together=1, **hosts)
 
     def _inverses(self, stage: Stage) -> int | None:
         return None if self.demand == "necessary" else stage.inverses

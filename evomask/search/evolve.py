@@ -78,24 +78,20 @@ class Info:
 
 
 def init(
-    problem: Problem,
+    shape: tuple[int, int],
     population: int,
     num_genes: int,
     model: Model | None = None,
     archive: Archive | None = None,
     rungs: Rungs | None = None,
 ) -> State:
-    """A state whose places are still to be filled by the first `step`."""
-    if problem.collect is not None and archive is None:
-        archive = problem.collect.init(problem.space.shape)
-    if problem.ladder is not None and rungs is None:
-        rungs = problem.ladder.init(problem.space.shape, num_genes)
+    """A state for masks of H x W pixels, whose places are still to be filled by the first `step`."""
     return State(
         genomes=jnp.full((population, num_genes, 3), genes.OFF, jnp.int32),
         evaluation=Evaluation(*[jnp.full(population, jnp.nan)] * 7),
         champion=jnp.full((num_genes, 3), genes.OFF, jnp.int32),
         champion_evaluation=Evaluation(*[jnp.full(1, jnp.nan)] * 7),
-        score=jnp.zeros(problem.space.shape),
+        score=jnp.zeros(shape),
         model=model,
         archive=archive,
         rungs=rungs,
@@ -257,32 +253,46 @@ def cautious_step(
 
 
 def evolve(
-    key: Key,
-    founders: Genome,
-    problem: Problem,
-    operators: Operators,
-    *,
-    population: int,
-    generations: Array | int,
-    most: int | None = None,
-    model: Model | None = None,
-    archive: Archive | None = None,
-    rungs: Rungs | None = None,
+    key: Key, founders: Genome, problem: Problem, operators: Operators, *, population: int, generations: int
 ) -> tuple[State, Info]:
     """Evolves `founders` (int32[O, G, 3]) for `generations` generations of O children each.
 
     Generation 0 evaluates the founders, and the best `population` of them survive, so the classifier is asked
-    (generations + 1) * O times. The loop has a single call of the classifier, which keeps the compiled program small;
-    how often it turns may be known at run time only, then `most` says how often at most. With a screening, `model` is
-    what it knows already; `archive` and `rungs` are what the problem has collected so far.
+    (generations + 1) * O times.
 
     Returns:
-      The last state, and the `Info` of generations 0 .. T stacked along a leading axis; of those that did not happen,
-      up to `most`, it is NaN.
+      The last state, and the `Info` of generations 0 .. T stacked along a leading axis.
     """
-    num, num_genes, _ = founders.shape
-    if operators.screening is not None and model is None:
-        model = operators.screening.init()
+    num_genes, shape = founders.shape[1], problem.space.shape
+    model = operators.screening and operators.screening.init()
+    archive = None if problem.collect is None else problem.collect.init(shape)
+    rungs = None if problem.ladder is None else problem.ladder.init(shape, num_genes)
+    state = init(shape, population, num_genes, model, archive, rungs)
+    turns = {"first": 0, "stop": generations + 1, "generations": generations, "most": generations + 1}
+    return advance(key, state, founders, problem, operators, **turns)
+
+
+def advance(
+    key: Key,
+    state: State,
+    founders: Genome,
+    problem: Problem,
+    operators: Operators,
+    *,
+    first: Array | int,
+    stop: Array | int,
+    generations: Array | int,
+    most: int,
+) -> tuple[State, Info]:
+    """Generations `first` to `stop` - 1 of `evolve`, of whose `generations` only how far they have come is of account.
+
+    The loop has a single call of the classifier, which keeps the compiled program small. How often it turns may be
+    known at run time only: `most` says how often at most.
+
+    Returns:
+      The last state, and the `Info` of these generations, filled up with NaN to `most` along a leading axis.
+    """
+    num = len(founders)
 
     def body(generation: Array, carried: tuple[State, Info]) -> tuple[State, Info]:
         state, infos = carried
@@ -299,12 +309,11 @@ def evolve(
             state, info = cautious_step(shown, state, children, problem, own, progress, is_first)
         else:
             state, info = step(now, state, children, problem, own, progress)
-        return state, jax.tree.map(lambda all, one: all.at[generation].set(one), infos, info)
+        return state, jax.tree.map(lambda all, one: all.at[generation - first].set(one), infos, info)
 
-    nothing = jnp.full((generations if most is None else most) + 1, jnp.nan)
+    nothing = jnp.full(most, jnp.nan)
     infos = Info(nothing, nothing, Evaluation(*[nothing] * 7))
-    state = init(problem, population, num_genes, model, archive, rungs)
-    return jax.lax.fori_loop(0, generations + 1, body, (state, infos))
+    return jax.lax.fori_loop(first, stop, body, (state, infos))
 
 
 def _price(penalty: tuple[Array | float, Array | float], progress: Array) -> Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from evomask import verify
-from evomask.explaining import chunks_for, explain_questions
+from evomask.explaining import explain_questions
 from evomask.measures import metrics, thresholding
 from evomask.measures.budget import Spent, check_spent
 from evomask.measures.thresholding import Reason
@@ -65,8 +65,7 @@ def evolve(config: Config, classifier: Classifier, questions: list[Question], ke
     """Ours: `evomask.explain`."""
     spent = Spent(config.evaluations)
     check_spent(spent, budget, "this configuration of evomask")
-    chunks = chunks_for(classifier, len(questions), config)
-    found = explain_questions(classifier, questions, chunks, key=key, config=config)
+    found = explain_questions(classifier, questions, key=key, config=config)
     arrays = {"stage_masks": found.stage_masks}
     for name in ("evaluations", "area", "confidence", "feasible"):
         arrays[f"history_{name}"] = np.array(getattr(found.history, name))

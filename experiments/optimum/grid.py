@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from evomask import operators, racing
-from evomask.explaining import chunks_for, search
+from evomask.explaining import search
 from evomask.measures.certainty import Precision
 from evomask.search import genome
 from evomask.search.config import Config
@@ -99,7 +99,7 @@ def smallest_held(
 
     The race is run among unions: the champion grown is one only where it covers the picture.
     """
-    refined, _ = search(classifier, key, config, [question], chunks_for(classifier, 1, config))
+    refined, _ = search(classifier, key, config, [question])
     refined = jax.tree.map(lambda field: field[0], refined)
     genomes, masks, champion = racing.candidates(refined)
     is_union = np.array([number_of(mask, tiles) is not None for mask in masks])

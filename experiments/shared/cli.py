@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from evomask.types import InputError
+from experiments.shared import compiling
 
 CONF = Path(__file__).parents[2] / "conf"
 NAMES = ("image", "label", "contrast")  # keys whose value is what somebody called something: no ${...} is looked up
@@ -49,7 +50,7 @@ def launch(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | N
     codes: list[int] = []
 
     def job(config: DictConfig) -> None:  # one of several in a sweep; its failure does not stop the others
-        with one_blas_thread():
+        with one_blas_thread(), compiling.kept(CACHE / "programs"):
             codes.append(guard(lambda: task(config), folder / name))
 
     def main() -> int:

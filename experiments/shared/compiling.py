@@ -1,9 +1,11 @@
-"""How often and how long XLA compiles, by JAX's own account."""
+"""How often and how long XLA compiles, by JAX's own account; and where what it compiled is kept for the next start."""
 
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 
@@ -30,3 +32,25 @@ def compile_seconds() -> Iterator[list[float]]:
         yield seconds
     finally:
         jax.monitoring.unregister_event_duration_listener(listener)
+
+
+@contextlib.contextmanager
+def kept(folder: Path) -> Iterator[None]:
+    """While open, programs are looked up in a folder before they are compiled, and put there afterwards.
+
+    JAX's own settings come first: JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false
+    switches this off. A folder that cannot be read or written, or is full, costs the time of compiling and no more.
+    """
+    settings = {"jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0.1}
+    if jax.config.jax_compilation_cache_dir is not None:
+        settings = {}
+    before = {name: getattr(jax.config, name) for name in settings}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache", UserWarning)
+            for name, value in settings.items():
+                jax.config.update(name, value)
+            yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 
 from evomask import niches, stability
-from evomask.explaining import chunks_for
 from evomask.niches import Several
 from evomask.report import sheets
 from evomask.report.sheets import Sheet
@@ -48,7 +47,7 @@ def search(
     further: Further, classifier: Classifier, questions: Sequence[Question], *, key: jax.Array, config: Config
 ) -> Found:
     """Searches as often as it takes for an answer to the one question."""
-    asked, masks, seeds = (classifier, questions, chunks_for(classifier, 1, config)), None, None
+    asked, masks, seeds = (classifier, questions), None, None
     if further.several is not None:
         masks = niches.several_of(*asked, further.several, disjoint=further.disjoint, key=key, config=config)
     if further.seeds is not None:

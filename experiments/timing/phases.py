@@ -26,7 +26,7 @@ from evomask.search import evolve, genome
 from evomask.search.config import Config
 from evomask.search.evaluate import evaluate_fills, feature_maps
 from evomask.search.evolve import Problem, State
-from evomask.search.refine import Stage
+from evomask.search.stages import Stage
 from evomask.types import Array, Classifier, Key, Target, record
 
 

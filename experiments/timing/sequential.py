@@ -20,7 +20,7 @@ from evomask.search.config import Config
 from evomask.search.evaluate import FEATURE_DEPTHS, features_and_logits
 from evomask.search.fitness import SLACK
 from evomask.search.genome import scale_radii
-from evomask.search.refine import Stage
+from evomask.search.stages import Stage
 from evomask.types import Classifier, InputError, Key
 
 
