@@ -89,8 +89,7 @@ def test_devices_that_share_a_population_find_the_same_bits(devices, population)
     mesh, told = sharding.images_mesh(jax.devices()[:devices], population=population), []
     found = explain(mesh=mesh, config=config, progress=lambda *figures: told.append(figures))
     assert_same(found, explain(config=config))
-    rows = -(-5 * population // devices) * devices // population  # filled up
-    assert told[-1] == (rows * COST, rows * COST) and len(told) == rows * 8  # every generation is counted once
+    assert told[-1] == (5 * COST, 5 * COST)  # every generation is counted once, not on each device
 
 
 def test_the_batches_of_a_population_are_dealt_out():
