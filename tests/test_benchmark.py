@@ -142,7 +142,7 @@ def remembered(monkeypatch):
     images, found = explained()
     known = {image.tobytes(): index for index, image in enumerate(images.pixels)}
 
-    def explain(classifier, questions, chunks, *, key, config):
+    def explain(classifier, questions, *, key, config):
         index = known.get(np.asarray(questions[0].image, np.float32).tobytes(), 0)
         return found[index : index + 1]
 

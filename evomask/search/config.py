@@ -184,7 +184,10 @@ def with_budget(config: Config, budget: int) -> Config:
     check_stages(config.stages)
     budget = whole("budget", budget)
     prices = [config.generation_cost(stage) for stage in config.stages]
-    config = dataclasses.replace(config, race=config.race * budget // config.evaluations)
+    race = config.race * budget // config.evaluations
+    if config.perturbation is not None:  # what little a small budget leaves
+        race = max(1, min(race, budget - config.first_cost - 2 * sum(prices)))
+    config = dataclasses.replace(config, race=race)
     least = 2 * sum(prices) + config.fixed_cost
     if budget < least:
         raise InputError(
