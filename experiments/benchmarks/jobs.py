@@ -17,12 +17,13 @@ from evomask import fills, perturbations, presets
 from evomask.data import pictures
 from evomask.questions import ask
 from evomask.types import Classifier, InputError
-from experiments.benchmarks import judge, protocol, runs, sources
-from experiments.benchmarks.trust import Trust
-from experiments.shared import cli
+
+from ..shared import cli
+from . import judge, protocol, runs, sources
+from .trust import Trust
 
 if TYPE_CHECKING:  # which images there are, their own digest says
-    from experiments.benchmarks.imagesets import ImageSet
+    from .imagesets import ImageSet
 
 OURS = "evomask.explain"  # the target of conf/method/evomask.yaml and its like
 

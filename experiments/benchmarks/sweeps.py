@@ -26,7 +26,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from evomask.data import pictures
 from evomask.report import records
-from experiments.shared import cli
+
+from ..shared import cli
 
 FILE = "sweep.json"
 

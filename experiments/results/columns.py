@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from evomask.measures import metrics, statistics
-from experiments.benchmarks import runs
-from experiments.benchmarks.measured import METRICS
+
+from ..benchmarks import runs
+from ..benchmarks.measured import METRICS
 
 SEED = 0  # of the bootstrap
 
