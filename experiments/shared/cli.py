@@ -76,7 +76,7 @@ def _own_conf(folder: Path) -> list[str]:
     own = Path.cwd() / "conf" / folder.relative_to(CONF)
     if not own.is_dir() or own.samefile(folder):
         return []
-    return [f"hydra.searchpath=[{_quoted(f'file://{own}')}]"]
+    return [f"hydra.searchpath=[{_quoted(f'file://{own}', False)}]"]
 
 
 def one_blas_thread() -> contextlib.AbstractContextManager:
