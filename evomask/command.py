@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import evomask
+from evomask.types import InputError
 
 
 class Verb(NamedTuple):
@@ -33,6 +34,7 @@ VERBS = {
     "status": Verb("of its runs, while they run", "benchmark"),
     "optimality": Verb("how far is the search from the best mask?", "benchmark"),
     "speed": Verb("what does an explanation cost, beside its rivals?"),
+    "new": Verb("folder for parts of your own, with one of every kind to begin with: evomask new my_research"),
     "doctor": Verb("versions, devices, caches, extras: what is here, and what to install"),
 }
 HELP = """\
@@ -78,17 +80,21 @@ def usage() -> str:
 
 def run(verb: str, argv: Sequence[str]) -> int:
     """Runs a program, if what it needs is installed."""
-    from evomask import doctor  # what is here is asked for only now, as the programs
+    from evomask import doctor, new  # what is here is asked for only now, as the programs
 
-    if verb == "doctor":
-        return doctor.main()
+    if verb in ("doctor", "new"):
+        return doctor.main() if verb == "doctor" else new.main(argv)
     extra = VERBS[verb].extra
     for name in doctor.missing(extra) if extra else ():
         print(f"error: evomask {verb} needs {name}: pip install 'evomask[{extra}]'", file=sys.stderr)
         return 2
     if os.getcwd() not in sys.path:  # a script has its own folder there; parts of the user's are in this one
         sys.path.append(os.getcwd())
-    program = importlib.import_module(f"{programs()}.{verb}")
+    try:
+        program = importlib.import_module(f"{programs()}.{verb}")
+    except InputError as error:  # about what it finds in ./conf
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return program.main(photographs(argv) if verb == "explain" else list(argv))
 
 

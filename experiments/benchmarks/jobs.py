@@ -19,7 +19,7 @@ from evomask.questions import ask
 from evomask.types import Classifier, InputError
 
 from ..shared import cli
-from . import judge, protocol, runs, sources
+from . import judge, measured, protocol, runs, sources
 from .trust import Trust
 
 if TYPE_CHECKING:  # which images there are, their own digest says
@@ -50,6 +50,8 @@ def decisive(config: DictConfig, weights: str, images: ImageSet, elsewhere: str 
     }
     if config.trust is not None:
         found["trust"] = plain(config.trust) | {"demand": config.preset.demand, "elsewhere": elsewhere}
+    if measured.OWN:
+        found["metrics"] = sorted(measured.OWN)
     own = sources.own(built(config))
     return found | ({"own": own} if own else {})
 
@@ -58,7 +60,7 @@ def built(config: DictConfig) -> dict[str, Any]:
     """The parts of a configuration whose `_target_`s decide the numbers."""
     method = plain(config.method)
     parts = preset(config) if method["_target_"] == OURS else {"fill": plain(config.preset.fill)}
-    return {"method": method, "parts": parts, "model": plain(config.model)}
+    return {"method": method, "parts": parts, "model": plain(config.model), "metrics": measured.OWN}
 
 
 def preset(config: DictConfig) -> dict[str, Any]:

@@ -57,7 +57,8 @@ def launch(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | N
     def main() -> int:
         _refuse_dashes(argv, folder / name)
         # Hydra reads sys.argv, and prints and exits by itself unless this variable is set.
-        with mock.patch.object(sys, "argv", [name, *quote(argv)]):
+        given = sorted(quote(argv), key=_is_override)  # argparse takes overrides only if no flag parts them
+        with mock.patch.object(sys, "argv", [name, *given]):
             with mock.patch.dict(os.environ, HYDRA_FULL_ERROR="1"):
                 hydra.main(version_base="1.3", config_path=str(folder), config_name=name)(job)()
         return max(codes, default=0)
@@ -66,6 +67,10 @@ def launch(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | N
         code = guard(main, folder / name)
         # Whether anybody reads what was printed is known here, not only when the interpreter has ended.
         return max(code, guard(lambda: print(end="", flush=True) or 0, folder / name))
+
+
+def _is_override(argument: str) -> bool:
+    return argument[:1] in ("+", "~") or "=" in argument and not argument.startswith("-")
 
 
 def _own_conf(folder: Path) -> list[str]:
