@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 import evomask
 from evomask import command, doctor
-from experiments.benchmarks import sources
+from experiments.benchmarks import measured, sources
 from experiments.shared import cli
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -120,6 +120,38 @@ def test_a_launcher_that_is_not_installed_is_named():
     error = MissingConfigException("", "hydra/launcher/submitit_local", ["basic"])
     expected = "the launcher submitit_local needs hydra-submitit-launcher: pip install 'evomask[sweeps]'"
     assert cli.explain_error(error, cli.CONF / "benchmark") == expected
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "give one name, of the folder and of the package in it: evomask new my_research"),
+        (["3x"], "'3x' cannot be imported: give a name of letters, digits and _, such as my_research"),
+        (["numpy"], "a package that is installed is called numpy, too: give another name"),
+        (["here"], "there is a here here: give another name"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_refused(argv, said, empty, capsys):
+    (empty / "here").mkdir()
+    assert command.main(["new", *argv]) == 2 and capsys.readouterr() == ("", f"error: {said}\n")
+    assert [path.name for path in empty.iterdir()] == ["here"]
+
+
+def test_a_metric_of_ones_own_is_a_file(tmp_path):
+    (tmp_path / "most.yaml").write_text("_target_: numpy.max\nbetter: -1\nhead: the most\n")
+    ((name, node),) = measured.own_metrics(tmp_path).items()
+    metric = measured.from_yaml(node)
+    assert (name, metric.of([1.0, 3.0]), metric.better, metric.head) == ("most", 3.0, -1, "the most")
+    (tmp_path / "other.yaml").write_text("_target_: numpy.max\nbest: 1\n")
+    with pytest.raises(evomask.InputError, match="other.yaml is no metric: give _target_ and better; allowed are"):
+        measured.own_metrics(tmp_path)
+
+
+def test_flags_and_overrides_come_in_any_order(empty):
+    (empty / "conf").mkdir()  # so that there is one more override
+    seen = []
+    task = lambda config: seen.append(config.seed) or 0
+    assert cli.launch(task, "explain", ["image=a.jpg", "-m", "seed=1,2"]) == 0 and seen == [1, 2]
 
 
 OWN_FILL = "# @package preset.fill\n_target_: evomask.fills.Constant\nvalue: 0.125\n"

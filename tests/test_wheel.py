@@ -128,3 +128,23 @@ def test_programs_find_their_configuration(installed, tmp_path):
     done = python("-c", look, "train", "report", cwd=tmp_path, path=[installed])
     assert done.returncode == 0, done.stderr
     assert "  evomask train recipe=digits " in done.stdout and "  evomask report experiment=" in done.stdout
+
+
+def test_a_new_folder_works_as_it_is(installed, tmp_path):
+    """Its own tests pass, and its experiment, all of whose parts are its own, runs and makes a table."""
+    run = lambda *arguments, cwd: python(*arguments, cwd=cwd, path=[installed])
+    done = run("-m", "evomask", "new", "thesis", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "thesis"
+    assert not [path for path in folder.rglob("*") if path.is_file() and "my_research" in path.read_text()]
+    few = ["data.num=1", "budget=160", "cut_steps=4", "auc_steps=4", "fidelity_subsets=4", "ours=smallest", "stages=flat",
+           "preset.stages.gross.genes=4", "crossover=one_point", "screening=none"]  # fmt: skip
+    done = run("-m", "evomask", "benchmark", "-m", "+experiment=thesis", *few, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    done = run("-m", "evomask", "tables", "experiment=thesis", "format=csv", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    lines = (folder / "out" / "tables" / "thesis.csv").read_text().splitlines()
+    assert "in the middle" in lines[0] and [line.partition(",")[0] for line in lines[1:4]] == [
+        "evomask", "brightness", "random_patches"]  # fmt: skip
+    tests = run("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=folder)
+    assert tests.returncode == 0, tests.stdout
