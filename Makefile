@@ -33,19 +33,19 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("evomask needs Python 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.installed: pyproject.toml setup.py constraints.txt | $(BIN)/python
 	@echo "Installing evomask into $(VENV) (a minute or two)"
 	$(INSTALL) .
 	@touch $@
 
-$(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.installed-test: pyproject.toml setup.py constraints.txt | $(BIN)/python
 	@echo "Installing evomask and its tests into $(VENV) (a minute or two)"
 	$(INSTALL) '.[baselines,notebooks,check]'
 	@touch $@ $(VENV)/.installed
 
 # The newest versions of everything, for both interpreters: run the tests with them before you commit the file.
 FREEZE = -m venv $(1) && $(1)/bin/python -m pip install --quiet '.[baselines,notebooks,check]' && \
-	$(1)/bin/python -m pip freeze --exclude evomask | LC_ALL=C sort > $(1)/freeze
+	$(1)/bin/python -m pip freeze --all --exclude pip --exclude evomask | LC_ALL=C sort > $(1)/freeze
 constraints:
 	python3.11 $(call FREEZE,.venv-newest311)
 	python3.12 $(call FREEZE,.venv-newest312)

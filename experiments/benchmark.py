@@ -24,11 +24,12 @@ import evomask
 from evomask.baselines import rex
 from evomask.report import records
 from evomask.types import Classifier, InputError
-from experiments.benchmarks import imagesets, judge, runs, sources, sweeps
-from experiments.benchmarks.jobs import Job, build, built, decisive, plain
-from experiments.explain import image_shape
-from experiments.shared import cli
-from experiments.shared.compiling import compile_seconds
+
+from .benchmarks import imagesets, judge, runs, sources, sweeps
+from .benchmarks.jobs import Job, build, built, decisive, plain
+from .explain import image_shape
+from .shared import cli
+from .shared.compiling import compile_seconds
 
 # Overrides that need no place in a title: they say where and how a run happens, not what it is.
 ASIDE = ("experiment", "out", "chunk", "wait", "again", "data.path", "method.python", "launcher")
@@ -249,6 +250,6 @@ def _progress() -> Progress:
 
 
 if __name__ == "__main__":
-    from experiments.benchmark import main as importable  # by its name, as the processes of a launcher look for it
+    from .benchmark import main as importable  # by its name, as the processes of a launcher look for it
 
     sys.exit(importable())

@@ -32,8 +32,9 @@ from evomask.report.reasons import fills_held, reasons, status_word
 from evomask.search.config import Config
 from evomask.search.front import Collect
 from evomask.types import Classifier, Explanation, InputError, Status, whole
-from experiments.shared import cli, further
-from experiments.shared.further import Further
+
+from .shared import cli, further
+from .shared.further import Further
 
 
 class Asked(NamedTuple):

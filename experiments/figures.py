@@ -12,10 +12,11 @@ from omegaconf import DictConfig
 
 from evomask.report import records
 from evomask.types import InputError
-from experiments.results.cells import Sweep, cell_name, gather
-from experiments.results.kinds import bars, budget, convergence, front, grid
-from experiments.shared import cli
-from experiments.tables import chosen
+
+from .results.cells import Sweep, cell_name, gather
+from .results.kinds import bars, budget, convergence, front, grid
+from .shared import cli
+from .tables import chosen
 
 FORMATS = ("pdf", "png")
 STYLE = {

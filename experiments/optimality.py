@@ -20,10 +20,11 @@ from evomask.questions import ask
 from evomask.report import records
 from evomask.search.config import Config
 from evomask.types import Classifier, InputError, Question, whole
-from experiments.benchmarks import imagesets
-from experiments.explain import image_shape
-from experiments.optimum import enumeration, grid
-from experiments.shared import cli
+
+from .benchmarks import imagesets
+from .explain import image_shape
+from .optimum import enumeration, grid
+from .shared import cli
 
 PRESETS = {"plain": presets.smallest, "holding": presets.evomask}
 # What is averaged over images, and how it is called; where no mask was found, the whole image counts as one.

@@ -16,12 +16,13 @@ from PIL import Image
 
 from evomask.report import plots, records
 from evomask.types import InputError
-from experiments.benchmarks import runs, sources
-from experiments.results.cells import Cell, Sweep, describe, gather
-from experiments.results.columns import COLUMNS
-from experiments.results.drawing import blank
-from experiments.results.summaries import Table, summary
-from experiments.shared import cli
+
+from .benchmarks import runs, sources
+from .results.cells import Cell, Sweep, describe, gather
+from .results.columns import COLUMNS
+from .results.drawing import blank
+from .results.summaries import Table, summary
+from .shared import cli
 
 TEMPLATE = Path(__file__).parent / "results" / "report.html"
 LEVELS = 32  # shades of a score, which make it a small file

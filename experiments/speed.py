@@ -44,9 +44,10 @@ from evomask.data import photographs
 from evomask.search.config import Config
 from evomask.search.evaluate import batches
 from evomask.types import Classifier, Explanation, InputError
-from experiments.explain import build_config
-from experiments.shared import cli
-from experiments.timing import phases, rivals, sequential
+
+from .explain import build_config
+from .shared import cli
+from .timing import phases, rivals, sequential
 
 LOOPS = ("sequential", "published")
 AS_CONFIDENT = "explain, confident"

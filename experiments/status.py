@@ -13,9 +13,10 @@ from rich.table import Table
 
 from evomask.data import pictures
 from evomask.types import InputError
-from experiments.benchmarks import runs
-from experiments.results.cells import describe, not_begun
-from experiments.shared import cli
+
+from .benchmarks import runs
+from .results.cells import describe, not_begun
+from .shared import cli
 
 LISTED = 8  # cells that nobody has begun
 

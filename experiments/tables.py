@@ -10,12 +10,13 @@ from omegaconf import DictConfig, ListConfig
 
 from evomask.report import records
 from evomask.types import InputError
-from experiments.results import soundness
-from experiments.results.cells import gather
-from experiments.results.columns import COLUMNS, layout
-from experiments.results.rendering import RENDERERS, markdown
-from experiments.results.summaries import single_images, summary
-from experiments.shared import cli
+
+from .results import soundness
+from .results.cells import gather
+from .results.columns import COLUMNS, layout
+from .results.rendering import RENDERERS, markdown
+from .results.summaries import single_images, summary
+from .shared import cli
 
 FORMATS = tuple(RENDERERS)
 

@@ -26,7 +26,8 @@ from evomask import training
 from evomask.data import Dataset, pictures
 from evomask.report import records
 from evomask.types import Classifier, InputError
-from experiments.shared import cli, memory
+
+from .shared import cli, memory
 
 
 class Stopwatch:
@@ -166,7 +167,7 @@ def curves(state: training.TrainState, per_epoch: int) -> str:
 
 def card(job: Job, trained: Trained, seconds: dict[str, float]) -> str:
     """The Markdown card of what was trained by this command line."""
-    command = shlex.join(["python", "-m", "experiments.train", *sys.argv[1:]])
+    command = shlex.join(["evomask", "train", *sys.argv[1:]])
     return training.card(job.name, command, job.recipe, job.source, job.train, trained.measured, seconds, machine())
 
 

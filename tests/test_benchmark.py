@@ -99,7 +99,7 @@ def test_every_job_of_an_experiment_can_be_built(name):
 def test_every_file_says_how_it_is_run(name):
     text = (cli.CONF / "experiment" / f"{name}.yaml").read_text()
     assert text.startswith("# @package _global_\n# ")
-    assert f"#   python -m experiments.benchmark -m +experiment={name}" in text
+    assert f"#   evomask benchmark -m +experiment={name}" in text
     assert "params:" in text or "- /sweep:" in text
 
 

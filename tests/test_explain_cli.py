@@ -382,7 +382,7 @@ def test_in_a_process_of_its_own(tmp_path):
 def test_help(capsys):
     assert main(["--help"]) == 0
     shown = capsys.readouterr()
-    assert "python -m experiments.explain image=my.jpg" in shown.out and shown.err == ""
+    assert "evomask explain image=my.jpg" in shown.out and shown.err == ""
 
 
 def test_a_reader_who_leaves_is_no_error(monkeypatch, capfd):

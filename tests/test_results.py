@@ -800,7 +800,7 @@ def test_help_is_printed(name, capsys):
     module = {"tables": tables, "figures": figures, "report": report, "status": status}[name]
     assert module.main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert f"python -m experiments.{name}" in text and "Exit code 0" in text
+    assert f"evomask {name}" in text and "Exit code 0" in text
     assert (cli.CONF / "results" / f"{name}.yaml").exists()
 
 

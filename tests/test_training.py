@@ -226,7 +226,7 @@ def test_finetuning_starts_from_the_pretrained_trunk(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("load", [trained.load, training.load_lite0])
 def test_files_without_a_network_are_refused(tmp_path, load):
-    with pytest.raises(InputError, match="no weights at .*: train them with python -m experiments.train"):
+    with pytest.raises(InputError, match="no weights at .*: train them with evomask train"):
         load(tmp_path / "nothing")
     (tmp_path / "text").write_text("text")
     with pytest.raises(InputError, match="text' .*holds no network"):

@@ -27,7 +27,7 @@ class HeatMaps:
       backward     integer[N], gradients pulled back through it; may be left out: none
       budget       integer, evaluations that were allowed for each
 
-    Every run of `experiments.benchmark` leaves images and labels in this form in <out>/<experiment>/images/. What
+    Every run of `evomask benchmark` leaves images and labels in this form in <out>/<experiment>/images/. What
     is charged is what the file says, which nobody has counted here. Neither the classifier nor the key is used.
 
     Raises:

@@ -261,7 +261,7 @@ def load(path: str | pathlib.Path) -> CNN:
         stages = tuple(tuple(layer(f"stages.{s}.{i}") for s, i in group) for _, group in grouped)
         return CNN(tensors["stem"], stages, layer("head"), labels, image_shape)
     except FileNotFoundError as error:
-        raise InputError(f"no weights at '{path}': train them with python -m experiments.train") from error
+        raise InputError(f"no weights at '{path}': train them with evomask train") from error
     except (KeyError, ValueError, safetensors.SafetensorError) as error:
         raise InputError(f"'{path}' holds no network written by evomask.classifiers.cnn.save ({error})") from error
 

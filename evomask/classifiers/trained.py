@@ -1,4 +1,4 @@
-"""Networks in files that `experiments.train` wrote.
+"""Networks in files that `evomask train` wrote.
 
 A file says itself which network it holds, by the names of its tensors; so `load` takes what any recipe makes.
 """
@@ -22,7 +22,7 @@ from evomask.types import Classifier, InputError
 
 
 def load(path: str | Path) -> Classifier:
-    """The network in a file that `experiments.train` wrote, whichever it is, for computation in single precision.
+    """The network in a file that `evomask train` wrote, whichever it is, for computation in single precision.
 
     Raises:
       InputError: the file is missing, damaged, or holds a network of another kind.
@@ -37,16 +37,14 @@ def load(path: str | Path) -> Classifier:
         with safetensors.safe_open(path, "numpy") as file:
             names = set(file.keys())
     except FileNotFoundError as error:
-        raise InputError(f"no weights at '{path}': train them with python -m experiments.train") from error
+        raise InputError(f"no weights at '{path}': train them with evomask train") from error
     except safetensors.SafetensorError as error:
         raise InputError(f"'{path}' is damaged or holds no network ({error}): get it again") from error
     if "stem" in names:
         return cnn.load(path)
     if "stem.kernel" in names:
         return load_lite0(path)
-    raise InputError(
-        f"'{path}' holds no network that python -m experiments.train writes: for one of your own see model=custom"
-    )
+    raise InputError(f"'{path}' holds no network that evomask train writes: for one of your own see model=custom")
 
 
 def save_lite0(classifier: efficientnet.EfficientNetLiteClassifier, path: str | Path) -> None:
@@ -70,7 +68,7 @@ def load_lite0(path: str | Path) -> efficientnet.EfficientNetLiteClassifier:
             labels, crop = tuple(json.loads(header["labels"])), float(json.loads(header.get("crop", "1.0")))
             tensors = {name: jnp.asarray(file.get_tensor(name), jnp.float32) for name in file.keys()}
     except FileNotFoundError as error:
-        raise InputError(f"no weights at '{path}': train them with python -m experiments.train") from error
+        raise InputError(f"no weights at '{path}': train them with evomask train") from error
     except (KeyError, ValueError, safetensors.SafetensorError) as error:
         raise InputError(f"'{path}' holds no network written by evomask.training.save_lite0 ({error})") from error
     params = traverse_util.unflatten_dict(tensors, sep=".")

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from experiments.benchmarks import trust
-from experiments.benchmarks.measured import METRICS
+from . import trust
+from .measured import METRICS
 
 # What one mask does; confidences are softmax probabilities of `label`, labels are class indices predicted.
 _MASK = {

@@ -20,7 +20,8 @@ from evomask.classifiers import cnn
 from evomask.classifiers.wrappers import check_classifier
 from evomask.data import DataError, Dataset, ImageError, photographs, pictures
 from evomask.types import Classifier, InputError
-from experiments.shared import cli
+
+from ..shared import cli
 
 Shape = tuple[int, int, int]
 GOLDEN_RATIO = (5**0.5 - 1) / 2

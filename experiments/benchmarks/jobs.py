@@ -17,12 +17,13 @@ from evomask import fills, perturbations, presets
 from evomask.data import pictures
 from evomask.questions import ask
 from evomask.types import Classifier, InputError
-from experiments.benchmarks import judge, protocol, runs, sources
-from experiments.benchmarks.trust import Trust
-from experiments.shared import cli
+
+from ..shared import cli
+from . import judge, measured, protocol, runs, sources
+from .trust import Trust
 
 if TYPE_CHECKING:  # which images there are, their own digest says
-    from experiments.benchmarks.imagesets import ImageSet
+    from .imagesets import ImageSet
 
 OURS = "evomask.explain"  # the target of conf/method/evomask.yaml and its like
 
@@ -49,6 +50,8 @@ def decisive(config: DictConfig, weights: str, images: ImageSet, elsewhere: str 
     }
     if config.trust is not None:
         found["trust"] = plain(config.trust) | {"demand": config.preset.demand, "elsewhere": elsewhere}
+    if measured.OWN:
+        found["metrics"] = sorted(measured.OWN)
     own = sources.own(built(config))
     return found | ({"own": own} if own else {})
 
@@ -57,7 +60,7 @@ def built(config: DictConfig) -> dict[str, Any]:
     """The parts of a configuration whose `_target_`s decide the numbers."""
     method = plain(config.method)
     parts = preset(config) if method["_target_"] == OURS else {"fill": plain(config.preset.fill)}
-    return {"method": method, "parts": parts, "model": plain(config.model)}
+    return {"method": method, "parts": parts, "model": plain(config.model), "metrics": measured.OWN}
 
 
 def preset(config: DictConfig) -> dict[str, Any]:

@@ -1,19 +1,23 @@
 """What is measured of a heat map: one entry of `METRICS` each, which gives a column of rows.parquet and one of tables.
 
-A metric of one's own is a function of `Asked` that returns f32[B], and a line in `METRICS`.
+A metric is a function of `Asked` that returns f32[B], and a line in `METRICS`. The user's own need no line: each is a
+file ./conf/metric/NAME.yaml where programs are run, with `_target_` (the function), `better` and `head`.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import hydra
 import jax
 import numpy as np
+from omegaconf import OmegaConf
 
 from evomask.measures import metrics
-from evomask.types import Array, Classifier
+from evomask.types import Array, Classifier, InputError
 
 GRID = 8  # cells along each side, for muFidelity
 
@@ -63,6 +67,28 @@ METRICS = {
     "pointing_game": Metric(lambda asked: metrics.pointing_game(asked.score, asked.truth), 1, needs_truth=True),
     "energy": Metric(lambda asked: metrics.energy_in_object(asked.score, asked.truth), 1, needs_truth=True),
 }
+
+
+def own_metrics(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the files of a folder say of metrics, {name: {"_target_": ..., "better": ..., "head": ...}}."""
+    found = {}
+    for path in sorted(folder.glob("*.yaml")):
+        node = OmegaConf.to_container(OmegaConf.load(path))
+        allowed = {"_target_", *Metric._fields} - {"of"}
+        if not isinstance(node, dict) or not {"_target_", "better"} <= node.keys() <= allowed:
+            raise InputError(f"{path} is no metric: give _target_ and better; allowed are {', '.join(sorted(allowed))}")
+        found[path.stem] = node
+    return found
+
+
+def from_yaml(node: dict[str, Any]) -> Metric:
+    """The metric that a file describes; its function is looked up when it is first called."""
+    of = lambda asked: hydra.utils.get_method(node["_target_"])(asked)
+    return Metric(of, **{key: value for key, value in node.items() if key != "_target_"})
+
+
+OWN = own_metrics(Path("conf") / "metric")
+METRICS |= {name: from_yaml(node) for name, node in OWN.items()}
 
 
 def heat_map(asked: Asked) -> dict[str, np.ndarray]:

@@ -19,14 +19,15 @@ from evomask.measures.thresholding import Reason
 from evomask.questions import look, worst
 from evomask.search.config import Config
 from evomask.types import Answer, Classifier, Key, Question, Status
-from experiments.benchmarks import trust
-from experiments.benchmarks.answers import Calls, answer
-from experiments.benchmarks.measured import Asked, heat_map
-from experiments.benchmarks.runs import CUTS, ROWS, Chunk
-from experiments.benchmarks.trust import Trust
+
+from . import trust
+from .answers import Calls, answer
+from .measured import Asked, heat_map
+from .runs import CUTS, ROWS, Chunk
+from .trust import Trust
 
 if TYPE_CHECKING:  # which images there are, their own digest says
-    from experiments.benchmarks.imagesets import ImageSet
+    from .imagesets import ImageSet
 
 # Where a mask comes from; area_5 is the best 5 % of the pixels. The headline is `own` where there is one, else
 # `complete`.

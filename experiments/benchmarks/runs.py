@@ -61,7 +61,8 @@ from evomask.measures.budget import Bill, Spent
 from evomask.measures.budget import common_budget as common_budget_of_bills
 from evomask.report import records
 from evomask.types import InputError
-from experiments.shared import cli
+
+from ..shared import cli
 
 try:
     import filelock
@@ -69,14 +70,12 @@ try:
     import pyarrow as pa
     import pyarrow.parquet as pq
 except ModuleNotFoundError as missing:
-    raise SystemExit(
-        f"error: benchmarks need the package {missing.name}: pip install 'evomask[benchmark]'"
-    ) from missing
+    raise SystemExit(f"error: benchmarks need {missing.name}: pip install 'evomask[benchmark]'") from missing
 
-from experiments.benchmarks import damage, sources  # after pandas and pyarrow, which they need
-from experiments.benchmarks.columns import ARRAYS as ARRAYS
-from experiments.benchmarks.columns import CUTS, PACKED, ROWS
-from experiments.benchmarks.sources import digest
+from . import damage, sources  # after pandas and pyarrow, which they need
+from .columns import ARRAYS as ARRAYS
+from .columns import CUTS, PACKED, ROWS
+from .sources import digest
 
 SCHEMA = 4
 NEEDED = ("status", "error", "hash", "experiment", "method", "choices", "overrides", "budget", "seeds", "images",

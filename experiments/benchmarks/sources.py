@@ -27,9 +27,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from ..shared import cli
+
 ROOT = Path(__file__).parents[2]
-ENGINE = "experiments.benchmarks.jobs"  # from a configuration and images to numbers
-HOUSE = ("evomask", "experiments")
+ENGINE = f"{__package__}.jobs"  # from a configuration and images to numbers
+HOUSE = {"evomask", cli.PROGRAMS.partition(".")[0]}  # a package that is called experiments may be the user's own
 SHOWS = "evomask.report"
 _LOADED: dict[str, str] = {}  # of the user's modules: the source that this process has loaded
 INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -42,8 +44,14 @@ def of_run(config: Any) -> dict[str, dict[str, str]]:
     found = reached([ENGINE, *_defined_in(targets(config))])
     split = {"modules": {}, "own": {}}
     for name, path in sorted(found.items()):
-        split["modules" if _is_house(name) else "own"][name] = meaning(path, path.stat().st_mtime_ns)
+        kind, known = ("modules", _in_a_clone(name)) if _is_house(name) else ("own", name)
+        split[kind][known] = meaning(path, path.stat().st_mtime_ns)
     return split
+
+
+def _in_a_clone(name: str) -> str:
+    """What a module of the house is called in a clone, so that runs made there and elsewhere can be compared."""
+    return name.removeprefix("evomask.") if name.startswith(f"{cli.INSTALLED}.") else name
 
 
 def own(config: Any) -> dict[str, str]:
@@ -76,6 +84,8 @@ def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 @functools.cache
 def commit() -> dict[str, Any]:
     """Of the repository, null outside of one: {"commit": ..., "dirty": ...}."""
+    if not (ROOT / "pyproject.toml").is_file():  # installed, perhaps in the midst of somebody else's repository
+        return {"commit": None, "dirty": None}
     git = lambda *args: subprocess.run(("git", "-C", str(ROOT), *args), capture_output=True, text=True)
     try:
         head = git("rev-parse", "HEAD")
@@ -83,7 +93,7 @@ def commit() -> dict[str, Any]:
         return {"commit": None, "dirty": None}
     if head.returncode:
         return {"commit": None, "dirty": None}
-    changes = git("status", "--porcelain", "--", *HOUSE, "conf").stdout
+    changes = git("status", "--porcelain", "--", "evomask", "experiments", "conf").stdout
     return {"commit": head.stdout.strip(), "dirty": bool(changes)}
 
 
@@ -95,9 +105,9 @@ def targets(config: Any) -> Iterator[str]:
     """
     if isinstance(config, Mapping):
         if isinstance(config.get("_target_"), str):
-            yield config["_target_"]
+            yield cli.here(config["_target_"])
             if config["_target_"].startswith("hydra.utils.get_") and isinstance(config.get("path"), str):
-                yield config["path"]  # the function itself, not what it returns
+                yield cli.here(config["path"])  # the function itself, not what it returns
         config = list(config.values())
     if isinstance(config, (list, tuple)):
         for item in config:

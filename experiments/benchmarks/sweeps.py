@@ -26,7 +26,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from evomask.data import pictures
 from evomask.report import records
-from experiments.shared import cli
+
+from ..shared import cli
 
 FILE = "sweep.json"
 
@@ -84,8 +85,10 @@ def of_conf(experiment: str, added: tuple[str, ...] = ()) -> Declared:
     config = composed([*overrides, *([f"hydra.searchpath=[{','.join(added)}]"] if added else [])])
     params = (config.hydra.sweeper.params or {}) if path else {}
     one = OverridesParser.create().parse_override
+    given = {key: one(f"{key}={text}") for key, text in params.items()}
     values = {
-        key: [plain(each) for each in one(f"{key}={text}").sweep_string_iterator()] for key, text in params.items()
+        key: [plain(each) for each in (asked.sweep_string_iterator() if asked.is_sweep_override() else [params[key]])]
+        for key, asked in given.items()
     }
     lines = path.read_text(encoding="utf-8").splitlines()[1:] if path else []
     head = itertools.takewhile(lambda line: line.startswith("# ") and not line.startswith("#  "), lines)

@@ -19,8 +19,9 @@ from evomask import fills, holding, judging, racing
 from evomask.measures import thresholding
 from evomask.search.config import Config
 from evomask.types import Array, Classifier, Key, Question
-from experiments.benchmarks import judge
-from experiments.benchmarks.judge import CHANGES, Case, Changes
+
+from . import judge
+from .judge import CHANGES, Case, Changes
 
 JUDGE = int.from_bytes(b"eyes", "big")  # names the judge's draws: no search has them
 NAMES = ("shift", "brightness", "noise")

@@ -33,7 +33,8 @@ from evomask.search.config import Config
 from evomask.search.showings import Bank
 from evomask.types import Array, Classifier, Key, Question, Target, decide, record, static
 from evomask.verify import verdict_on
-from experiments.optimum import grid
+
+from . import grid
 
 Rungs = Sequence[tuple[int, int]]
 EXACT: Rungs = ((1, 0),)  # seen once, as it is

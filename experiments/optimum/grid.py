@@ -18,7 +18,8 @@ from evomask.measures.certainty import Precision
 from evomask.search import genome
 from evomask.search.config import Config
 from evomask.types import Array, Classifier, InputError, Key, Mask, Question
-from experiments.benchmarks.ablations import Around, Flip
+
+from ..benchmarks.ablations import Around, Flip
 
 MOST = 4  # cells along a side: 65,536 unions
 CHUNK = 1024  # unions whose pixels are counted at a time

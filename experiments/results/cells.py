@@ -17,11 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from evomask.measures.budget import UnequalBudgets
 from evomask.types import InputError
-from experiments.benchmarks import damage, sweeps
-from experiments.benchmarks import runs as run_folders
-from experiments.results import comparable
-from experiments.results.comparable import Cell, cell_name
-from experiments.shared import cli
+
+from ..benchmarks import damage, sweeps
+from ..benchmarks import runs as run_folders
+from ..shared import cli
+from . import comparable
+from .comparable import Cell, cell_name
 
 OURS = "evomask"
 TITLES = {  # of methods, as their authors write them
@@ -94,7 +95,7 @@ def gather(
 
     Args:
       runs: the folder that benchmarks write to.
-      where: overrides as for experiments.benchmark, "budget=480 method=evomask,rise": only such runs, and of the sweep
+      where: overrides as for evomask benchmark, "budget=480 method=evomask,rise": only such runs, and of the sweep
         only these values; a list makes the key one of the sweep's.
       mark: give cells that cannot be compared a note, instead of refusing them.
       reference: the cells that the others are compared with, "method=rise" or, where no other key has it, "rise".
@@ -171,7 +172,7 @@ def _refuse(experiment: str, cells: Sequence[Cell], mark: bool) -> None:
     if problems and not mark:
         what = "; ".join(problems[:12]) + (f"; and {len(problems) - 12} more" if len(problems) > 12 else "")
         raise InputError(
-            f"the cells of {experiment} cannot be compared: {what}. Run experiments.benchmark again for these, "
+            f"the cells of {experiment} cannot be compared: {what}. Run evomask benchmark again for these, "
             "leave runs out with where='key=value ...', or set mark=true to have them marked"
         )
 

@@ -8,15 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from evomask.measures import metrics, statistics
-from experiments.benchmarks import runs
-from experiments.benchmarks.measured import METRICS
+
+from ..benchmarks import runs
+from ..benchmarks.measured import METRICS
 
 SEED = 0  # of the bootstrap
 
 
 def per_image(run: runs.Run, name: str, failure: float | None = None) -> np.ndarray:
     """f64[N]: for each image the mean over its seeds, for these are not independent. NaN becomes `failure`."""
-    values = run.rows[name].astype("float64")
+    unknown = float("nan") * run.rows["index"]  # a metric that was not there when the run was made
+    values = run.rows.get(name, unknown).astype("float64")
     values = values if failure is None else values.fillna(failure)
     return values.groupby(run.rows["index"]).mean().to_numpy()
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.benchmarks import runs as run_folders
-from experiments.shared import cli
+from ..benchmarks import runs as run_folders
+from ..shared import cli
 
 
 class Cell(NamedTuple):

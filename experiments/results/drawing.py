@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
 from evomask import fills
-from experiments.results.columns import SEED
-from experiments.results.comparable import Cell
-from experiments.shared import cli
+
+from ..shared import cli
+from .columns import SEED
+from .comparable import Cell
 
 # Okabe and Ito 2008 without the yellow, which is lost on white, and with black and a grey.
 COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")

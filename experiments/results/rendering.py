@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from evomask.types import InputError
-from experiments.results.columns import COLUMNS
-from experiments.results.summaries import Table
+
+from .columns import COLUMNS
+from .summaries import Table
 
 
 def markdown(table: Table) -> str:

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from evomask.measures import statistics
-from experiments.results.cells import TITLES, Cell, Sweep
-from experiments.results.columns import SEED, hundredths, per_image, spread
-from experiments.results.summaries import DASH, Table, notes
+
+from .cells import TITLES, Cell, Sweep
+from .columns import SEED, hundredths, per_image, spread
+from .summaries import DASH, Table, notes
 
 RIGHT = ("label", "predicted")  # values of `target`
 

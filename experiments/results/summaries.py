@@ -10,9 +10,10 @@ import pandas as pd
 
 from evomask.measures import statistics
 from evomask.measures.statistics import Interval
-from experiments.benchmarks import runs
-from experiments.results.cells import TITLES, Cell, Sweep, cell_name, short
-from experiments.results.columns import (
+
+from ..benchmarks import runs
+from .cells import TITLES, Cell, Sweep, cell_name, short
+from .columns import (
     COLUMNS,
     SEED,
     TESTS,

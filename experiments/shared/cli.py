@@ -23,6 +23,8 @@ from evomask.types import InputError
 from experiments.shared import compiling
 
 CONF = Path(__file__).parents[2] / "conf"
+PROGRAMS = __package__.rpartition(".")[0]  # these programs as a package, which in a clone is `experiments`
+INSTALLED = "evomask.experiments"  # and what it is called where it is installed, and in every configuration
 NAMES = ("image", "label", "contrast")  # keys whose value is what somebody called something: no ${...} is looked up
 LITERAL = (
     *NAMES,
@@ -46,7 +48,7 @@ def launch(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | N
       The exit code: that of the task, 2 after bad input (reported on one line of stderr), 130 after an interruption.
       With HYDRA_FULL_ERROR=1 in the environment, exceptions come through with their traceback.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = [*_own_conf(folder), *(sys.argv[1:] if argv is None else argv)]
     codes: list[int] = []
 
     def job(config: DictConfig) -> None:  # one of several in a sweep; its failure does not stop the others
@@ -56,7 +58,8 @@ def launch(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | N
     def main() -> int:
         _refuse_dashes(argv, folder / name)
         # Hydra reads sys.argv, and prints and exits by itself unless this variable is set.
-        with mock.patch.object(sys, "argv", [name, *quote(argv)]):
+        given = sorted(quote(argv), key=_is_override)  # argparse takes overrides only if no flag parts them
+        with mock.patch.object(sys, "argv", [name, *given]):
             with mock.patch.dict(os.environ, HYDRA_FULL_ERROR="1"):
                 hydra.main(version_base="1.3", config_path=str(folder), config_name=name)(job)()
         return max(codes, default=0)
@@ -65,6 +68,21 @@ def launch(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | N
         code = guard(main, folder / name)
         # Whether anybody reads what was printed is known here, not only when the interpreter has ended.
         return max(code, guard(lambda: print(end="", flush=True) or 0, folder / name))
+
+
+def _is_override(argument: str) -> bool:
+    return argument[:1] in ("+", "~") or "=" in argument and not argument.startswith("-")
+
+
+def _own_conf(folder: Path) -> list[str]:
+    """The override that lets Hydra look in ./conf, too, after the configuration that ships.
+
+    One that is given by hand follows it, and counts instead.
+    """
+    own = Path.cwd() / "conf" / folder.relative_to(CONF)
+    if not own.is_dir() or own.samefile(folder):
+        return []
+    return [f"hydra.searchpath=[{_quoted(f'file://{own}', False)}]"]
 
 
 def one_blas_thread() -> contextlib.AbstractContextManager:
@@ -170,9 +188,19 @@ def instantiate(node: Any) -> Any:
         raise
 
 
+def here(name: str) -> str:
+    """What a `_target_` is called where this runs, for in a clone the programs lie beside evomask, not in it.
+
+    >>> here("evomask.experiments.explain.main") == f"{PROGRAMS}.explain.main", here("my_experiments.Mine")
+    (True, 'my_experiments.Mine')
+    """
+    return PROGRAMS + name.removeprefix(INSTALLED) if name.startswith(f"{INSTALLED}.") else name
+
+
 def _tuples(node: Any) -> Any:
     if isinstance(node, dict):
-        return {key: value if key == "_args_" else _tuples(value) for key, value in node.items()}
+        parts = {key: value if key == "_args_" else _tuples(value) for key, value in node.items()}
+        return parts | {"_target_": here(node["_target_"])} if isinstance(node.get("_target_"), str) else parts
     if isinstance(node, list):
         return {"_target_": "builtins.tuple", "_args_": [[_tuples(item) for item in node]]}
     return node
@@ -245,6 +273,8 @@ def explain_error(error: Exception, config: Path) -> str:
     """What was wrong, in one line; what could have been given instead, where Hydra knows only that it was wrong."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if group == "hydra/launcher":  # launcher=... names one that comes with a package of its own
+            return f"the launcher {name} needs hydra-{name.partition('_')[0]}-launcher: pip install 'evomask[sweeps]'"
         return f"unknown {group} {name!r}: choose from {', '.join(error.options)}"
     unknown = re.search(r"Could not override '([^']+)'", str(error))
     if isinstance(error, ConfigCompositionException) and unknown:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from evomask.measures import statistics
-from experiments.results.cells import Sweep, titled
-from experiments.results.columns import SEED, per_image
-from experiments.results.drawing import beside, legend, style_of, wrapped
+
+from ..cells import Sweep, titled
+from ..columns import SEED, per_image
+from ..drawing import beside, legend, style_of, wrapped
 
 
 def draw(sweep: Sweep, most: int) -> Figure | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from experiments.benchmarks import runs
-from experiments.benchmarks.jobs import OURS
-from experiments.results.cells import Sweep
-from experiments.results.columns import per_image
-from experiments.results.drawing import TOGETHER, beside, by_image, curve, legend, panels, rows_below, style_of, wrapped
+from ...benchmarks import runs
+from ...benchmarks.jobs import OURS
+from ..cells import Sweep
+from ..columns import per_image
+from ..drawing import TOGETHER, beside, by_image, curve, legend, panels, rows_below, style_of, wrapped
 
 NAMES = {
     "history_area": "area",

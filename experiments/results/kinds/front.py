@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.benchmarks import runs
-from experiments.results.cells import Sweep
-from experiments.results.columns import per_image
-from experiments.results.comparable import Cell
-from experiments.results.drawing import (
+from ...benchmarks import runs
+from ..cells import Sweep
+from ..columns import per_image
+from ..comparable import Cell
+from ..drawing import (
     TOGETHER,
     Style,
     beside,

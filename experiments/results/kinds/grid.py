@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evomask.report import plots
-from experiments.benchmarks import runs
-from experiments.results.cells import Sweep
-from experiments.results.drawing import LINE, blank, tallest, wrapped
-from experiments.shared import cli
+
+from ...benchmarks import runs
+from ...shared import cli
+from ..cells import Sweep
+from ..drawing import LINE, blank, tallest, wrapped
 
 PANEL = 1.15  # inches, of a picture
 COLUMNS = 16

@@ -1,0 +1,1 @@
+"""Parts of evomask that are my own: of the search in `search`, of comparisons in `compare`."""
