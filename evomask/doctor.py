@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 
 import evomask
+from evomask.settings import cache_folder
 
 CUDA = "pip install 'evomask[cuda]'"
 DEVELOPERS = ("check", "test")  # extras of a clone
@@ -36,11 +37,12 @@ def report() -> Iterator[tuple[str, str]]:
     if lacking := missing(None):
         yield "packages", f"{', '.join(lacking)} missing: pip install {' '.join(lacking)}"
     yield from devices()
-    cache = Path(os.environ.get("EVOMASK_CACHE", Path.home() / ".cache" / "evomask"))
-    yield "cache", f"{cache} ({size(cache)}), of decoded image sets and networks; EVOMASK_CACHE=... moves it"
-    compiled = jax.config.values.get("jax_compilation_cache_dir")
-    kept = f"kept in {compiled}" if compiled else "not kept; JAX_COMPILATION_CACHE_DIR=... keeps them"
-    yield "compiled", f"programs are {kept}"
+    cache = cache_folder()
+    yield "cache", f"{cache} ({size(cache)}): what costs time to make again; EVOMASK_CACHE=... moves it"
+    compiled = Path(jax.config.values.get("jax_compilation_cache_dir") or cache / "programs")
+    off = not jax.config.values.get("jax_enable_compilation_cache")
+    kept = "not kept, as JAX_ENABLE_COMPILATION_CACHE says" if off else f"kept in {compiled} ({size(compiled)})"
+    yield "compiled", f"programs are {kept}; delete the folder to compile anew"
     for extra in extras():
         lacking = missing(extra)
         install = f"{', '.join(lacking)} missing: pip install 'evomask[{extra}]'"

@@ -1,12 +1,17 @@
-"""What a user sets for all of JAX and NumPy changes no explanation: public functions have settings of their own."""
+"""What a user sets for all of JAX and NumPy changes no explanation: public functions have settings of their own.
+
+And one setting that is the user's: where things are kept that cost time to make again.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import threading
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -88,3 +93,11 @@ def single(tree: Any) -> Any:
 
 NARROWER = {np.dtype(name + "64"): np.dtype(name + "32") for name in ("float", "int", "uint")}
 NARROWER[np.dtype("complex128")] = np.dtype("complex64")
+
+
+def cache_folder() -> Path:
+    """Where decoded image sets, trained networks and compiled programs are kept: `EVOMASK_CACHE` in the environment, or
+    else `evomask` in the user's folder for such things.
+    """
+    own = os.environ.get("EVOMASK_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evomask"

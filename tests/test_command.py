@@ -106,7 +106,12 @@ def test_the_doctor_says_what_is_here(monkeypatch, capsys, tmp_path):
     assert lines["JAX"] == f"{doctor.jax.__version__}, jaxlib {doctor.version('jaxlib')}"
     assert lines["devices"].startswith("8 x cpu; ")  # as conftest.py has it
     assert lines["GPU"] == "there is an NVIDIA driver, but JAX does not use it: pip install 'evomask[cuda]'"
-    assert lines["cache"].startswith(f"{tmp_path} (2 MB)") and lines["compiled"].startswith("programs are not kept")
+    assert lines["cache"].startswith(f"{tmp_path} (2 MB)") and "not kept, as" in lines["compiled"]
+    doctor.jax.config.update("jax_enable_compilation_cache", True)
+    try:
+        assert dict(doctor.report())["compiled"].startswith(f"programs are kept in {tmp_path / 'programs'} (empty)")
+    finally:
+        doctor.jax.config.update("jax_enable_compilation_cache", False)
 
 
 def test_what_evomask_itself_lacks_is_a_failure(monkeypatch, capsys):

@@ -24,6 +24,7 @@ import numpy as np
 from evomask.data import pictures
 from evomask.data.classes import CIFAR10_LABELS, IMAGENET_LABELS, class_names, lines
 from evomask.data.pictures import DataError, ImageError, decode, printable
+from evomask.settings import cache_folder
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 CIFAR10_ARCHIVE = "cifar-10-python.tar.gz"
@@ -105,8 +106,7 @@ def load(path: str | Path, size: int | None = None) -> tuple[Dataset, Dataset]:
 def _cache_file(path: Path, size: int | None) -> Path:
     stat = path.stat()
     identity = os.fsencode(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {size} {READER}")
-    folder = Path(os.environ.get("EVOMASK_CACHE", Path.home() / ".cache" / "evomask"))
-    return folder / f"{printable(path.name).split('.')[0]}-{hashlib.sha256(identity).hexdigest()[:16]}.npz"
+    return cache_folder() / f"{printable(path.name).split('.')[0]}-{hashlib.sha256(identity).hexdigest()[:16]}.npz"
 
 
 def _read_cache(path: Path) -> tuple[Dataset, Dataset] | None:

@@ -6,7 +6,6 @@ A source is a function `(shape, crop, ...)` -> `Source`; nothing of it is decode
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from evomask import data, questions, training
 from evomask.classifiers import cnn
 from evomask.classifiers.wrappers import check_classifier
 from evomask.data import DataError, Dataset, ImageError, photographs, pictures
+from evomask.settings import cache_folder
 from evomask.types import Classifier, InputError
 
 from ..shared import cli
@@ -268,7 +268,7 @@ def planted_network() -> Classifier:
     )
     settings = f"{widths} {recipe} {jax.__version__} {jax.devices()[0].device_kind}"
     name = f"planted-{hashlib.sha256(settings.encode()).hexdigest()[:16]}.safetensors"
-    path = Path(os.environ.get("EVOMASK_CACHE", cli.CACHE)) / name
+    path = cache_folder() / name
     if not path.exists():
         cli.say("training the network of the planted evidence")
         train, test = data.planted()

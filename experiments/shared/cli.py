@@ -19,6 +19,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from evomask.settings import cache_folder
 from evomask.types import InputError
 from experiments.shared import compiling
 
@@ -33,7 +34,6 @@ LITERAL = (
     "reference",
 )  # keys whose value is text, whatever commas, blanks and brackets are in it
 PATHS = ("data.path", "model.path", "method.path", "runs")  # and those whose value is text where there is such a file
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "evomask"
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"  # the user wants tracebacks
 BAD_INPUT = (InputError, OSError, HydraException, OmegaConfBaseException)
 READER_GONE = 141  # the exit code of a program whose output nobody reads on, as of `... --help | head`
@@ -52,7 +52,7 @@ def launch(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | N
     codes: list[int] = []
 
     def job(config: DictConfig) -> None:  # one of several in a sweep; its failure does not stop the others
-        with one_blas_thread(), compiling.kept(CACHE / "programs"):
+        with one_blas_thread(), compiling.kept(cache_folder() / "programs"):
             codes.append(guard(lambda: task(config), folder / name))
 
     def main() -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import platform
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +43,8 @@ def kept(folder: Path) -> Iterator[None]:
     JAX's own settings come first: JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false
     switches this off. A folder that cannot be read or written, or is full, costs the time of compiling and no more.
     """
-    settings = {"jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0.1}
+    where = str(folder / processor())
+    settings = {"jax_compilation_cache_dir": where, "jax_persistent_cache_min_compile_time_secs": 0.1}
     if jax.config.jax_compilation_cache_dir is not None:
         settings = {}
     before = {name: getattr(jax.config, name) for name in settings}
@@ -54,3 +57,13 @@ def kept(folder: Path) -> Iterator[None]:
     finally:
         for name, value in before.items():
             jax.config.update(name, value)
+
+
+def processor() -> str:
+    """A name for this kind of processor: code for one may not run on another, and machines may share a home."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # no Linux
+        lines = [platform.processor()]
+    kind = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))} or set(lines))
+    return f"{platform.machine()}-{hashlib.sha256(repr(kind).encode()).hexdigest()[:8]}"
