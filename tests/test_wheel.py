@@ -111,17 +111,6 @@ def test_a_photograph_is_explained_with_parts_of_ones_own(installed, own):
         "conf", "mine.py", "my picture.png", "out"]  # fmt: skip
 
 
-def test_a_benchmark_of_the_shipped_pictures_runs(installed, own):
-    few = ["data=samples", "data.num=1", "cut_steps=4", "auc_steps=4", "fidelity_subsets=4", "target=predicted"]
-    command = ["-m", "evomask", "benchmark", "method=centred_square", "model=mine", "budget=40", *few]
-    done = python(*command, cwd=own, path=[installed])
-    assert done.returncode == 0, done.stderr
-    (record,) = (own / "out" / "benchmark" / "benchmark").glob("*/record.json")
-    code = json.loads(record.read_text())["code"]
-    assert "experiments.benchmarks.protocol" in code["modules"] and [*code["own"]] == ["mine"]
-    assert (code["commit"], code["dirty"]) == (None, None)
-
-
 def test_programs_find_their_configuration(installed, tmp_path):
     """Those whose configuration lies deeper in conf/ than that of the others."""
     look = "import sys; from evomask import command; sys.exit(sum(command.main([v, '--help']) for v in sys.argv[1:]))"
@@ -130,21 +119,30 @@ def test_programs_find_their_configuration(installed, tmp_path):
     assert "  evomask train recipe=digits " in done.stdout and "  evomask report experiment=" in done.stdout
 
 
-def test_a_new_folder_works_as_it_is(installed, tmp_path):
+def test_a_new_folder_works_as_it_is(installed, own):
     """Its own tests pass, and its experiment, all of whose parts are its own, runs and makes a table."""
     run = lambda *arguments, cwd: python(*arguments, cwd=cwd, path=[installed])
-    done = run("-m", "evomask", "new", "thesis", cwd=tmp_path)
+    done = run("-m", "evomask", "new", "thesis", cwd=own)
     assert done.returncode == 0, done.stderr
-    folder = tmp_path / "thesis"
+    folder = own / "thesis"
     assert not [path for path in folder.rglob("*") if path.is_file() and "my_research" in path.read_text()]
-    few = ["data.num=1", "budget=160", "cut_steps=4", "auc_steps=4", "fidelity_subsets=4", "ours=smallest",
-           "stages=flat", "preset.stages.gross.genes=4", "crossover=one_point", "screening=none"]  # fmt: skip
+    for name in ("mine.py", "conf/model/mine.yaml"):  # a small network
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(own / name, folder / name)
+    few = ["model=mine", "target=predicted", "data.num=1", "budget=160", "cut_steps=4", "auc_steps=4",
+           "fidelity_subsets=4", "ours=smallest", "stages=flat", "preset.stages.gross.genes=4", "crossover=one_point",
+           "screening=none", "method=evomask,brightness"]  # fmt: skip
     done = run("-m", "evomask", "benchmark", "-m", "+experiment=thesis", *few, cwd=folder)
     assert done.returncode == 0, done.stderr
-    done = run("-m", "evomask", "tables", "experiment=thesis", "format=csv", cwd=folder)
+    for path in (folder / "out" / "benchmark" / "thesis").glob("*/record.json"):
+        code = json.loads(path.read_text())["code"]
+        assert "experiments.benchmarks.protocol" in code["modules"] and {"mine", "thesis.compare"} <= {*code["own"]}
+        assert (code["commit"], code["dirty"]) == (None, None)
+    done = run(
+        "-m", "evomask", "tables", "experiment=thesis", "format=csv", "where=method=evomask,brightness", cwd=folder
+    )
     assert done.returncode == 0, done.stderr
     lines = (folder / "out" / "tables" / "thesis.csv").read_text().splitlines()
-    assert "in the middle" in lines[0] and [line.partition(",")[0] for line in lines[1:4]] == [
-        "evomask", "brightness", "random_patches"]  # fmt: skip
+    assert "in the middle" in lines[0] and [line.partition(",")[0] for line in lines[1:]] == ["evomask", "brightness"]
     tests = run("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=folder)
     assert tests.returncode == 0, tests.stdout
