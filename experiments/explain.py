@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,12 +27,13 @@ from evomask.explaining import explain_questions
 from evomask.measures.certainty import sentence
 from evomask.questions import ask
 from evomask.report import records, sheets
-from evomask.report.reasons import fills_held, reasons, status_word
+from evomask.report.reasons import fills_held, reasons
 from evomask.search.config import Config
 from evomask.search.front import Collect
 from evomask.types import Classifier, Explanation, InputError, Status, whole
 
-from .shared import cli, further
+from .shared import answers, cli, further
+from .shared.answers import Answer
 from .shared.further import Further
 
 
@@ -49,14 +49,11 @@ class Asked(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The answers about one photograph (no leading axes), and how long they took."""
+    """The answers about one photograph, no leading axes."""
 
-    photo: Photo
     explanation: Explanation
     certificate: Certificate | None
     further: further.Found
-    compile_seconds: float
-    run_seconds: float
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,7 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def explain_photographs(config: DictConfig) -> int:
-    """Loads, searches, draws, writes and tabulates, image by image; 2 if an image had to be left out."""
+    """Loads, searches, draws, writes and tabulates, image by image; 2 if an image had to be left out.
+
+    What was answered before is not searched again, so that a killed run of many images goes on where it was.
+    """
     out = records.prepare_folder(config.out)
     settings = build_config(config)
     classifier = evomask.as_classifier(cli.instantiate(config.model))
@@ -77,24 +77,32 @@ def explain_photographs(config: DictConfig) -> int:
         settings = dataclasses.replace(settings, front=Collect(asked.further.front))
     validate.configuration(settings, shape[:2])
     plain = OmegaConf.to_container(config, resolve=True)
+    made_by = answers.code(plain)
 
-    answers = []
+    said = []
     for photo in load_all(paths, shape, getattr(classifier, "crop", 1.0)):
-        try:
-            found = search(classifier, photo, asked, settings)
-        except InputError as error:  # about this photograph: the others are explained all the same
-            cli.say(f"error: {photo.name}: {error}")
-            continue
-        records.write(out / photo.name, drawn(found, asked.seed, plain))
-        answers.append(found)
-    if answers:
-        Console().print(overview(answers))
-        for found in answers:
-            for line in remarks(found):
-                print(f"{found.photo.name}: {line}")
-        where = answers[0].photo.name if len(answers) == 1 else "<image>"
+        request = answers.request(photo.image, plain, made_by)
+        answer = None if config.again else answers.before(out / photo.name, request)
+        if answer is not None:
+            cli.say(f"{photo.name}: answered before; again=true searches anew")
+        else:
+            try:
+                found = search(classifier, photo, asked, settings)
+            except InputError as error:  # about this photograph: the others are explained all the same
+                cli.say(f"error: {photo.name}: {error}")
+                continue
+            answer = Answer(photo.name, sheets.numbers(found.explanation), remarks(found))
+            run = {"remarks": answer.remarks, "seed": asked.seed, "config": plain, "request": request}
+            records.write(out / photo.name, drawn(found, photo.name, run))
+        said.append(answer)
+    if said:
+        Console().print(overview(said))
+        for answer in said:
+            for line in answer.remarks:
+                print(f"{answer.name}: {line}")
+        where = said[0].name if len(said) == 1 else "<image>"
         print(f"written to {out}/{where}/explanation.png, .json, .npz")
-    return 0 if len(answers) == len(paths) else 2
+    return 0 if len(said) == len(paths) else 2
 
 
 def build_config(config: DictConfig) -> Config:
@@ -127,9 +135,8 @@ def search(classifier: Classifier, photo: Photo, asked: Asked, settings: Config)
     questions = ask(classifier, image, labels, contrast, key, settings.fills)  # what cannot be asked is not compiled
     with _progress() as bar:
         task = bar.add_task(f"{photo.name}: compiling", total=None)
-        compile_seconds = evomask.precompile(classifier, image, contrast=contrast is not None, config=settings)
+        evomask.precompile(classifier, image, contrast=contrast is not None, config=settings)
         bar.update(task, description=f"{photo.name}: evolving", total=settings.evolving, completed=0)
-        start = time.perf_counter()
         advance = lambda done, total: bar.update(task, completed=done, total=total)
         found = explain_questions(classifier, questions, key=key, config=settings, progress=advance)
         certificate = None
@@ -141,30 +148,23 @@ def search(classifier: Classifier, photo: Photo, asked: Asked, settings: Config)
         elif asked.certify:
             bar.update(task, description=f"{photo.name}: certifying")
             certificate = certificates.certify(classifier, image, found, key=key, config=settings)
-        seconds = time.perf_counter() - start
     explanation, certificate = jax.tree.map(lambda field: np.asarray(field)[0], (found, certificate))
     plain = dataclasses.replace(settings, front=None)
     more = further.search(asked.further, classifier, questions, key=key, config=plain)
-    return Found(photo, explanation, certificate, more, compile_seconds, seconds)
+    return Found(explanation, certificate, more)
 
 
-def drawn(found: Found, seed: int, config: Any) -> list[sheets.Sheet]:
+def drawn(found: Found, name: str, run: dict[str, Any]) -> list[sheets.Sheet]:
     """Everything that becomes a file, before any of it is written."""
-    name, explanation = found.photo.name, found.explanation
-    run = {
-        "seed": seed,
-        "compile_seconds": round(found.compile_seconds, 3),
-        "run_seconds": round(found.run_seconds, 3),
-        "config": config,
-    }
-    first = sheets.explanation(explanation, name=name, certificate=found.certificate, run=run)
-    return [first, *further.drawn(explanation, found.further, name)]
+    others = further.drawn(found.explanation, found.further, name)
+    parts = ["explanation", *(one.name for one in others)]
+    run = {**run, "files": [f"{part}.{kind}" for part in parts for kind in records.KINDS]}
+    return [sheets.explanation(found.explanation, name=name, certificate=found.certificate, run=run), *others]
 
 
-def load_all(paths: Sequence[Path], shape: tuple[int, int, int], crop: float) -> list[Photo]:
+def load_all(paths: Sequence[Path], shape: tuple[int, int, int], crop: float) -> Iterator[Photo]:
     """Every image that can be loaded; the others, and what was changed in these, are reported on stderr."""
-    photos: dict[Path, Photo] = {}
-    for path in paths:
+    for path, name in zip(paths, photographs.unique_names(paths)):
         try:
             photo = photographs.load(path, shape, crop)
         except ImageError as error:
@@ -172,9 +172,7 @@ def load_all(paths: Sequence[Path], shape: tuple[int, int, int], crop: float) ->
             continue
         for notice in photo.notices:
             cli.say(f"note: {path} {notice}")
-        photos[path] = photo
-    names = photographs.unique_names(list(photos))
-    return [dataclasses.replace(photo, name=name) for photo, name in zip(photos.values(), names)]
+        yield dataclasses.replace(photo, name=name)
 
 
 def _seed(seed: Any) -> int:
@@ -200,10 +198,10 @@ def _progress() -> Progress:
     return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
 
 
-def overview(answers: Sequence[Found]) -> Table:
+def overview(said: Sequence[Answer]) -> Table:
     """A row for each image; for several, a last line that says how many of which kind there are."""
-    found = [answer.explanation for answer in answers]
-    predicted = any(one.status == Status.COUNTERFACTUAL for one in found)
+    found = [answer.numbers for answer in said]
+    predicted = any(one["status"] == "counterfactual" for one in found)
     table = Table()
     for heading in ("image", "class", *["predicted"] * predicted):
         table.add_column(heading, overflow="fold")
@@ -212,38 +210,36 @@ def overview(answers: Sequence[Found]) -> Table:
     table.add_column("status", overflow="fold")
     if len(found) > 1:
         table.caption = tally(found)
-    for answer, one in zip(answers, found):
-        classes = [one.name(one.label)] + [f"{one.name(one.predicted)} {one.predicted_confidence:.2f}"] * predicted
-        numbers = [one.confidence, one.masked_confidence, one.inverse_confidence]
-        cells = [answer.photo.name, *classes, *(f"{x:.2f}" for x in numbers), f"{one.area:.1%}", status_word(one)]
-        table.add_row(*map(Text, cells))
+    for answer, one in zip(said, found):
+        classes = [one["label"]] + [f"{one['predicted']} {one['predicted_confidence']:.2f}"] * predicted
+        numbers = [one["confidence"], one["masked_confidence"], one["inverse_confidence"]]
+        cells = [*("nan" if x is None else f"{x:.2f}" for x in numbers), f"{one['area']:.1%}"]
+        table.add_row(*map(Text, [answer.name, *classes, *cells, one["status"].replace("_", " ")]))
     return table
 
 
-def tally(found: Sequence[Explanation]) -> str:
+def tally(found: Sequence[Mapping[str, Any]]) -> str:
     """How many masks are what was demanded, and their mean area; what cannot be is counted apart.
 
-    >>> from types import SimpleNamespace
-    >>> of = lambda status, area: SimpleNamespace(status=status, area=area, sufficient=True, demand="complete")
-    >>> statuses = Status.COMPLETE, Status.COMPLETE, Status.NEITHER, Status.BLANK_CLASS
-    >>> tally([of(status, area) for status, area in zip(statuses, [0.1, 0.2, 0.9, 0.01], strict=True)])
+    >>> of = lambda status, area: {"status": status, "area": area, "sufficient": True, "demand": "complete"}
+    >>> tally([of("complete", 0.1), of("complete", 0.2), of("neither", 0.9), of("blank_class", 0.01)])
     '2 of 3 complete, 15.0% of the pixels on average; 1 blank class, counted apart'
-    >>> tally([of(Status.COUNTERFACTUAL, 0.5)])
+    >>> tally([of("counterfactual", 0.5)])
     '1 of 1 counterfactual masks makes its class win'
     """
-    with_status = lambda *statuses: [one for one in found if one.status in statuses]
-    met, blank = with_status(Status.COMPLETE, Status.SUFFICIENT, Status.NECESSARY), with_status(Status.BLANK_CLASS)
-    counterfactual, breaking = with_status(Status.COUNTERFACTUAL), with_status(Status.DECISION_BREAKS)
+    with_status = lambda *statuses: [one for one in found if one["status"] in statuses]
+    met, blank = with_status("complete", "sufficient", "necessary"), with_status("blank_class")
+    counterfactual, breaking = with_status("counterfactual"), with_status("decision_breaks")
     rest, parts = len(found) - len(blank) - len(counterfactual) - len(breaking), []
     if rest:
-        mean = f", {np.mean([one.area for one in met]):.1%} of the pixels on average" if met else ""
-        parts.append(f"{len(met)} of {rest} {found[0].demand}{mean}")
+        mean = f", {np.mean([one['area'] for one in met]):.1%} of the pixels on average" if met else ""
+        parts.append(f"{len(met)} of {rest} {found[0]['demand']}{mean}")
     if blank:
         parts.append(f"{len(blank)} blank class, counted apart")
     if breaking:
         parts.append(f"{len(breaking)} whose decision breaks, counted apart")
     if counterfactual:
-        wins = sum(bool(one.sufficient) for one in counterfactual)
+        wins = sum(one["sufficient"] for one in counterfactual)
         ending = "makes its class win" if wins == 1 else "make their class win"
         parts.append(f"{wins} of {len(counterfactual)} counterfactual masks {ending}")
     return "; ".join(parts)

@@ -19,13 +19,13 @@ from rich.console import Console
 from synthetic import explanation
 
 import evomask
-from evomask.data.photographs import Photo
-from evomask.report import records
+from evomask.report import records, sheets
 from evomask.search import genome
 from evomask.types import Status
 from experiments import explain
 from experiments.explain import main
 from experiments.shared import cli
+from experiments.shared.answers import Answer
 
 ROOT = Path(__file__).parent.parent
 SIDE = 16
@@ -105,7 +105,7 @@ def test_explains_a_photograph_and_writes_three_files(tmp_path, photo, capsys):
             "class_index label contrast predicted predicted_confidence confidence masked_confidence "
             "inverse_confidence blank_confidence area cp cp_floored sufficient necessary complete demand status "
             "reasons missing_nats missing_probability complete_under evaluations precision "
-            "certificate seed compile_seconds run_seconds config versions device"
+            "certificate remarks seed config request files versions device"
         ).split()
     )
     assert (record["class_index"], record["label"], record["seed"]) == (1, "bright left", 3)
@@ -113,7 +113,8 @@ def test_explains_a_photograph_and_writes_three_files(tmp_path, photo, capsys):
     assert record["precision"] is None, "it was found in one exact showing"
     assert record["contrast"] is None and record["reasons"] == [] and "black" in record["complete_under"]
     assert record["missing_nats"] == {"keeps_class": 0, "keeps_confidence": 0, "loses_class": 0}
-    assert record["evaluations"] == 384 and record["compile_seconds"] > 0 and record["run_seconds"] > 0
+    assert record["evaluations"] == 384 and len(record["remarks"]) == 1
+    assert record["files"] == ["explanation.png", "explanation.npz", "explanation.json"]
     assert record["config"]["preset"]["budget"] == 384 and record["config"]["image"] == str(photo)
     assert record["versions"]["evomask"] == "0.1.0" and record["device"] == "cpu"
     assert record["cp"] == pytest.approx(record["masked_confidence"] / record["area"], rel=1e-6)
@@ -486,10 +487,14 @@ def test_terminals_show_the_like_of_what_they_cannot_encode():
     assert text.encode("utf-8", "evomask.plain").decode() == "“café” ± 1 … \\udce9"
 
 
-def answer(status, area=0.1, **fields):
-    found = dataclasses.replace(explanation(SIDE, status), area=np.float32(area), names=("dog", "cat"), **fields)
-    photo = Photo(found.image, f"[{status.name.lower()}]")
-    return explain.Found(photo, found, None, explain.further.Found(None, None), 0.0, 0.0)
+def found(status, area=0.1, **fields):
+    one = dataclasses.replace(explanation(SIDE, status), area=np.float32(area), names=("dog", "cat"), **fields)
+    return explain.Found(one, None, explain.further.Found(None, None))
+
+
+def answer(one):
+    name = f"[{Status(int(one.explanation.status)).name.lower()}]"
+    return Answer(name, sheets.numbers(one.explanation), explain.remarks(one))
 
 
 def shown(answers):
@@ -499,16 +504,17 @@ def shown(answers):
 
 
 def test_a_folder_counts_images_of_the_blank_class_apart():
-    text = shown([answer(Status.COMPLETE, 0.2), answer(Status.NEITHER, 0.9), answer(Status.BLANK_CLASS, 0.001)])
+    kinds = (Status.COMPLETE, 0.2), (Status.NEITHER, 0.9), (Status.BLANK_CLASS, 0.001)
+    text = shown([answer(found(*kind)) for kind in kinds])
     assert "1 of 2 complete, 20.0% of the pixels on average; 1 blank class, counted apart" in text
     assert "[neither]" in text and "predicted" not in text
 
 
 def test_a_counterfactual_shows_what_is_predicted():
     seen = {"predicted": np.int32(0), "predicted_confidence": np.float32(0.62), "inverse_label": np.int32(0)}
-    wins = answer(Status.COUNTERFACTUAL, sufficient=np.True_, necessary=np.False_, complete=np.False_, **seen)
-    loses = answer(Status.COUNTERFACTUAL, sufficient=np.False_, necessary=np.False_, complete=np.False_, **seen)
-    text = shown([answer(Status.COMPLETE), wins, loses])
+    wins = found(Status.COUNTERFACTUAL, sufficient=np.True_, necessary=np.False_, complete=np.False_, **seen)
+    loses = found(Status.COUNTERFACTUAL, sufficient=np.False_, necessary=np.False_, complete=np.False_, **seen)
+    text = shown([answer(one) for one in (found(Status.COMPLETE), wins, loses)])
     assert "dog 0.62" in text and "cat 0.80" in text
     assert "1 of 1 complete, 10.0% of the pixels on average; 1 of 2 counterfactual masks makes its class win" in text
     assert explain.remarks(wins) == ["the image is predicted as “dog”, so necessity is not applicable"]
@@ -592,12 +598,10 @@ def test_a_small_network_is_shown_cifar10_pictures_by_default(tmp_path, monkeypa
 
     def search(classifier, photo, asked, settings):  # what it would find takes long, and is tested elsewhere
         seen[photo.name] = photo.image.shape, asked.label
-        found = answer(Status.COMPLETE)
+        one = found(Status.COMPLETE)
         predicted = np.argmax(classifier(photo.image[None])[0])
-        return found._replace(
-            photo=photo,
-            explanation=dataclasses.replace(found.explanation, label=predicted, names=tuple(map(str, range(10)))),
-        )
+        named = dataclasses.replace(one.explanation, label=predicted, names=tuple(map(str, range(10))))
+        return one._replace(explanation=named)
 
     monkeypatch.setattr(explain, "search", search)
     monkeypatch.setattr(explain, "drawn", lambda found, *_: [found])
@@ -605,5 +609,46 @@ def test_a_small_network_is_shown_cifar10_pictures_by_default(tmp_path, monkeypa
     monkeypatch.setattr(records, "write", lambda folder, parts: written.update({folder.name: parts[0].explanation}))
     assert main(["model=cifar10", f"out={tmp_path}"]) == 0
     assert len(seen) == 10 and set(seen.values()) == {((32, 32, 3), None)}
-    assert all(found.label == int(name.rpartition("_")[2]) for name, found in written.items()) and len(written) == 10
+    assert all(one.label == int(name.rpartition("_")[2]) for name, one in written.items()) and len(written) == 10
     assert "10 of 10 complete" in capsys.readouterr().out
+
+
+def test_a_killed_run_of_many_images_goes_on_where_it_was(tmp_path, photo, monkeypatch, capsys):
+    """And ends with the files that it would have had; what is asked otherwise, or lacks a file, is searched anew."""
+    pictures, asked = [tmp_path / f"{name}.png" for name in "abc"], []
+    for number, path in enumerate(pictures):
+        Image.fromarray(np.full((SIDE, SIDE, 3), 50 * number, np.uint8)).save(path)
+
+    def search(classifier, photo, settings_of_question, settings, dies_at=None):
+        asked.append(photo.name)
+        if photo.name == dies_at:
+            raise KeyboardInterrupt
+        return found(Status.COMPLETE, image=photo.image)
+
+    def run(out, *more, dies_at=None):
+        asked.clear()
+        monkeypatch.setattr(explain, "search", lambda *given: search(*given, dies_at=dies_at))
+        code = main([*SMALL, f"image=[{','.join(map(str, pictures))}]", f"out={tmp_path / out}", *more])
+        return code, "".join(asked)
+
+    files = lambda out: {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.*")}
+    assert run("whole") == (0, "abc")
+    whole = files(tmp_path / "whole")
+    assert run("killed", dies_at="b") == (130, "ab")
+    capsys.readouterr()
+    assert run("killed") == (0, "bc")
+    shown = capsys.readouterr()
+    assert "a: answered before; again=true searches anew" in shown.err and "3 of 3 complete" in shown.out
+    assert shown.out.count("complete under") == 3
+    again = files(tmp_path / "killed")
+    assert again.keys() == whole.keys() and len(whole) == 9
+    for name in whole:
+        told = lambda content: content.replace(b"/killed", b"/whole")
+        assert told(again[name]) == whole[name]
+    assert run("killed") == (0, "")
+    (tmp_path / "killed" / "c" / "explanation.png").unlink()
+    assert run("killed") == (0, "c")
+    assert run("killed", "again=true") == run("killed", "seed=1") == (0, "abc")
+    (tmp_path / "killed" / "b" / "explanation.json").write_text("{}")
+    pictures[2].write_bytes(pictures[0].read_bytes())  # another picture of the same name
+    assert run("killed", "seed=1") == (0, "bc")

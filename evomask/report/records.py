@@ -17,7 +17,8 @@ from evomask.report.sheets import Sheet, versions  # noqa: F401 (benchmarks reco
 from evomask.types import Explanation, InputError
 
 PARTS = ("explanation", "front", "several", "stability")
-FILES = tuple(f"{part}.{kind}" for part in PARTS for kind in ("png", "npz", "json"))  # what a report may consist of
+KINDS = ("png", "npz", "json")
+FILES = tuple(f"{part}.{kind}" for part in PARTS for kind in KINDS)  # what a report may consist of
 DONE = "explanation.json"  # put in place last: its presence says that the report is whole
 
 

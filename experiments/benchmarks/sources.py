@@ -37,11 +37,11 @@ _LOADED: dict[str, str] = {}  # of the user's modules: the source that this proc
 INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
-def of_run(config: Any) -> dict[str, dict[str, str]]:
+def of_run(config: Any, engine: str = ENGINE) -> dict[str, dict[str, str]]:
     """{"modules": {name: digest}, "own": {name: digest}} of everything that a run with this configuration is made by;
     `own` are the user's files.
     """
-    found = reached([ENGINE, *_defined_in(targets(config))])
+    found = reached([engine, *_defined_in(targets(config))])
     split = {"modules": {}, "own": {}}
     for name, path in sorted(found.items()):
         kind, known = ("modules", _in_a_clone(name)) if _is_house(name) else ("own", name)
