@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from evomask.search import program, sharding
 from evomask.search.config import Config
 from evomask.search.refine import Refined
 from evomask.search.stages import Stage
-from evomask.settings import pinned
+from evomask.settings import one_blas_thread, pinned
 from evomask.types import Classifier, Explanation, Key, Niche, Question, Rows, whole
 
 Progress = Callable[[int, int], None]  # (evaluations done, evaluations in all)
@@ -143,18 +144,19 @@ def search(
     rows = dataclasses.replace(rows, niche=niche)
     classifier, key = sharding.replicate((classifier, key), mesh)
     found, done = [], 0
-    for first in range(0, num, most):
-        chosen = np.minimum(np.arange(first, first + most), num - 1)  # the last ones are filled up
 
-        def counted(stage: Stage, generations: int, own: int = min(most, num - first)) -> None:
-            nonlocal done
-            done += own * generations * config.generation_cost(stage)
-            if told is not None:
-                told(done)
+    def counted(own: int, stage: Stage, generations: int) -> None:
+        nonlocal done
+        done += own * generations * config.generation_cost(stage)
+        if told is not None:
+            told(done)
 
-        part = sharding.split(jax.tree.map(lambda x, chosen=chosen: x[chosen], rows), mesh)
-        with own_errors():
-            found.append(program.search(classifier, key, config, part, counted, mesh))
+    with own_errors(), one_blas_thread():
+        for first in range(0, num, most):
+            chosen = np.minimum(np.arange(first, first + most), num - 1)  # the last ones are filled up
+            part = sharding.split(jax.tree.map(lambda x, chosen=chosen: x[chosen], rows), mesh)
+            own = functools.partial(counted, min(most, num - first))
+            found.append(program.search(classifier, key, config, part, own, mesh))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:num], *found)
 
 

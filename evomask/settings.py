@@ -95,6 +95,18 @@ NARROWER = {np.dtype(name + "64"): np.dtype(name + "32") for name in ("float", "
 NARROWER[np.dtype("complex128")] = np.dtype("complex64")
 
 
+def one_blas_thread() -> contextlib.AbstractContextManager:
+    """While open, OpenBLAS has one thread, in all of the process.
+
+    The screening factorizes small matrices between forward passes. OpenBLAS's threads wait for the next one by
+    spinning, on the very cores that the forward pass needs.
+    """
+    import scipy.linalg  # noqa: F401 (the OpenBLAS that JAX calls comes with it, and must be there to be limited)
+    import threadpoolctl  # here, because it sets a variable of the environment when it is imported
+
+    return threadpoolctl.threadpool_limits(1, user_api="blas")
+
+
 def cache_folder() -> Path:
     """Where decoded image sets, trained networks and compiled programs are kept: `EVOMASK_CACHE` in the environment, or
     else `evomask` in the user's folder for such things.

@@ -43,6 +43,7 @@ from evomask.classifiers.wrappers import check_classifier
 from evomask.data import photographs
 from evomask.search.config import Config
 from evomask.search.evaluate import batches
+from evomask.settings import one_blas_thread
 from evomask.types import Classifier, Explanation, InputError
 
 from .explain import build_config
@@ -349,9 +350,7 @@ def measure_stream(config: DictConfig) -> int:
         if not isinstance(num, int) or num < 1:
             raise InputError(f"stream has {num!r}: give whole numbers of images")
         # A process of its own, because a peak is never forgotten, and a spawned one, which starts with nothing.
-        with concurrent.futures.ProcessPoolExecutor(
-            1, multiprocessing.get_context("spawn"), cli.one_blas_thread
-        ) as pool:
+        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), one_blas_thread) as pool:
             peak, taken = pool.submit(explain_many, plain, num).result()
         out.add_row(str(num), peak, f"{taken / num:.3f}")
     Console().print(out)

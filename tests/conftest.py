@@ -5,7 +5,7 @@ Warnings become errors in pyproject.toml (`filterwarnings`), and Hypothesis draw
 
 import os
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the programs, see `cli.one_blas_thread`; read by NumPy
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the programs, see `settings.one_blas_thread`; read by NumPy
 
 # Tests compile for longer than they run: without LLVM's optimizations a search compiles in two thirds of the time,
 # though it then runs for ten times as long, so tests ask for few evaluations, or to be `optimized`. The environment is

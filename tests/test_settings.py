@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+import scipy.linalg  # noqa: F401 (an OpenBLAS of its own)
+import threadpoolctl
 
 import evomask
 from evomask import operators, settings
@@ -88,3 +90,17 @@ def test_the_settings_come_back():
                 assert jnp.ones(1).dtype == jnp.float64
             raise KeyError
     assert jnp.ones(1).dtype == jnp.float32 and not hasattr(settings._outside, "x64")
+
+
+def test_openblas_has_one_thread_while_a_search_runs_and_its_own_again_afterwards():
+    threads = lambda: {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
+    seen = []
+
+    def look(images):
+        seen.append((len(images), threads()))
+        return np.ones((len(images), 2), np.float32) * [3, 0]
+
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        evomask.explain(evomask.BlackBox(look, 2), np.ones((1, 8, 8, 1)), key=0, config=evomask.presets.smallest(250))
+        assert threads() == {2}
+    assert [found for num, found in seen if num > 1] and all(found == {1} for num, found in seen if num > 4)

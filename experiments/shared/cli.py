@@ -19,7 +19,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from evomask.settings import cache_folder
+from evomask.settings import cache_folder, one_blas_thread
 from evomask.types import InputError
 from experiments.shared import compiling
 
@@ -83,18 +83,6 @@ def _own_conf(folder: Path) -> list[str]:
     if not own.is_dir() or own.samefile(folder):
         return []
     return [f"hydra.searchpath=[{_quoted(f'file://{own}', False)}]"]
-
-
-def one_blas_thread() -> contextlib.AbstractContextManager:
-    """While open, OpenBLAS has one thread.
-
-    The screening factorizes small matrices between forward passes. OpenBLAS's threads wait for the next one by
-    spinning, on the very cores that the forward pass needs.
-    """
-    import scipy.linalg  # noqa: F401 (the OpenBLAS that JAX calls comes with it, and must be there to be limited)
-    import threadpoolctl  # here, because it sets a variable of the environment when it is imported
-
-    return threadpoolctl.threadpool_limits(1, user_api="blas")
 
 
 def guard(function: Callable[[], int], config: Path) -> int:
