@@ -12,7 +12,7 @@ from evomask import operators as ops
 from evomask.search import evolve, fitness, genome, refine, scoring
 from evomask.search.evolve import Operators, Problem
 from evomask.search.front import Collect
-from evomask.search.stages import Stage
+from evomask.search.stages import Stage, size_of
 from evomask.types import Evaluation, Target
 
 KEY = jax.random.key(0)
@@ -216,17 +216,18 @@ def test_places_that_were_never_filled_rank_last():
 def refined(key, stages, threshold=0.7, collect=None, told=None):
     judge, moves = functools.partial(asked, threshold=threshold), operators(ops.Plus())
     parts = refine.Parts(TARGET, FITNESS, moves, judge, scoring.BestOfGeneration(), collect)
-    begin = jax.jit(functools.partial(refine.begin, collect=collect), static_argnames=("size", "anew"))
+    begin = jax.jit(functools.partial(refine.begin, collect=collect), static_argnames="size")
     advance = jax.jit(
         lambda size, plan, cycle, first, stop: refine.advance(key, size, plan, cycle, parts, first, stop),
         static_argnames="size",
     )
     steps = refine.Steps(
-        lambda size, founding, plan, found, anew: begin(key, size, founding, plan, found, anew=anew),
+        lambda size, founding, plan, found: begin(key, size, founding, plan, found),
         advance,
         jax.jit(refine.end),
     )
-    return refine.refine(stages, refine.start(jnp.ones(SHAPE, bool), moves), steps, told)
+    start = refine.start(jnp.ones(SHAPE, bool), size_of(stages[0]), moves, collect)
+    return refine.refine(stages, start, steps, told)
 
 
 STAGES = (

@@ -30,7 +30,7 @@ from evomask.search.evolve import Info
 from evomask.search.ladder import Ladder
 from evomask.search.refine import Cycle, Found, Parts, Refined, Steps
 from evomask.search.showings import Bank, evaluate_shown, fill_bank
-from evomask.search.stages import Founding, Plan, Size, Stage, planned
+from evomask.search.stages import Founding, Plan, Size, Stage, planned, size_of
 from evomask.types import Array, Classifier, Evaluation, Key, Mask, Niche, Rows, Target, record
 
 
@@ -42,9 +42,11 @@ class Known:
     bank: Bank | None  # where showings are drawn
 
 
-@functools.partial(jax.jit, static_argnames="mesh")
-def ask(classifier: Classifier, key: Key, config: Config, rows: Rows, mesh: Mesh | None) -> tuple[Known, Found]:
-    """What has to be known of the questions, and what their first cycle begins from."""
+@functools.partial(jax.jit, static_argnames=("size", "mesh"))
+def ask(
+    classifier: Classifier, key: Key, config: Config, size: Size, rows: Rows, mesh: Mesh | None
+) -> tuple[Known, Found]:
+    """What has to be known of the questions, and what their first cycle begins from, in a stage of this size."""
 
     def of_row(classifier: Classifier, key: Key, config: Config, row: Rows) -> tuple[Known, Found]:
         needs, bank = config.needs(classifier), None
@@ -55,12 +57,13 @@ def ask(classifier: Classifier, key: Key, config: Config, rows: Rows, mesh: Mesh
             target = _target(config, row, known)
             bank = fill_bank(key, classifier, target, row.blanks, config.perturbation, **sizes, **options)
         region = jnp.ones(row.image.shape[:2], bool) if row.niche is None else row.niche.region
-        return dataclasses.replace(known, bank=bank), refine.start(region, config.operators)
+        found = refine.start(region, size, config.operators, config.front, _ladder(config))
+        return dataclasses.replace(known, bank=bank), found
 
     return _for_rows(of_row, mesh)(classifier, key, config, (rows,))
 
 
-@functools.partial(jax.jit, static_argnames=("size", "anew", "mesh"))
+@functools.partial(jax.jit, static_argnames=("size", "mesh"))
 def begin(
     key: Key,
     config: Config,
@@ -68,13 +71,12 @@ def begin(
     founding: tuple[Founding, ...],
     plan: Plan,
     found: Found,
-    anew: bool,
     mesh: Mesh | None,
 ) -> Cycle:
     """See `refine.begin`."""
 
     def of_row(key: Key, config: Config, founding: tuple[Founding, ...], plan: Plan, found: Found) -> Cycle:
-        return refine.begin(key, size, founding, plan, found, config.front, _ladder(config), anew=anew)
+        return refine.begin(key, size, founding, plan, found, config.front, _ladder(config))
 
     return _for_rows(of_row, mesh)(key, config, founding, plan, (found,))
 
@@ -142,9 +144,9 @@ def search(
     `told` is called with a stage and how many generations have just gone by.
     """
     stages, config = config.sought.stages, config.compiled
-    known, found = ask(classifier, key, config, rows, mesh)
+    known, found = ask(classifier, key, config, size_of(stages[0]), rows, mesh)
     steps = Steps(
-        lambda size, founding, plan, found, anew: begin(key, config, size, founding, plan, found, anew, mesh),
+        lambda size, founding, plan, found: begin(key, config, size, founding, plan, found, mesh),
         lambda size, plan, cycle, first, stop: advance(
             classifier, key, config, size, plan, first, stop, rows, known, cycle, mesh
         ),
@@ -162,21 +164,20 @@ def lower(
 ) -> Iterator[tuple[str, jax.stages.Lowered]]:
     """The programs that `search` calls for such rows, by name, not compiled yet; nothing is computed."""
     stages, config = config.sought.stages, config.compiled
-    asked = ask.lower(classifier, key, config, rows, mesh)
+    asked = ask.lower(classifier, key, config, size_of(stages[0]), rows, mesh)
     yield "ask", asked
     known, found = _promised(asked, mesh)
     number = np.int32(0)
-    for size, alike, plans in planned(stages, rows.image.shape[1:3]):
-        founding = tuple(stage.founders for stage in alike)
-        again = [False] if any(len(own) > 1 for own in plans) else []
-        for anew in (True, *([True] if len(plans) > 1 else []), *again):
-            begun = begin.lower(key, config, size, founding, plans[0][0], found, anew, mesh)
+    for group, (size, alike, plans) in enumerate(planned(stages, rows.image.shape[1:3])):
+        founding, plan = tuple(stage.founders for stage in alike), plans[0][0]
+        if group:  # a first cycle comes from another size, the next one from its own
+            found = dataclasses.replace(found, archive=None, rungs=None)
+        for _ in range(min(sum(map(len, plans)), 2) if group else 1):
+            begun = begin.lower(key, config, size, founding, plan, found, mesh)
             cycle = _promised(begun, mesh)
-            advanced = advance.lower(
-                classifier, key, config, size, plans[0][0], number, number, rows, known, cycle, mesh
-            )
+            advanced = advance.lower(classifier, key, config, size, plan, number, number, rows, known, cycle, mesh)
             violation = _shape(rows.label.shape, np.float32, mesh)
-            ended = end.lower(plans[0][0], _promised(advanced, mesh)[0], violation, mesh)
+            ended = end.lower(plan, _promised(advanced, mesh)[0], violation, mesh)
             found = _promised(ended, mesh)
             yield from (("begin", begun), ("advance", advanced), ("end", ended))
     shape = found.score.shape

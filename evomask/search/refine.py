@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,8 +54,8 @@ class Found:
     violation: Array  # f32[]
     score: Array  # f32[H, W], running sum
     model: Model | None
-    archive: Archive | None  # of this stage
-    rungs: Rungs | None  # of this stage
+    archive: Archive | None = None  # of this stage
+    rungs: Rungs | None = None  # of this stage
 
 
 class Parts(NamedTuple):
@@ -74,16 +74,23 @@ class Parts(NamedTuple):
 class Cycle:
     """A cycle under way."""
 
-    region: Mask  # bool[H, W], where it searches
+    space: genome.Space  # where it searches
     founders: Genome  # int32[O, G, 3]
     state: State
     score: Array  # f32[H, W], running sum of the cycles before
 
 
-def start(region: Mask, operators: Operators) -> Found:
-    """What the first cycle begins from, in a region bool[H, W]."""
-    nothing, model = jnp.full((1, 3), genome.OFF, jnp.int32), operators.screening and operators.screening.init()
-    return Found(region, region, nothing, jnp.float32(0.0), jnp.zeros(region.shape), model, None, None)
+def start(
+    region: Mask, size: Size, operators: Operators, collect: Collect | None = None, ladder: Ladder | None = None
+) -> Found:
+    """What the first cycle, whose stage is of this size, begins from, in a region bool[H, W]."""
+    nothing, model = (
+        jnp.full((size.genes, 3), genome.OFF, jnp.int32),
+        operators.screening and operators.screening.init(),
+    )
+    archive = None if collect is None else collect.init(region.shape)
+    rungs = None if ladder is None else ladder.init(region.shape, size.genes)
+    return Found(region, region, nothing, jnp.float32(0.0), jnp.zeros(region.shape), model, archive, rungs)
 
 
 def begin(
@@ -94,15 +101,13 @@ def begin(
     found: Found,
     collect: Collect | None = None,
     ladder: Ladder | None = None,
-    *,
-    anew: bool = True,
 ) -> Cycle:
-    """The founders of a cycle, by the rule of its stage; the first one of a stage begins its collections `anew`."""
-    shape, champion, archive, rungs = found.region.shape, found.champion, found.archive, found.rungs
-    if anew:
-        champion = genome.resize(champion, size.genes)
-        archive = None if collect is None else collect.init(shape)
-        rungs = None if ladder is None else ladder.init(shape, size.genes)
+    """The founders of a cycle, by the rule of its stage; the first one of a stage begins collections of its own."""
+    shape, champion = found.region.shape, genome.resize(found.champion, size.genes)
+    if len(found.champion) == size.genes:
+        champion = jnp.where(plan.begins, champion, found.champion)
+    archive = None if collect is None else _renewed(plan.begins, collect.init(shape), found.archive)
+    rungs = None if ladder is None else _renewed(plan.begins, ladder.init(shape, size.genes), found.rungs)
     space = genome.space(found.region, plan.radii, least=plan.least)
     rules = [
         lambda key, space, champion, rule=rule: rule(key, space, size.offspring, size.genes, champion)
@@ -110,17 +115,20 @@ def begin(
     ]
     founders = jax.lax.switch(plan.stage, rules, _keys(key, plan)[0], space, champion)
     state = evolve.init(space.shape, size.population, size.genes, found.model, archive, rungs)
-    return Cycle(space.region, founders, state, found.score)
+    return Cycle(space, founders, state, found.score)
+
+
+def _renewed(begins: Array, fresh: Any, old: Any) -> Any:
+    """A collection that is fresh where a stage begins."""
+    return fresh if old is None else jax.tree.map(lambda new, before: jnp.where(begins, new, before), fresh, old)
 
 
 def advance(
     key: Key, size: Size, plan: Plan, cycle: Cycle, parts: Parts, first: Array, stop: Array
 ) -> tuple[Cycle, Info]:
     """Generations `first` to `stop` - 1 of a cycle, `LONGEST` at most; `Info` is filled up with NaN to as many."""
-    space = genome.space(cycle.region, plan.radii, least=plan.least)
-    target, fitness, operators, *others = parts
-    evaluate, scoring, collect, ladder = others
-    problem = Problem(target, space, fitness, plan.penalty, evaluate, scoring, collect, size.inverses, ladder)
+    target, fitness, operators, evaluate, scoring, collect, ladder = parts
+    problem = Problem(target, cycle.space, fitness, plan.penalty, evaluate, scoring, collect, size.inverses, ladder)
     turns = {"first": first, "stop": stop, "generations": plan.generations, "most": LONGEST}
     state, info = evolve.advance(_keys(key, plan)[1], cycle.state, cycle.founders, problem, operators, **turns)
     return dataclasses.replace(cycle, state=state), info
@@ -128,10 +136,10 @@ def advance(
 
 def end(plan: Plan, cycle: Cycle, violation: Array) -> Found:
     """What a cycle leaves whose champion lacks so much after its last generation, f32[]."""
-    state = cycle.state
-    mask = cycle.region & genome.rasterize(state.champion, cycle.region.shape)
+    state, region = cycle.state, cycle.space.region
+    mask = region & genome.rasterize(state.champion, region.shape)
     # Inside a mask that does not hold there is none that does, as a rule: such a cycle leaves the region as it was.
-    region = jnp.where(plan.confines & (violation == 0), mask, cycle.region)
+    region = jnp.where(plan.confines & (violation == 0), mask, region)
     learnt = state.model, state.archive, state.rungs
     return Found(region, mask, state.champion, violation, cycle.score + state.score, *learnt)
 
@@ -139,7 +147,7 @@ def end(plan: Plan, cycle: Cycle, violation: Array) -> Found:
 class Steps(NamedTuple):
     """`begin`, `advance` and `end` as `refine` calls them, of one image or of many: compiled, as a rule."""
 
-    begin: Callable[[Size, tuple[Founding, ...], Plan, Found, bool], Cycle]
+    begin: Callable[[Size, tuple[Founding, ...], Plan, Found], Cycle]
     advance: Callable[[Size, Plan, Cycle, np.ndarray, np.ndarray], tuple[Cycle, Info]]
     end: Callable[[Plan, Cycle, np.ndarray], Found]
 
@@ -158,10 +166,12 @@ def refine(
     shape, ends, infos, turns = found.region.shape[-2:], [], [], Turns()
     for size, alike, plans in planned(stages, shape):
         founding = tuple(stage.founders for stage in alike)
+        if infos:  # the stage before was of another size
+            found = dataclasses.replace(found, archive=None, rungs=None)
         for stage, own in zip(alike, plans):
             seen = []
             for plan in own:
-                cycle = steps.begin(size, founding, plan, found, plan is own[0])
+                cycle = steps.begin(size, founding, plan, found)
                 for first, stop in turns.of(stage.generations + 1):
                     cycle, info = steps.advance(size, plan, cycle, np.int32(first), np.int32(stop))
                     info = jax.device_get(info)  # waits until it is there

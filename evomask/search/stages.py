@@ -93,6 +93,7 @@ class Plan(NamedTuple):
 
     number: np.ndarray  # int32[], of all cycles
     stage: np.ndarray  # int32[], of the stages of this size
+    begins: np.ndarray  # bool[], the first cycle of its stage
     generations: np.ndarray  # int32[]
     penalty: tuple[np.ndarray, np.ndarray] | None  # f32[] each; see `evolve.standing`
     radii: np.ndarray  # int32[R]
@@ -105,7 +106,7 @@ def planned(
 ) -> Iterator[tuple[Size, tuple[Stage, ...], list[list[Plan]]]]:
     """Stages of one size that follow one another, and for each of them the plans of its cycles."""
     numbers = itertools.count()
-    for size, alike in itertools.groupby(stages, _size):
+    for size, alike in itertools.groupby(stages, size_of):
         alike = tuple(alike)
         radii = [genome.scale_radii(stage.radii, shape) for stage in alike]
         most = math.lcm(*map(len, radii))
@@ -116,6 +117,7 @@ def planned(
             plan = Plan(
                 number=np.int32(0),
                 stage=np.int32(index),
+                begins=np.bool_(True),
                 generations=np.int32(stage.generations),
                 penalty=tuple(np.asarray(price, np.float32) for price in prices) if priced else None,
                 # Repeated until all have as many, which leaves what is drawn of them as it was.
@@ -123,9 +125,11 @@ def planned(
                 least=np.int32(genome.scale_radii((stage.least,), shape)[0] if stage.least else 0),
                 confines=np.bool_(stage.confines),
             )
-            plans.append([plan._replace(number=np.int32(next(numbers))) for _ in range(stage.cycles)])
+            cycles = [plan._replace(begins=np.bool_(cycle == 0)) for cycle in range(stage.cycles)]
+            plans.append([cycle._replace(number=np.int32(next(numbers))) for cycle in cycles])
         yield size, alike, plans
 
 
-def _size(stage: Stage) -> Size:
+def size_of(stage: Stage) -> Size:
+    """What is compiled of a stage."""
     return Size(stage.population, stage.genes, stage.num_offspring, stage.inverses)
