@@ -17,7 +17,7 @@ from evomask import certificate as certificates
 from evomask import stability as seeds
 from evomask.certificate import Certificate
 from evomask.niches import Several
-from evomask.report import plots
+from evomask.report import picture, plots
 from evomask.report.reasons import fills_held, reasons
 from evomask.stability import Stability
 from evomask.types import Explanation, Missing, Status
@@ -48,7 +48,7 @@ def explanation(
     The arrays: `image` f32[H, W, C], `mask` bool[H, W], `stage_masks` bool[S, H, W], `score` f32[H, W] in [0, 1],
     `genome` int32[G, 3].
     """
-    figure = plots.explanation_figure(found, name=name, minimal=certificate and bool(certificate.minimal))
+    figure = picture.explanation_figure(found, name=name, minimal=certificate and bool(certificate.minimal))
     record = numbers(found) | {
         "certificate": certificate and certificates.facts(certificate, found.genome),
         **(run or {}),
