@@ -94,6 +94,9 @@ def explain_photographs(config: DictConfig) -> int:
                 print(f"{found.photo.name}: {line}")
         where = answers[0].photo.name if len(answers) == 1 else "<image>"
         print(f"written to {out}/{where}/explanation.png, .json, .npz")
+    if len(answers) > 1:
+        names = records.write_contact(out, [(found.photo.name, found.explanation) for found in answers])
+        print(f"all of them at a glance: {', '.join(f'{out}/{name}' for name in names)}")
     return 0 if len(answers) == len(paths) else 2
 
 

@@ -101,7 +101,7 @@ def wrapped(written: str, width: float, size: float, most: int | None = None, we
     ['in a pictur…']
     """
     lines = [""]
-    for word in written.split():
+    for word in written.replace(" %", "\N{NO-BREAK SPACE}%").split(" "):
         longer = f"{lines[-1]} {word}".strip()
         if extent(longer, size, weight) <= width:
             lines[-1] = longer

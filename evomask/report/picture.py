@@ -161,10 +161,10 @@ def _scale(axes: Axes, found: Explanation, width: float, size: float) -> None:
     bar.tick_params(labelsize=0.8 * size, pad=2, length=2)
     for label, side in zip(bar.get_xticklabels(), ("left", "center", "right")):
         label.set_horizontalalignment(side)  # the numbers at the ends stay over the panel
-    said = "share in the decision, 1: the most"
+    said = "how much a pixel counted, 1: most"
     inside, outside = found.score[found.mask], found.score[~found.mask]
     if inside.size and outside.size and inside.min() >= 0.5 > outside.max():
-        said = "from 0.5: in the mask, 1: counts most"
+        said = "how much a pixel counted, from 0.5: in the mask"
     bar.set_xlabel(layout.fitted(said, width, 0.8 * size), fontsize=0.8 * size, labelpad=2)
 
 
