@@ -349,7 +349,7 @@ class Explanation:
         return Question(self.image, self.blanks, int(self.label), contrast, self.whole, self.blank)
 
     def figure(self, index: int | None = None, **options: Any) -> Figure:
-        """The picture of this image, or of image `index` of several; see `evomask.report.picture.explanation_figure`."""
+        """The picture of this image, or of image `index` of several: `evomask.report.picture.explanation_figure`."""
         from evomask.report import picture  # matplotlib is needed by those who draw
 
         return picture.explanation_figure(self if index is None else self[index], **options)

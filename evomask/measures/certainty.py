@@ -237,13 +237,19 @@ def plain_sentence(held: Precision, met: bool = True) -> str:
     if held.decision_breaks:
         return f"The decision itself breaks: for only {decision} of {changes} does the whole picture keep its class."
     if not met:
-        return f"For {share} of {changes} the mask does what was asked."
+        return f"The mask does what was asked for {share} of {changes}{' all the same' if held.holds else ''}."
     if held.holds:
         return f"It holds for {share} of {changes}."
     if getattr(held.estimate, held.asked) < held.level:
         return f"It does not hold: it is so for only {share} of {changes}."
     sure = _whole_percent(np.asarray(held.level))
     return f"Whether it holds is open: it is so for {share} of {changes}, too few to be sure of {sure}."
+
+
+def verdict(held: Precision) -> str:
+    """Whether a mask holds, in a word or three; open where more showings might yet tell."""
+    is_open = held.draws < fewest(held.level, held.confidence) or getattr(held.estimate, held.asked) >= held.level
+    return "holds" if held.holds else "may hold" if is_open else "does not hold"
 
 
 def _changes(names: Sequence[str]) -> str:

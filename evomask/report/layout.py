@@ -66,15 +66,19 @@ def text(written: str, size: float, *, most: int | None = None, is_heading: bool
 def panels(row: Sequence[Panel], ratio: float, *, size: float, gap: float = 0.2, width: float = INNER) -> Block:
     """Panels side by side, as wide as they are many, `ratio` times as high; titles and captions in this size."""
     across = (width - gap * (len(row) - 1)) / len(row)
-    above, tall = 1.35 * size * LINE if any(panel.title for panel in row) else 0, across * ratio
-    under = max([panel.bar for panel in row] + [0.06 + len(panel.caption) * size * LINE for panel in row if panel.caption])
+    above, tall = 1.2 * size * LINE if any(panel.title for panel in row) else 0, across * ratio
+    under = max(
+        [panel.bar for panel in row] + [0.06 + len(panel.caption) * size * LINE for panel in row if panel.caption]
+    )
 
     def draw(figure: Figure, top: float) -> None:
         for index, panel in enumerate(row):
             left = MARGIN + index * (across + gap)
             axes = drawing.place(figure, left, top - above - tall, across, tall)
             axes.set(xticks=[], yticks=[])
-            axes.set_title(fitted(panel.title, across, size, "bold"), fontsize=size, weight="bold", pad=4, parse_math=False)
+            axes.set_title(
+                fitted(panel.title, across, size, "bold"), fontsize=size, weight="bold", pad=4, parse_math=False
+            )
             axes.set_xlabel("\n".join(panel.caption), fontsize=size, labelpad=3, linespacing=1.2, parse_math=False)
             panel.draw(axes)
 

@@ -7,9 +7,7 @@ that a user sets there changes a picture.
 
 from __future__ import annotations
 
-import math
-import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,6 +24,7 @@ TALL = 1.4  # height over width from which the four panels stand in one row
 SIZE = 12.5  # of the large panels' words, in points
 SMALL = 8.0
 STAGE = 1.05  # inches of a stage's panel
+CURVE = 1.35  # inches of the convergence, at least
 
 
 @drawing.own_style
@@ -48,7 +47,7 @@ def explanation_figure(found: Explanation, *, name: str = "", minimal: bool | No
     return layout.page([
         layout.text(question, 14, is_heading=True),
         layout.text(wording.sentence(found), 12),
-        layout.text("; ".join(reasons(found)), 9.5, color=RED),
+        layout.text("; ".join(reasons(found)), 8.5, color=RED),
         _large(found),
         _search(found),
         layout.text(" · ".join(_notes(found, minimal)), SMALL, color="0.3"),
@@ -133,7 +132,7 @@ def _large(found: Explanation) -> Block:
         original._replace(caption=says(found.whole.label, found.confidence)),
         kept._replace(title=share, caption=says(found.masked_label, found.masked_confidence)),
         without._replace(caption=says(found.inverse_label, found.inverse_confidence)),
-        score._replace(draw=lambda axes: (score.draw(axes), _scale(axes, found, width, size)), bar=0.75),
+        score._replace(draw=lambda axes: (score.draw(axes), _scale(axes, found, width, size)), bar=0.64),
     ]
     if np.isnan(found.inverse_confidence):
         panels[2] = without._replace(caption=("not asked",))
@@ -161,36 +160,42 @@ def _scale(axes: Axes, found: Explanation, width: float, size: float) -> None:
     bar.tick_params(labelsize=0.8 * size, pad=2, length=2)
     for label, side in zip(bar.get_xticklabels(), ("left", "center", "right")):
         label.set_horizontalalignment(side)  # the numbers at the ends stay over the panel
-    said = "how much a pixel counted, 1: most"
+    said = ["how much a pixel counted, 1: most", "1: counted most"]
     inside, outside = found.score[found.mask], found.score[~found.mask]
     if inside.size and outside.size and inside.min() >= 0.5 > outside.max():
-        said = "how much a pixel counted, from 0.5: in the mask"
-    bar.set_xlabel(layout.fitted(said, width, 0.8 * size), fontsize=0.8 * size, labelpad=2)
+        said.insert(0, "how much a pixel counted; mask: from 0.5")
+    fits = [line for line in said if layout.extent(line, 0.8 * size) <= width]
+    bar.set_xlabel((fits or said)[0 if fits else -1], fontsize=0.8 * size, labelpad=2)
 
 
 def _search(found: Explanation) -> Block:
-    """The stages, a small panel each, and beside them how the search converged."""
-    count = len(found.stage_masks)
-    lines = math.ceil(count / 3)
-    across = math.ceil(count / lines)
-    width = across * STAGE + 0.12 * (across - 1)
+    """The stages, a small panel each, and how the search converged: beside them, under more than three of them."""
+    count, ratio = len(found.stage_masks), ratio_of(found.image)
     stages = [_stage(found, index) for index in range(count)]
-    rows = [stages[first : first + across] for first in range(0, count, across)]
-    rows = [row + [Panel("", Axes.set_axis_off)] * (across - len(row)) for row in rows]
-    ratio = ratio_of(found.image)
-    small = layout.column([layout.panels(row, ratio, size=SMALL, gap=0.12, width=width) for row in rows], 0.08)
-    height = max(small.height, 1.3)
+    if count > 3:
+        across = min(count, 5)
+        stages += [Panel("", Axes.set_axis_off)] * (-count % across)
+        low = min(ratio, STAGE * (across / INNER))
+        rows = [layout.panels(stages[i : i + across], low, size=SMALL) for i in range(0, count, across)]
+        return layout.column([*rows, Block(CURVE, lambda figure, top: _curve(figure, top, found, MARGIN, CURVE))], 0.1)
+    width = count * STAGE + 0.12 * (count - 1)
+    small = layout.panels(stages, min(ratio, 1.3), size=SMALL, gap=0.12, width=width)
+    height = max(small.height, CURVE)
 
     def draw(figure: Figure, top: float) -> None:
         small.draw(figure, top)
-        left = MARGIN + width + 0.5
-        axes = drawing.place(figure, left, top - height + 0.3, INNER + MARGIN - left - 0.1, height - 0.62)
-        convergence(axes, found.history, found.ends)
-        legend = {"ncols": 3, "loc": "lower right", "handlelength": 1.4, "columnspacing": 0.8, "handletextpad": 0.4}
-        place = {"bbox_to_anchor": (1.05, 1.1), "borderaxespad": 0, "frameon": False}
-        axes.legend(fontsize=0.9 * SMALL, **legend, **place)
+        _curve(figure, top, found, MARGIN + width + 0.15, height)
 
     return Block(height, draw)
+
+
+def _curve(figure: Figure, top: float, found: Explanation, left: float, height: float) -> None:
+    """The convergence from `left` to the margin, its legend above it."""
+    axes = drawing.place(figure, left + 0.35, top - height + 0.3, INNER + MARGIN - left - 0.45, height - 0.62)
+    convergence(axes, found.history, found.ends)
+    spaces = {"handlelength": 1.4, "columnspacing": 0.8, "handletextpad": 0.4, "borderaxespad": 0}
+    above = 1 + 0.17 / (height - 0.62)
+    axes.legend(fontsize=0.9 * SMALL, ncols=3, loc="lower right", bbox_to_anchor=(1.05, above), frameon=False, **spaces)
 
 
 def _stage(found: Explanation, index: int) -> Panel:

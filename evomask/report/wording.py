@@ -7,7 +7,7 @@ from types import SimpleNamespace  # noqa: F401 (for the doctest)
 
 import numpy as np
 
-from evomask.measures.certainty import plain_sentence
+from evomask.measures.certainty import plain_sentence, verdict
 from evomask.report.drawing import one_line
 from evomask.report.reasons import status_word
 from evomask.types import Explanation, Status
@@ -35,7 +35,7 @@ def sentence(found: Explanation) -> str:
 
 
 def under(found: Explanation, predicted: int, confidence: float) -> tuple[str, str]:
-    """What is said under a picture: the class that the network predicts for it, and the confidence in the explained one.
+    """What is said under a picture: the class predicted for it, and the confidence in the explained one.
 
     >>> found = SimpleNamespace(label=1, name=["iPod", "espresso"].__getitem__)
     >>> under(found, 1, 0.95), under(found, 0, 0.1)
@@ -51,7 +51,7 @@ def line(found: Explanation, name: str) -> str:
     parts = [_name(found, found.label), f"{percent(found.area)} of the pixels", status_word(found)]
     if found.precision is not None:
         share = 100 * float(getattr(found.precision.estimate, found.precision.asked))
-        parts.append(f"{'holds' if found.holds else 'does not hold'} ({math.floor(share)} %)")
+        parts.append(f"{verdict(found.precision)} ({math.floor(share + 1e-9)} %)")
     return f"{one_line(name)}: {', '.join(parts)}"
 
 
