@@ -349,10 +349,10 @@ class Explanation:
         return Question(self.image, self.blanks, int(self.label), contrast, self.whole, self.blank)
 
     def figure(self, index: int | None = None, **options: Any) -> Figure:
-        """The picture of this image, or of image `index` of several; see `evomask.report.plots.explanation_figure`."""
-        from evomask.report import plots  # matplotlib is needed by those who draw
+        """The picture of this image, or of image `index` of several: `evomask.report.picture.explanation_figure`."""
+        from evomask.report import picture  # matplotlib is needed by those who draw
 
-        return plots.explanation_figure(self if index is None else self[index], **options)
+        return picture.explanation_figure(self if index is None else self[index], **options)
 
     def save(self, folder: str | Path, **options: Any) -> Path:
         """Writes the picture, the numbers and the arrays of this image; see `evomask.report.records.save`.

@@ -102,6 +102,9 @@ def explain_photographs(config: DictConfig) -> int:
                 print(f"{answer.name}: {line}")
         where = said[0].name if len(said) == 1 else "<image>"
         print(f"written to {out}/{where}/explanation.png, .json, .npz")
+    if len(said) > 1:
+        names = records.write_contact(out, [answer.name for answer in said])
+        print(f"all of them at a glance: {', '.join(f'{out}/{name}' for name in names)}")
     return 0 if len(said) == len(paths) else 2
 
 

@@ -108,7 +108,7 @@ def test_it_is_said_with_its_figure(found):
         f"the decision itself does not hold at 0.9: in {share}; the mask is"
     )
     assert sheets.numbers(one)["status"] == "decision_breaks"
-    texts = " ".join(text.get_text() for axes in one.figure().axes for text in axes.texts)
+    texts = " ".join(text.get_text() for text in one.figure().texts)
     assert "the decision breaks" in texts.replace("\n", " ")
 
 

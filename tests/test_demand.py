@@ -10,7 +10,7 @@ import pytest
 import evomask
 from evomask import InputError, fitness, operators, presets
 from evomask.niches import several
-from evomask.report import plots, sheets
+from evomask.report import sheets
 from evomask.report.reasons import reasons, status_sentence, status_word
 from evomask.search.config import Config
 from evomask.types import Status
@@ -50,7 +50,7 @@ def test_a_sufficient_mask_is_what_was_demanded_and_no_failure(sufficient):
     record = sheets.numbers(sufficient)
     assert (record["demand"], record["status"], record["reasons"]) == ("sufficient", "sufficient", [])
     assert "black" in record["sufficient_under"] and "complete_under" not in record
-    texts = " ".join(text.get_text() for axes in plots.explanation_figure(sufficient).axes for text in axes.texts)
+    texts = " ".join(text.get_text() for text in sufficient.figure().texts).replace("\n", " ")
     assert "sufficient under" in texts and "complete" not in texts
 
 

@@ -105,7 +105,7 @@ def test_explains_a_photograph_and_writes_three_files(tmp_path, photo, capsys):
             "class_index label contrast predicted predicted_confidence confidence masked_confidence "
             "inverse_confidence blank_confidence area cp cp_floored sufficient necessary complete demand status "
             "reasons missing_nats missing_probability complete_under evaluations precision "
-            "certificate remarks seed config request files versions device"
+            "line certificate remarks seed config request files versions device"
         ).split()
     )
     assert (record["class_index"], record["label"], record["seed"]) == (1, "bright left", 3)
@@ -123,6 +123,7 @@ def test_explains_a_photograph_and_writes_three_files(tmp_path, photo, capsys):
     genes = len(arrays["genome"])
     assert {name: (array.dtype.name, array.shape) for name, array in arrays.items()} == {
         "image": ("float32", (SIDE, SIDE, 3)),
+        "blank": ("float32", (SIDE, SIDE, 3)),
         "mask": ("bool", (SIDE, SIDE)),
         "stage_masks": ("bool", (2, SIDE, SIDE)),
         "score": ("float32", (SIDE, SIDE)),
@@ -607,6 +608,7 @@ def test_a_small_network_is_shown_cifar10_pictures_by_default(tmp_path, monkeypa
     monkeypatch.setattr(explain, "drawn", lambda found, *_: [found])
     written = {}
     monkeypatch.setattr(records, "write", lambda folder, parts: written.update({folder.name: parts[0].explanation}))
+    monkeypatch.setattr(records, "write_contact", lambda folder, names: sorted(names))
     assert main(["model=cifar10", f"out={tmp_path}"]) == 0
     assert len(seen) == 10 and set(seen.values()) == {((32, 32, 3), None)}
     assert all(one.label == int(name.rpartition("_")[2]) for name, one in written.items()) and len(written) == 10
@@ -641,7 +643,7 @@ def test_a_killed_run_of_many_images_goes_on_where_it_was(tmp_path, photo, monke
     assert "a: answered before; again=true searches anew" in shown.err and "3 of 3 complete" in shown.out
     assert shown.out.count("complete under") == 3
     again = files(tmp_path / "killed")
-    assert again.keys() == whole.keys() and len(whole) == 9
+    assert again.keys() == whole.keys() and len(whole) == 10 and "contact.png" in whole
     for name in whole:
         told = lambda content: content.replace(b"/killed", b"/whole")
         assert told(again[name]) == whole[name]

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from evomask.niches import Several
-from evomask.report import drawing, plots
+from evomask.report import contact, drawing, picture, plots, records
 from evomask.stability import stability
 from evomask.types import Front, InputError, Status, Verdict
 
@@ -33,7 +33,7 @@ def explanation(size=32, *args, channels=3, blank=0.0, **kwargs):
 
 
 def _figure(found, **kwargs):
-    return plots.explanation_figure(found, **{"name": "photo"} | kwargs)
+    return picture.explanation_figure(found, **{"name": "photo"} | kwargs)
 
 
 def _png(figure):
@@ -42,39 +42,65 @@ def _png(figure):
     return Image.open(file)
 
 
-def test_panels_show_the_masked_images_and_the_score():
+def _panels(figure):
+    """What is drawn large, by title."""
+    return {axes.get_title().split(":")[0]: axes for axes in figure.axes[:4]}
+
+
+def _drawn(axes):
+    return np.asarray(axes.images[0].get_array())
+
+
+def test_four_panels_show_what_is_kept_and_what_is_not():
     found = explanation(32, blank=0.5)
-    panels = _figure(found).axes[:5]
-    assert [axes.get_title() for axes in panels] == ["original", "gross", "fine", "score", "overlay"]
-    drawn = [np.asarray(axes.images[0].get_array()) for axes in panels]
-    np.testing.assert_array_equal(drawn[0], _image(32))
-    for i in range(2):
-        np.testing.assert_array_equal(drawn[1 + i], np.where(found.stage_masks[i][..., None], _image(32), 0.5))
-    np.testing.assert_array_equal(drawn[3], found.score)
+    panels = _panels(_figure(found))
+    assert list(panels) == ["original", "what is kept", "without it", "score"]
+    assert panels["what is kept"].get_title() == "what is kept: 12 %"
+    np.testing.assert_array_equal(_drawn(panels["original"]), _image(32))
+    np.testing.assert_array_equal(_drawn(panels["what is kept"]), np.where(found.mask[..., None], _image(32), 0.5))
+    np.testing.assert_array_equal(_drawn(panels["without it"]), np.where(found.mask[..., None], 0.5, _image(32)))
+    np.testing.assert_array_equal(_drawn(panels["score"]), found.score)
+    assert [len(axes.collections) for axes in panels.values()] == [1, 0, 0, 1], "the outline"
 
 
 def test_captions_name_the_prediction_and_the_confidence_in_the_explained_class():
-    captions = [axes.get_xlabel() for axes in _figure(explanation(32)).axes[:5]]
-    assert captions[:3] == [
-        "Egyptian cat\nconfidence 0.80",
-        "Egyptian cat\nconfidence 0.85",
-        "Egyptian cat\nconfidence 0.90",
+    found = dataclasses.replace(explanation(32), names=("iPod", "espresso"))
+    captions = [axes.get_xlabel() for axes in _panels(_figure(found)).values()]
+    assert captions == ["says “espresso” (0.80)", "says “espresso” (0.90)", "says “iPod” (“espresso” 0.05)", ""]
+    long = _panels(_figure(explanation(32)))["without it"].get_xlabel()
+    assert long == "says “American Staffordshire t…\n(“Egyptian cat” 0.05)"
+
+
+def test_stages_are_small_and_say_what_they_keep():
+    found = dataclasses.replace(explanation(32), names=("iPod", "espresso"), stage_labels=np.array([0, 1]))
+    figure = _figure(found)
+    stages = {axes.get_title(): axes for axes in figure.axes if axes.get_title() in ("1 gross", "2 fine")}
+    assert [axes.get_xlabel() for axes in stages.values()] == [
+        "25 % of pixels\nsays “iPod”",
+        "12 % of pixels\nconfidence 0.90",
     ]
-    assert captions[4] == "outlined part blanked:\nAmerican Staffordshire\nterrier of some…\nexplained class: 0.05"
+    for axes, mask in zip(stages.values(), found.stage_masks):
+        np.testing.assert_array_equal(_drawn(axes), np.where(mask[..., None], _image(32), 0))
+        assert 2.5 * axes.get_position().width < figure.axes[0].get_position().width
+
+
+@pytest.mark.parametrize(
+    ("low", "said"), [(0.5, "how much a pixel counted; mask: from 0.5"), (0.1, "how much a pixel counted, 1: most")]
+)
+def test_the_scale_of_the_score_is_explained(low, said):
+    found = explanation(32)
+    found = dataclasses.replace(found, score=np.where(found.mask, np.float32(low), 0))
+    assert said in [axes.get_xlabel() for axes in _figure(found).axes]
 
 
 def test_convergence_shows_the_history_and_marks_infeasible_generations():
     found = explanation(32, infeasible=3)
     axes = next(axes for axes in _figure(found).axes if axes.get_xlabel() == "evaluations")
     confidence = [line for line in axes.lines if line.get_linestyle() == "-" and len(line.get_xdata()) > 0]
-    np.testing.assert_array_equal(
-        np.concatenate([line.get_xdata() for line in confidence[:2]]), found.history.evaluations
-    )
-    np.testing.assert_array_equal(
-        np.concatenate([line.get_ydata() for line in confidence[:2]]), found.history.confidence
-    )
+    joined = [np.concatenate(values) for values in zip(*(line.get_data() for line in confidence[:2]))]
+    np.testing.assert_array_equal(joined, [found.history.evaluations, found.history.confidence])
     assert len(confidence[0].get_xdata()) == 9  # the line is broken where the first stage ends, after 900 evaluations
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["confidence", "area", "constraints not met"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["confidence", "area", "not met"]
     hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata()) == 3]
     assert len(hollow) == 2
 
@@ -88,6 +114,20 @@ def test_outline_follows_the_edges_of_pixels():
     assert points[..., 1].min() == 0.5 and points[..., 1].max() == 2.5
 
 
+def _rendered(figure):
+    """The boxes of everything that is read, in pixels; the score's panel and its bar are one."""
+    FigureCanvasAgg(figure).draw()
+    boxes = [axes.get_tightbbox() for axes in figure.axes if axes.axison and axes.get_label() != "<colorbar>"]
+    return boxes + [text.get_window_extent() for text in figure.texts]
+
+
+def _apart(boxes, figure):
+    width, height = figure.canvas.get_width_height()
+    for i, box in enumerate(boxes):
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, i
+        assert not any(box.overlaps(other) for other in boxes[i + 1 :]), i
+
+
 @pytest.mark.parametrize("status", list(Status))
 def test_nothing_overlaps_or_leaves_the_figure(status):
     found = dataclasses.replace(explanation(32, status), masked_confidence=np.float32(0), cp=np.float32(np.inf))
@@ -96,23 +136,38 @@ def test_nothing_overlaps_or_leaves_the_figure(status):
     )
     found = dataclasses.replace(
         found,
+        sufficient=np.bool_(sufficient),
         masked_label=np.int32(sufficient),
         inverse_label=np.int32(not necessary),
         contrast=np.int32(0),
         under_fills=Verdict(*[np.array([False] + [True] * 5)] * 3),
     )
     figure = _figure(found, name="a rather long name of a photograph " * 3, minimal=True)
-    FigureCanvasAgg(figure).draw()
+    _apart(_rendered(figure), figure)
     failures = [text for text in figure.texts if "nats" in text.get_text()]
     assert len(failures) == (not (sufficient and necessary))
-    boxes = [axes.get_tightbbox() for axes in figure.axes if axes.axison or axes.texts]
-    bar = 5  # the colour bar belongs to the score's panel
-    boxes = [box for i, box in enumerate(boxes) if i != bar] + [figure._suptitle.get_window_extent()]
-    boxes += [text.get_window_extent() for text in failures]
-    width, height = figure.canvas.get_width_height()
-    for i, box in enumerate(boxes):
-        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, i
-        assert not any(box.overlaps(other) for other in boxes[i + 1 :]), i
+
+
+@pytest.mark.parametrize(("height", "width", "stages"), [(32, 12, 1), (12, 32, 3), (90, 9, 4), (9, 90, 2), (20, 20, 7)])
+def test_any_shape_and_any_number_of_stages_fits(height, width, stages):
+    square = explanation(96)
+    cut = lambda field: np.ascontiguousarray(field[..., :height, :width])
+    found = dataclasses.replace(
+        square,
+        image=square.image[:height, :width],
+        blanks=square.blanks[:, :height, :width],
+        mask=cut(square.mask),
+        score=cut(square.score),
+        stage_masks=np.stack([cut(square.mask)] * stages),
+        stage_labels=np.ones(stages, int),
+        stage_confidences=np.full(stages, 0.5),
+        stages=("a stage whose name is long",) * stages,
+        ends=tuple(range(500, 500 * stages + 1, 500)),
+    )
+    figure = _figure(found)
+    _apart(_rendered(figure), figure)
+    large, *_ = [axes.get_position() for axes in figure.axes]
+    assert large.y0 > max(axes.get_position().y1 for axes in figure.axes if axes.get_xlabel() == "evaluations")
 
 
 def test_grey_images_single_stages_and_a_missing_inverse():
@@ -127,19 +182,46 @@ def test_grey_images_single_stages_and_a_missing_inverse():
         inverse_confidence=np.float32(np.nan),
     )
     figure = _figure(found)
-    assert [axes.get_title() for axes in figure.axes[:4]] == ["original", "only", "score", "overlay"]
-    assert figure.axes[3].get_xlabel() == ""
+    assert "only" in [axes.get_title() for axes in figure.axes]
+    assert _panels(figure)["without it"].get_xlabel() == "not asked"
     assert _png(figure).size == tuple(figure.canvas.get_width_height())
 
 
 def test_what_is_missing_stands_under_the_heading():
     found = dataclasses.replace(explanation(32, Status.NOT_NECESSARY), inverse_label=np.int32(1))
-    figure = _figure(found)
-    said = "without the mask the image is still “Egyptian cat”, ahead by 2.5 nats (0.3 in probability)"
-    assert said in [text.get_text() for text in figure.texts]
+    words = " ".join(text.get_text() for text in _figure(found).texts).replace("\n", " ")
+    assert "without the mask the image is still “Egyptian cat”, ahead by 2.5 nats (0.3 in probability)" in words
     assert _figure(explanation(32))._suptitle.get_text() == "photo: why “Egyptian cat”?"
     against = _figure(dataclasses.replace(found, contrast=np.int32(0)))._suptitle.get_text()
-    assert against == "photo: why “Egyptian cat” and not “American Staffordshire terrier of some…”?"
+    assert against.replace("\n", " ") == "photo: why “Egyptian cat” and not “American Staffordshire terrier of some…”?"
+
+
+def test_a_contact_sheet_has_a_row_for_each_image(tmp_path, monkeypatch):
+    found = {"first": explanation(16), "second": explanation(16, Status.NOT_NECESSARY)}
+    for name, one in found.items():
+        records.save(tmp_path / name, one, name=name)
+    drawn = []
+    monkeypatch.setattr(records.drawing, "save_png", lambda figure, file: drawn.append(figure))
+    records.write_contact(tmp_path, list(found))
+    (figure,) = drawn
+    _apart(_rendered(figure), figure)
+    assert [axes.get_title() for axes in figure.axes] == ["original", "what is kept", "without it", "score"] + [""] * 4
+    np.testing.assert_array_equal(_drawn(figure.axes[4]), _image(16))
+    assert [text.get_text().replace("\N{NO-BREAK SPACE}", " ") for text in figure.texts] == [
+        "first: “Egyptian cat”, 12 % of the pixels, complete",
+        "second: “Egyptian cat”, 12 % of the pixels, not necessary",
+    ]
+
+
+def test_contact_sheets_are_numbered_and_old_ones_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(contact, "ROWS", 1)
+    for name in "ab":
+        records.save(tmp_path / name, explanation(16), name=name)
+    for name in ("contact_3.png", "contact_of_mine.png"):
+        (tmp_path / name).write_text("older")
+    assert records.write_contact(tmp_path, ["a", "b"]) == ["contact.png", "contact_2.png"]
+    names = [path.name for path in tmp_path.iterdir() if path.is_file()]
+    assert sorted(names) == ["contact.png", "contact_2.png", "contact_of_mine.png"]
 
 
 def _front():
@@ -226,7 +308,7 @@ def _batch(*found):
 
 def test_a_picture_is_of_one_image():
     with pytest.raises(InputError, match=r"of 2 images: give that of one, such as found\[0\]"):
-        plots.explanation_figure(_batch(explanation(16), explanation(16)))
+        picture.explanation_figure(_batch(explanation(16), explanation(16)))
     with pytest.raises(InputError, match=r"has no front: search with .* front=Collect\(40\)"):
         plots.front_figure(explanation(16))
 
@@ -243,12 +325,12 @@ def test_a_counterfactual_says_what_is_predicted_and_whether_the_mask_wins(won):
     )
     figure = _figure(found)
     heading = "photo: what would make it “Egyptian cat”, not “American Staffordshire terrier of some…”?"
-    assert figure._suptitle.get_text() == heading
-    assert figure.axes[0].get_xlabel().endswith("explained class: 0.00")
-    notes = figure.axes[-1].texts[0].get_text()
-    assert "predicted   American Staffordshire… (0.62)" in notes and "complete under" not in notes
+    assert figure._suptitle.get_text().replace("\n", " ") == heading
+    said = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
+    assert said.startswith("The network says “American Staffordshire terrier of some…” (0.62) of the whole picture; ")
+    assert "complete under" not in said
     ending = "the mask makes this one win" if won else "no mask was found that makes this one win"
-    assert " ".join(notes.split()).endswith(f"counterfactual: another class is predicted, {ending}")
+    assert f"counterfactual: another class is predicted, {ending}" in said
 
 
 def test_what_users_set_for_pictures_of_their_own_changes_none_of_ours():
@@ -271,5 +353,10 @@ def test_any_name_is_drawn_as_it_is_written():
     found = dataclasses.replace(explanation(16), names=names, stages=("$gross", "fine_$2^"))
     figure = _figure(found, name="$50 %s \\alpha ~[1]")
     assert figure._suptitle.get_text() == "$50 %s \\alpha ~[1]: why “猫 🐈 قط”?"
-    assert not any(text.get_parse_math() for axes in figure.axes[1:3] for text in (axes.title, axes.xaxis.label))
+    assert not any(
+        text.get_parse_math()
+        for axes in figure.axes
+        for text in (axes.title, axes.xaxis.label)
+        if "$" in text.get_text()
+    )
     assert min(_png(figure).size) > 300

@@ -99,6 +99,11 @@ class Precision:
         """bool[B, N], of each figure whether it reaches the level under each perturbation by itself."""
         return jax.tree.map(lambda count: lower_bound(count, self.draws_apart) >= self.level, self.counts_apart)
 
+    @property
+    def asked(self) -> str:
+        """What the mask of one image is judged for: one for a class that another has won can only be sufficient."""
+        return "sufficient" if self.counterfactual else self.demand
+
     def summary(self) -> dict[str, Any]:
         """The figures of one image (no leading axis) as plain Python values."""
         figures = {
@@ -181,7 +186,7 @@ def sentence(held: Precision) -> str:
     confidence); by itself, it holds under shift, not under blur fill (140 of 200); the mask is sufficient and necessary
     in 10 of 200
     """
-    what = _asked(held)
+    what = held.asked
     counts, of, at = held.counts, f"of {held.draws}", f"at {held.level:g}"
     does = f"is {_DOES[what]} in {getattr(counts, what)} {of}"
     least = fewest(held.level, held.confidence)
@@ -203,7 +208,7 @@ def short_sentence(held: Precision) -> str:
     >>> print(short_sentence(Precision(tally(196, 199, 197, 200), tally([], [], [], []), 600, False, 200, 0)))
     holds at 0.9: sufficient and necessary in 98% of 200 showings
     """
-    what = _asked(held)
+    what = held.asked
     share = f"{100 * float(getattr(held.estimate, what)):.0f}% of {held.draws} showings"
     if not held.decision_holds and not held.counterfactual:
         kept = f"{100 * float(held.estimate.decision):.0f}%"
@@ -211,9 +216,52 @@ def short_sentence(held: Precision) -> str:
     return f"{'holds' if held.holds else 'does not hold'} at {held.level:g}: {_DOES[what]} in {share}"
 
 
-def _asked(held: Precision) -> str:
-    """What the mask of one image is judged for: one for a class that another has won can only be sufficient."""
-    return "sufficient" if held.counterfactual else held.demand
+def plain_sentence(held: Precision, met: bool = True) -> str:
+    """The same for those who know none of these words; `met`: the mask does what was asked in the picture as it is.
+
+    >>> tally = lambda *figures: Tally(*np.array(figures))
+    >>> held = Precision(tally(199, 199, 199, 200), tally([], [], [], []), 600, False, 200, 0)
+    >>> print(plain_sentence(held))
+    It holds for 99 % of small changes.
+    >>> print(plain_sentence(dataclasses.replace(held, counts=tally(90, 90, 90, 200), names=("black fill",))))
+    It does not hold: it is so for only 45 % of other fills.
+    >>> print(plain_sentence(dataclasses.replace(held, counts=tally(184, 184, 184, 200))))
+    Whether it holds is open: it is so for 92 % of small changes, too few to be sure of 90 %.
+    >>> print(plain_sentence(dataclasses.replace(held, counts=tally(10, 200, 10, 140))))
+    The decision itself breaks: for only 70 % of small changes does the whole picture keep its class.
+    """
+    least, changes = fewest(held.level, held.confidence), _changes(held.names)
+    decision, share = (_whole_percent(getattr(held.estimate, what)) for what in ("decision", held.asked))
+    if held.draws < least:
+        return f"Whether it holds is open: {held.draws} changes were tried, and it takes {least} to tell."
+    if held.decision_breaks:
+        return f"The decision itself breaks: for only {decision} of {changes} does the whole picture keep its class."
+    if not met:
+        return f"The mask does what was asked for {share} of {changes}{' all the same' if held.holds else ''}."
+    if held.holds:
+        return f"It holds for {share} of {changes}."
+    if getattr(held.estimate, held.asked) < held.level:
+        return f"It does not hold: it is so for only {share} of {changes}."
+    sure = _whole_percent(np.asarray(held.level))
+    return f"Whether it holds is open: it is so for {share} of {changes}, too few to be sure of {sure}."
+
+
+def verdict(held: Precision) -> str:
+    """Whether a mask holds, in a word or three; open where more showings might yet tell."""
+    is_open = held.draws < fewest(held.level, held.confidence) or getattr(held.estimate, held.asked) >= held.level
+    return "holds" if held.holds else "may hold" if is_open else "does not hold"
+
+
+def _changes(names: Sequence[str]) -> str:
+    """What the pictures of the showings differ in, by the names of the perturbations."""
+    fills = [name for name in names if name.endswith(" fill")]
+    if len(fills) < len(names) or not names:
+        return "small changes and other fills" if fills else "small changes"
+    return "other fills"
+
+
+def _whole_percent(share: np.ndarray) -> str:
+    return f"{math.floor(100 * float(share) + 1e-9)} %"  # rounding up would promise more
 
 
 _DOES = {"complete": "sufficient and necessary", "sufficient": "sufficient", "necessary": "necessary"}

@@ -76,9 +76,10 @@ def heading(figure: Figure, name: str, text: str, fontsize: float = 13) -> None:
     figure.suptitle(f"{name}: {text}" if name else text, fontsize=fontsize, y=up, va="top", parse_math=False)
 
 
-def show(axes: Axes, picture: np.ndarray, title: str, **kwargs: Any) -> AxesImage:
+def show(axes: Axes, picture: np.ndarray, title: str = "", **kwargs: Any) -> AxesImage:
     """A picture f32[H, W, 3], f32[H, W, 1] or f32[H, W] in a panel without ticks."""
-    axes.set_title(title, fontsize=11, parse_math=False)
+    if title:
+        axes.set_title(title, fontsize=11, parse_math=False)
     axes.set(xticks=[], yticks=[])
     if picture.ndim == 3 and picture.shape[-1] == 1:
         picture, kwargs = picture[..., 0], {"cmap": "gray", "vmin": 0, "vmax": 1}
@@ -108,11 +109,6 @@ def outline(mask: np.ndarray, colour: str = "white") -> LineCollection:
     halo = [Stroke(linewidth=2.6, foreground="black"), Normal()]
     segments = np.concatenate([across, down])
     return LineCollection(segments, colors=colour, linewidths=1.1, capstyle="round", path_effects=halo, clip_on=False)
-
-
-def pale(image: np.ndarray) -> np.ndarray:
-    """A pale grey version, on which the colours of the score stand out: f32[H, W, C] -> f32[H, W, 3]."""
-    return np.repeat(0.25 + 0.75 * image.mean(-1, keepdims=True), 3, -1)
 
 
 def two_lines(label: str, width: int = 22) -> str:

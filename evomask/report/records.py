@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from evomask.data.pictures import located
-from evomask.report import drawing, sheets
+from evomask.report import contact, drawing, sheets
 from evomask.report.sheets import Sheet, versions  # noqa: F401 (benchmarks record the versions, too)
 from evomask.types import Explanation, InputError
 
@@ -78,6 +80,34 @@ def write(folder: str | Path, parts: Sequence[Sheet]) -> Path:
             else:
                 (folder / name).unlink(missing_ok=True)
     return folder
+
+
+def write_contact(folder: str | Path, images: Sequence[str]) -> list[str]:
+    """Writes contact sheets of what was found of these images, and says what they are called: `contact.png`, then
+    `contact_2.png` ... The report of each image stands in a folder of its name, beside the sheets.
+
+    Sheets of an earlier run that there are too many of are removed.
+
+    Raises:
+      OutputError: the folder cannot be written to.
+    """
+    folder = prepare_folder(folder)
+    names = []
+    for number, sheet in enumerate(contact.sheets_of(images), 1):
+        names.append("contact.png" if number == 1 else f"contact_{number}.png")
+        figure = contact.contact_figure([_row(folder / image) for image in sheet])
+        write_atomically(folder / names[-1], functools.partial(drawing.save_png, figure))
+    for old in folder.glob("contact_*.png"):
+        if re.fullmatch(r"contact_\d+\.png", old.name) and old.name not in names:
+            old.unlink()
+    return names
+
+
+def _row(folder: Path) -> contact.Row:
+    """The row of a contact sheet, from the report in a folder."""
+    line = json.loads((folder / DONE).read_bytes())["line"]
+    with np.load(folder / "explanation.npz") as arrays:
+        return contact.Row(line, *(arrays[name] for name in contact.Row._fields[1:]))
 
 
 def as_json(value: Any) -> bytes:

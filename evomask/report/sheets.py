@@ -17,7 +17,7 @@ from evomask import certificate as certificates
 from evomask import stability as seeds
 from evomask.certificate import Certificate
 from evomask.niches import Several
-from evomask.report import plots
+from evomask.report import picture, plots, wording
 from evomask.report.reasons import fills_held, reasons
 from evomask.stability import Stability
 from evomask.types import Explanation, Missing, Status
@@ -45,11 +45,12 @@ def explanation(
       certificate: of this image alone; None: nobody asked for one.
       run: what else is to stand in the JSON, such as the seed and the configuration; JSON values only.
 
-    The arrays: `image` f32[H, W, C], `mask` bool[H, W], `stage_masks` bool[S, H, W], `score` f32[H, W] in [0, 1],
-    `genome` int32[G, 3].
+    The arrays: `image` and `blank` (of the first fill) f32[H, W, C], `mask` bool[H, W], `stage_masks` bool[S, H, W],
+    `score` f32[H, W] in [0, 1], `genome` int32[G, 3].
     """
-    figure = plots.explanation_figure(found, name=name, minimal=certificate and bool(certificate.minimal))
+    figure = picture.explanation_figure(found, name=name, minimal=certificate and bool(certificate.minimal))
     record = numbers(found) | {
+        "line": wording.line(found, name),
         "certificate": certificate and certificates.facts(certificate, found.genome),
         **(run or {}),
         "versions": versions(),
@@ -57,6 +58,7 @@ def explanation(
     }
     arrays = {
         "image": np.asarray(found.image, np.float32),
+        "blank": np.asarray(found.blanks[0], np.float32),
         "mask": np.asarray(found.mask, bool),
         "stage_masks": np.asarray(found.stage_masks, bool),
         "score": np.asarray(found.score, np.float32),
