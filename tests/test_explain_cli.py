@@ -475,6 +475,7 @@ def test_any_file_name_comes_through_folders_records_pictures_and_terminals(tmp_
     assert sorted(done) == ["$x^2", "-o", "[bold] half", "___", "a ${b}", "m%E9"]
     assert json.loads(done["-o"].read_bytes())["config"]["image"] == paths  # as the system knows them
     assert all((path.parent / "explanation.png").stat().st_size > 10_000 for path in done.values())
+    assert (tmp_path / "deep/out/contact.png").stat().st_size > 10_000
     out.seek(0), err.seek(0)
     shown = out.read()
     assert all(f"{name}: complete under" in shown for name in done) and "[bold] half: evolving" in err.read()

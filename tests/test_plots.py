@@ -85,7 +85,7 @@ def test_stages_are_small_and_say_what_they_keep():
 
 
 @pytest.mark.parametrize(
-    ("low", "said"), [(0.5, "how much a pixel counted; mask: from 0.5"), (0.1, "how much a pixel counted, 1: most")]
+    ("low", "said"), [(0.5, "1: counted most; mask: from 0.5"), (0.1, "how much a pixel counted, 1: most")]
 )
 def test_the_scale_of_the_score_is_explained(low, said):
     found = explanation(32)
@@ -125,7 +125,7 @@ def _apart(boxes, figure):
     width, height = figure.canvas.get_width_height()
     for i, box in enumerate(boxes):
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, i
-        assert not any(box.overlaps(other) for other in boxes[i + 1 :]), i
+        assert not [j for j, other in enumerate(boxes[i + 1 :], i + 1) if box.overlaps(other)], i
 
 
 @pytest.mark.parametrize("status", list(Status))
@@ -207,7 +207,7 @@ def test_a_contact_sheet_has_a_row_for_each_image(tmp_path, monkeypatch):
     _apart(_rendered(figure), figure)
     assert [axes.get_title() for axes in figure.axes] == ["original", "what is kept", "without it", "score"] + [""] * 4
     np.testing.assert_array_equal(_drawn(figure.axes[4]), _image(16))
-    assert [text.get_text().replace("\N{NO-BREAK SPACE}", " ") for text in figure.texts] == [
+    assert [text.get_text() for text in figure.texts] == [
         "first: “Egyptian cat”, 12 % of the pixels, complete",
         "second: “Egyptian cat”, 12 % of the pixels, not necessary",
     ]
@@ -327,7 +327,7 @@ def test_a_counterfactual_says_what_is_predicted_and_whether_the_mask_wins(won):
     heading = "photo: what would make it “Egyptian cat”, not “American Staffordshire terrier of some…”?"
     assert figure._suptitle.get_text().replace("\n", " ") == heading
     said = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
-    assert said.startswith("The network says “American Staffordshire terrier of some…” (0.62) of the whole picture; ")
+    assert "The network says “American Staffordshire terrier of some…” (0.62) of the whole picture; " in said
     assert "complete under" not in said
     ending = "the mask makes this one win" if won else "no mask was found that makes this one win"
     assert f"counterfactual: another class is predicted, {ending}" in said

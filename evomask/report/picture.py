@@ -165,7 +165,7 @@ def _scale(axes: Axes, found: Explanation, width: float, size: float) -> None:
     said = ["how much a pixel counted, 1: most", "1: counted most"]
     inside, outside = found.score[found.mask], found.score[~found.mask]
     if inside.size and outside.size and inside.min() >= 0.5 > outside.max():
-        said.insert(0, "how much a pixel counted; mask: from 0.5")
+        said.insert(0, "1: counted most; mask: from 0.5")
     fits = [line for line in said if layout.extent(line, 0.8 * size) <= width]
     bar.set_xlabel((fits or said)[0 if fits else -1], fontsize=0.8 * size, labelpad=2)
 
@@ -193,11 +193,12 @@ def _search(found: Explanation) -> Block:
 
 def _curve(figure: Figure, top: float, found: Explanation, left: float, height: float) -> None:
     """The convergence from `left` to the margin, its legend above it."""
-    axes = drawing.place(figure, left + 0.35, top - height + 0.3, INNER + MARGIN - left - 0.45, height - 0.62)
+    wide, high = INNER + MARGIN - left - 0.45, height - 0.62
+    axes = drawing.place(figure, left + 0.35, top - height + 0.3, wide, high)
     convergence(axes, found.history, found.ends)
     spaces = {"handlelength": 1.4, "columnspacing": 0.8, "handletextpad": 0.4, "borderaxespad": 0}
-    above = 1 + 0.17 / (height - 0.62)
-    axes.legend(fontsize=0.9 * SMALL, ncols=3, loc="lower right", bbox_to_anchor=(1.05, above), frameon=False, **spaces)
+    corner = (1 + 0.1 / wide, 1 + 0.17 / high)
+    axes.legend(fontsize=0.9 * SMALL, ncols=3, loc="lower right", bbox_to_anchor=corner, frameon=False, **spaces)
 
 
 def _stage(found: Explanation, index: int) -> Panel:
