@@ -316,7 +316,7 @@ BAD_LINES = {
     ),
     "unknown key": (
         ["imgae=a.jpg"],
-        "unknown key 'imgae': choose from budget, certify, contrast, crossover, demand, disjoint, fill, fitness, "
+        "unknown key 'imgae': choose from again, budget, certify, contrast, crossover, demand, disjoint, fill, fitness, "
         "front, image, label",
     ),
     "unknown nested key": (
