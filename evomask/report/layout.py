@@ -103,7 +103,7 @@ def wrapped(written: str, width: float, size: float, most: int | None = None, we
     >>> wrapped("in a picture of a cup", 0.8, 10)
     ['in a', 'picture of', 'a cup']
     >>> wrapped("in a picture of a cup", 0.8, 10, most=2)
-    ['in a', 'picture of…']
+    ['in a', 'picture o…']
     """
     lines = [""]
     for word in re.split(" (?!%)", written):  # 41 % stay together
