@@ -223,6 +223,9 @@ def plain_sentence(held: Precision, met: bool = True) -> str:
     >>> held = Precision(tally(199, 199, 199, 200), tally([], [], [], []), 600, False, 200, 0)
     >>> print(plain_sentence(held))
     It holds for 99 % of small changes.
+    >>> apart = tally([64, 64], [40, 64], [40, 64], [64, 64])
+    >>> print(plain_sentence(dataclasses.replace(held, counts_apart=apart, draws_apart=64, names=("shift", "noise"))))
+    It holds for 99 % of small changes, but not under shift (62 %) alone.
     >>> print(plain_sentence(dataclasses.replace(held, counts=tally(90, 90, 90, 200), names=("black fill",))))
     It does not hold: it is so for only 45 % of other fills.
     >>> print(plain_sentence(dataclasses.replace(held, counts=tally(184, 184, 184, 200))))
@@ -239,7 +242,9 @@ def plain_sentence(held: Precision, met: bool = True) -> str:
     if not met:
         return f"The mask does what was asked for {share} of {changes}{' all the same' if held.holds else ''}."
     if held.holds:
-        return f"It holds for {share} of {changes}."
+        broken = [f"{name} ({_whole_percent(count / held.draws_apart)})" for name, count in _misses(held).items()]
+        rest = f", but not under {_listed(broken)} alone" if broken else ""
+        return f"It holds for {share} of {changes}{rest}."
     if getattr(held.estimate, held.asked) < held.level:
         return f"It does not hold: it is so for only {share} of {changes}."
     sure = _whole_percent(np.asarray(held.level))
@@ -272,19 +277,24 @@ def _confident(lower: np.ndarray) -> str:
     return f" ({at_least:.2f} or more, with {100 * CONFIDENCE:.0f} % confidence)"
 
 
+def _misses(held: Precision, what: str | None = None) -> dict[str, Any]:
+    """The counts of those perturbations under which, by themselves, a figure certainly does not reach the level."""
+    counts = dict(zip(held.names, getattr(held.counts_apart, what or held.asked), strict=True)) if held.names else {}
+    few = lambda count: lower_bound(held.draws_apart - count, held.draws_apart) > 1 - held.level
+    return {name: count for name, count in counts.items() if few(count)}
+
+
 def _breaking(held: Precision, what: str) -> str:
     """Under which perturbations by themselves a figure reaches the level, under which not, and where that is open."""
     counts = dict(zip(held.names, getattr(held.counts_apart, what), strict=True))
     reaches = dict(zip(held.names, getattr(held.holds_apart, what), strict=True))
-    misses = {
-        name: lower_bound(held.draws_apart - count, held.draws_apart) > 1 - held.level for name, count in counts.items()
-    }
+    misses = _misses(held, what)
     numbered = lambda names: _listed([f"{name} ({counts[name]} of {held.draws_apart})" for name in names])
     holds, breaks = (
         _listed([name for name in counts if reaches[name]]),
-        numbered([name for name in counts if misses[name]]),
+        numbered(list(misses)),
     )
-    open_ = numbered([name for name in counts if not (reaches[name] or misses[name])])
+    open_ = numbered([name for name in counts if not (reaches[name] or name in misses)])
     said = [f"; by itself, it holds under {holds}"] if holds else []
     if breaks:
         said.append(f", not under {breaks}" if holds else f"; it does not hold under {breaks} alone")
