@@ -316,8 +316,8 @@ BAD_LINES = {
     ),
     "unknown key": (
         ["imgae=a.jpg"],
-        "unknown key 'imgae': choose from again, budget, certify, contrast, crossover, demand, disjoint, fill, fitness, "
-        "front, image, label",
+        "unknown key 'imgae': choose from again, budget, certify, contrast, crossover, demand, disjoint, fill, "
+        "fitness, front, image, label",
     ),
     "unknown nested key": (
         ["preset.budgt=3"],
