@@ -168,3 +168,9 @@ def test_each_source_that_a_docstring_names_has_its_entry():
         if author not in months
     }
     assert "petsiuk2018" in named and named <= entries
+
+
+def test_programs_import_each_other_by_relative_names():
+    """In the wheel `experiments` lies inside of evomask, and nothing is called so."""
+    for path in (ROOT / "experiments").rglob("*.py"):
+        assert not re.search(r"^\s*(from|import) experiments\b", path.read_text(), re.M), path

@@ -21,7 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from evomask.settings import cache_folder, one_blas_thread
 from evomask.types import InputError
-from experiments.shared import compiling
+
+from . import compiling
 
 CONF = Path(__file__).parents[2] / "conf"
 PROGRAMS = __package__.rpartition(".")[0]  # these programs as a package, which in a clone is `experiments`
