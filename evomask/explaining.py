@@ -177,7 +177,7 @@ def precompile(
     key = jax.random.key(0)
     images, *_ = validate.inputs(classifier, images, None, None, config)
     start = time.perf_counter()
-    for _, lowered in lower(classifier, images[0], contrast=contrast, config=config, mesh=mesh):
+    for lowered in lower(classifier, images[0], contrast=contrast, config=config, mesh=mesh):
         lowered.compile()
     blanks = np.asarray(fills.blanks(config.fills, key, images[0]))
     logits(classifier, masked(np.ones(images.shape[1:3], bool), images[0], blanks[0]))
@@ -194,8 +194,8 @@ def precompile(
 @pinned
 def lower(
     classifier: Classifier, image: np.ndarray, *, contrast: bool = False, config: Config, mesh: Mesh | None = None
-) -> list[tuple[str, jax.stages.Lowered]]:
-    """The programs that search images like a checked one, by name, not compiled yet: what they need can be asked."""
+) -> list[jax.stages.Lowered]:
+    """The programs that search images like a checked one, not compiled yet: what they need can be asked."""
     key = jax.random.key(0)
     num = abreast(classifier, config, mesh)
     labels, blanks = np.zeros(num, np.int32), np.asarray(fills.blanks(config.fills, key, image))

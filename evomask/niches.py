@@ -74,7 +74,7 @@ def several(
     """Explains one decision `num` times: each search keeps clear of the masks that were found before it.
 
     Every search costs `config.evaluations`. The first mask is that of `explain`, bit for bit; the others draw from keys
-    of their own, and two programs are compiled at most, whatever `num` is.
+    of their own, and everything is compiled twice at most, whatever `num` is.
 
     Args:
       classifier, images, key, labels, contrast, config, mesh, progress: as for `explain`.

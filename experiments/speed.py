@@ -121,7 +121,7 @@ def contestants(
             evomask.precompile(classifier, image[None], **options)
             seconds = since()
             programs = explaining.lower(classifier, image, **options)
-            program = max(used_bytes(lowered.compile()) for _, lowered in programs)
+            program = max(used_bytes(lowered.compile()) for lowered in programs)
             run = functools.partial(evomask.explain, classifier, image[None], key=key, labels=[label], **options)
             yield Contestant(name, run, explained[name].evaluations, seconds, program)
         elif name in LOOPS:

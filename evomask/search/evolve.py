@@ -77,6 +77,14 @@ class Info:
     evaluation: Evaluation  # fields f32[]
 
 
+def collections(
+    shape: tuple[int, int], num_genes: int, collect: Collect | None, ladder: Ladder | None
+) -> tuple[Archive | None, Rungs | None]:
+    """What a stage collects of masks of H x W pixels, empty; None where it does not."""
+    archive = None if collect is None else collect.init(shape)
+    return archive, None if ladder is None else ladder.init(shape, num_genes)
+
+
 def init(
     shape: tuple[int, int],
     population: int,
@@ -265,9 +273,7 @@ def evolve(
     """
     num_genes, shape = founders.shape[1], problem.space.shape
     model = operators.screening and operators.screening.init()
-    archive = None if problem.collect is None else problem.collect.init(shape)
-    rungs = None if problem.ladder is None else problem.ladder.init(shape, num_genes)
-    state = init(shape, population, num_genes, model, archive, rungs)
+    state = init(shape, population, num_genes, model, *collections(shape, num_genes, problem.collect, problem.ladder))
     turns = {"first": 0, "stop": generations + 1, "generations": generations, "most": generations + 1}
     return advance(key, state, founders, problem, operators, **turns)
 

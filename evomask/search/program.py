@@ -161,11 +161,11 @@ def search(
 
 def lower(
     classifier: Classifier, key: Key, config: Config, rows: Rows, mesh: Mesh | None = None
-) -> Iterator[tuple[str, jax.stages.Lowered]]:
-    """The programs that `search` calls for such rows, by name, not compiled yet; nothing is computed."""
+) -> Iterator[jax.stages.Lowered]:
+    """The programs that `search` calls for such rows, not compiled yet; nothing is computed."""
     stages, config = config.sought.stages, config.compiled
     asked = ask.lower(classifier, key, config, size_of(stages[0]), rows, mesh)
-    yield "ask", asked
+    yield asked
     known, found = _promised(asked, mesh)
     number = np.int32(0)
     for group, (size, alike, plans) in enumerate(planned(stages, rows.image.shape[1:3])):
@@ -179,10 +179,10 @@ def lower(
             violation = _shape(rows.label.shape, np.float32, mesh)
             ended = end.lower(plan, _promised(advanced, mesh)[0], violation, mesh)
             found = _promised(ended, mesh)
-            yield from (("begin", begun), ("advance", advanced), ("end", ended))
+            yield from (begun, advanced, ended)
     shape = found.score.shape
     score, mask = _shape(shape, np.float32, mesh), _shape(shape, bool, mesh)
-    yield "normalize", normalize.lower(score, mask, config.score_inside_only, mesh)
+    yield normalize.lower(score, mask, config.score_inside_only, mesh)
 
 
 def _promised(lowered: jax.stages.Lowered, mesh: Mesh | None) -> Any:

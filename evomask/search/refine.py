@@ -84,13 +84,10 @@ def start(
     region: Mask, size: Size, operators: Operators, collect: Collect | None = None, ladder: Ladder | None = None
 ) -> Found:
     """What the first cycle, whose stage is of this size, begins from, in a region bool[H, W]."""
-    nothing, model = (
-        jnp.full((size.genes, 3), genome.OFF, jnp.int32),
-        operators.screening and operators.screening.init(),
-    )
-    archive = None if collect is None else collect.init(region.shape)
-    rungs = None if ladder is None else ladder.init(region.shape, size.genes)
-    return Found(region, region, nothing, jnp.float32(0.0), jnp.zeros(region.shape), model, archive, rungs)
+    nothing = jnp.full((size.genes, 3), genome.OFF, jnp.int32)
+    model = operators.screening and operators.screening.init()
+    empty = evolve.collections(region.shape, size.genes, collect, ladder)
+    return Found(region, region, nothing, jnp.float32(0.0), jnp.zeros(region.shape), model, *empty)
 
 
 def begin(
@@ -106,8 +103,8 @@ def begin(
     shape, champion = found.region.shape, genome.resize(found.champion, size.genes)
     if len(found.champion) == size.genes:
         champion = jnp.where(plan.begins, champion, found.champion)
-    archive = None if collect is None else _renewed(plan.begins, collect.init(shape), found.archive)
-    rungs = None if ladder is None else _renewed(plan.begins, ladder.init(shape, size.genes), found.rungs)
+    empty = evolve.collections(shape, size.genes, collect, ladder)
+    archive, rungs = (_renewed(plan.begins, new, old) for new, old in zip(empty, (found.archive, found.rungs)))
     space = genome.space(found.region, plan.radii, least=plan.least)
     rules = [
         lambda key, space, champion, rule=rule: rule(key, space, size.offspring, size.genes, champion)

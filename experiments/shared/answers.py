@@ -13,8 +13,8 @@ import numpy as np
 from evomask.report import records, sheets
 
 from ..benchmarks import sources
+from . import cli
 
-PROGRAM = f"{__package__.rpartition('.')[0]}.explain"
 ASIDE = ("image", "out", "again")  # keys that change nothing of what is found about a picture
 
 
@@ -29,7 +29,7 @@ class Answer(NamedTuple):
 def code(config: Mapping[str, Any]) -> dict[str, Any]:
     """What decides the answers beside picture and settings: sources, versions and the device."""
     made_by = {"versions": sheets.versions(), "device": jax.devices()[0].device_kind}
-    return {**sources.of_run(config, PROGRAM), **made_by}
+    return {**sources.of_run(config, f"{cli.PROGRAMS}.explain"), **made_by}
 
 
 def request(image: np.ndarray, config: Mapping[str, Any], made_by: Mapping[str, Any]) -> str:
