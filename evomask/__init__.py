@@ -92,6 +92,7 @@ _FLAT = (
     "certificate",
     "classifiers",
     "data",
+    "decisions",
     "fills",
     "holding",
     "operators",

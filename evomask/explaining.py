@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from evomask import fills, judging, presets, racing, validate, verify
 from evomask.classifiers.blackbox import own_errors
+from evomask.decisions import Decision, decided
 from evomask.questions import ask, logits, masked
 from evomask.search import program, sharding
 from evomask.search.config import Config
@@ -33,6 +34,7 @@ def explain(
     key: Key | int,
     labels: Any = None,
     contrast: Any = None,
+    decision: Decision | None = None,
     config: Config | None = None,
     mesh: Mesh | None = None,
     progress: Progress | None = None,
@@ -51,6 +53,8 @@ def explain(
       labels: int[B], the classes to explain; the predicted ones where None.
       contrast: int[B], the classes to explain them against ("why A and not B"): then only these two compete, a mask
         keeps A above B, its inverse puts B above A, and confidences are shares between the two. None: all classes.
+      decision: what of the classifier's outputs is explained, see `evomask.decisions`; labels are then those of its
+        alternatives. None: the outputs are logits, and one class is explained.
       config: see `evomask.presets`; the preset `evomask` where None.
       mesh: devices that share the images, see `evomask.search.sharding`. Where None, the first device does all.
       progress: called several times a second, where the classifier is that fast, with the evaluations that the
@@ -73,6 +77,7 @@ def explain(
     (True, 0)
     """
     options = {"key": validate.as_key(key), "config": presets.evomask() if config is None else config, "mesh": mesh}
+    classifier = decided(classifier, decision)
     questions = pose(classifier, images, labels, contrast, **options)
     return explain_questions(classifier, questions, progress=progress, **options)
 
@@ -166,6 +171,7 @@ def precompile(
     images: Any,
     *,
     contrast: bool = False,
+    decision: Decision | None = None,
     config: Config | None = None,
     mesh: Mesh | None = None,
 ) -> float:
@@ -173,7 +179,7 @@ def precompile(
 
     Optional, since `explain` compiles by itself; the next call of `explain` then compiles nothing.
     """
-    config = presets.evomask() if config is None else config
+    classifier, config = decided(classifier, decision), presets.evomask() if config is None else config
     key = jax.random.key(0)
     images, *_ = validate.inputs(classifier, images, None, None, config)
     start = time.perf_counter()

@@ -22,6 +22,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from evomask import presets, validate
+from evomask.decisions import Decision, decided
 from evomask.explaining import Progress, concluded, pose, search
 from evomask.measures import agreement, metrics
 from evomask.search.config import Config
@@ -63,6 +64,7 @@ def several(
     key: Key,
     labels: Any = None,
     contrast: Any = None,
+    decision: Decision | None = None,
     config: Config | None = None,
     demand: str | None = None,
     disjoint: bool = False,
@@ -77,7 +79,7 @@ def several(
     of their own, and everything is compiled twice at most, whatever `num` is.
 
     Args:
-      classifier, images, key, labels, contrast, config, mesh, progress: as for `explain`.
+      classifier, images, key, labels, contrast, decision, config, mesh, progress: as for `explain`.
       num: how many masks, from 1.
       demand: what is asked of each mask, "complete", "sufficient" or "necessary"; None: what the configuration says.
       disjoint: True forbids the pixels of earlier masks; of the later ones only sufficiency is then demanded where all
@@ -104,6 +106,7 @@ def several(
     config = presets.evomask() if config is None else config
     config = config if demand is None else dataclasses.replace(config, demand=check_demand(demand))
     asked = {"key": validate.as_key(key), "config": config, "mesh": mesh}
+    classifier = decided(classifier, decision)
     questions = pose(classifier, images, labels, contrast, **asked)
     options = {"disjoint": disjoint, "weight": weight, "wish": wish, "progress": progress}
     return several_of(classifier, questions, num, **asked, **options)

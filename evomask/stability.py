@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from evomask import presets, validate
+from evomask.decisions import Decision, decided
 from evomask.explaining import Progress, explain_questions, pose
 from evomask.measures import agreement, metrics
 from evomask.search.config import Config
@@ -90,6 +91,7 @@ def across_seeds(
     key: Key | int,
     labels: Any = None,
     contrast: Any = None,
+    decision: Decision | None = None,
     config: Config | None = None,
     mesh: Mesh | None = None,
     progress: Progress | None = None,
@@ -100,7 +102,7 @@ def across_seeds(
     that noise, where that is the fill, is the same for all.
 
     Args:
-      classifier, images, labels, contrast, config, mesh: as for `explain`.
+      classifier, images, labels, contrast, decision, config, mesh: as for `explain`.
       progress: as well, and each search begins anew.
 
     >>> import jax.numpy as jnp
@@ -113,6 +115,7 @@ def across_seeds(
     """
     num = whole("num", num, 2)
     options = {"key": validate.as_key(key), "config": presets.evomask() if config is None else config, "mesh": mesh}
+    classifier = decided(classifier, decision)
     questions = pose(classifier, images, labels, contrast, **options)
     return across_seeds_of(classifier, questions, num, progress=progress, **options)
 

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from evomask import presets, validate
+from evomask.decisions import Decision, decided
 from evomask.explaining import abreast, explain
 from evomask.search.config import Config
 from evomask.types import Classifier, Explanation, InputError, Key
@@ -24,6 +25,7 @@ def explain_stream(
     key: Key | int,
     labels: Iterable[int] | None = None,
     contrast: Iterable[int] | None = None,
+    decision: Decision | None = None,
     config: Config | None = None,
     mesh: Mesh | None = None,
 ) -> Iterator[Explanation]:
@@ -39,6 +41,7 @@ def explain_stream(
       key: one key of `jax.random.key`, the same for every image.
       labels: the class to explain in each image, as many as images; the predicted ones where None.
       contrast: the class to explain it against, see `explain`, as many as images; all classes where None.
+      decision: see `explain`.
       config: see `explain`.
       mesh: devices that share the images, see `explain`.
 
@@ -57,7 +60,7 @@ def explain_stream(
     [0, 0, 0]
     """
     key = validate.as_key(key)
-    config = presets.evomask() if config is None else config
+    classifier, config = decided(classifier, decision), presets.evomask() if config is None else config
     most = abreast(classifier, config, mesh)
     return _explained(classifier, _rows(images, labels, contrast), key, config, most, mesh)
 

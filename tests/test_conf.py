@@ -1,5 +1,7 @@
 """The YAML presets are the Python presets, and every part that a name stands for can be built and explained."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -46,6 +48,23 @@ def test_the_demand_of_the_command_line_is_that_of_the_preset(name):
     config = _compose(f"preset={name}", "demand=sufficient", "budget=1000")
     _same(build_config(config), presets.PRESETS[name](1000, demand="sufficient"))
     assert build_config(_compose(f"preset={name}", "preset.demand=necessary")).demand == "necessary"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (cli.CONF / "decision").glob("*.yaml")))
+def test_a_decision_has_the_defaults_of_its_record(name, tmp_path):
+    given = {"between": ["label=a", "other=b"], "threshold": ["threshold=3"], "box": ["box=[0,0,8,8]"]}
+    given |= {"similarity": ["references=[[1,0],[0,1]]"], "segment": [f"region.file={tmp_path}/region.npy"]}
+    np.save(tmp_path / "region.npy", np.ones((8, 8), bool))
+    config = _compose(f"decision={name}", *(f"decision.{one}" for one in given.get(name, [])))
+    built = cli.instantiate(config.decision)
+    defaults = {field.name: field.default for field in dataclasses.fields(built)}
+    for key, default in defaults.items():
+        assert default is dataclasses.MISSING or tuple_of(getattr(built, key)) == default
+    assert hasattr(built, "alternatives")
+
+
+def tuple_of(value):
+    return tuple(value) if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group in GROUPS for name in NAMES[group]])

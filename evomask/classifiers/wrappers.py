@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from evomask.classifiers.decided import Decided
 from evomask.data.classes import as_names
 from evomask.types import Array, Classifier, InputError, first_line, record, static
 
@@ -224,7 +225,7 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
     >>> check_classifier(as_classifier(lambda images: jnp.mean(images, (1, 2))), (8, 8, 3))
     3
     """
-    name, image_shape = type(classifier).__name__, tuple(image_shape)  # pyright: ignore[reportAssignmentType]
+    name, image_shape = _kind(classifier), tuple(image_shape)  # pyright: ignore[reportAssignmentType]
     if not callable(classifier) or not all(_is_number(leaf) for leaf in jax.tree.leaves(classifier)):
         raise InputError(
             f"classifier {name} is not a callable pytree of arrays: pass evomask.classifiers.as_classifier(...) of it"
@@ -236,6 +237,8 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
     images = jax.ShapeDtypeStruct((num, *image_shape), jnp.float32)
     try:
         logits = _results(classifier, images)
+    except InputError:  # one line already, of a wrapper or a decision
+        raise
     except Exception as error:
         raise InputError(
             f"classifier {name} fails on a batch of images f32{list(images.shape)} ({first_line(error)}): it must take "
@@ -243,11 +246,11 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
         ) from error
     if not isinstance(logits, jax.ShapeDtypeStruct) or not jnp.issubdtype(logits.dtype, jnp.floating):
         raise InputError(
-            f"classifier {name} returns {_described(logits)}: it must return one floating array, logits[N, K]"
+            f"classifier {name} returns {described(logits)}: it must return one floating array, logits[N, K]"
         )
     if logits.ndim != 2 or logits.shape[0] != num or logits.shape[1] < 2:
         raise InputError(
-            f"classifier {name} returns {_described(logits)} for {num} images: it must return logits[{num}, K] of two "
+            f"classifier {name} returns {described(logits)} for {num} images: it must return logits[{num}, K] of two "
             "or more classes (for a single probability p, return stack([0, log p - log(1 - p)]))"
         )
     labels = getattr(classifier, "labels", None)
@@ -265,6 +268,8 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
 
 def _results(classifier: Classifier, images: jax.ShapeDtypeStruct):
     """What the classifier returns for such images: shapes and dtypes. Of a function, notes what it computes now."""
+    if isinstance(classifier, Decided):  # its numbers are not traced here, so that it can check them
+        return jax.eval_shape(classifier.decision, _results(classifier.network, images))
     # A new function each time: JAX keeps what it has traced as long as the function lives, and looks no second time.
     call = lambda classifier, images: classifier(images)
     if not isinstance(classifier, FunctionClassifier):
@@ -317,6 +322,13 @@ def _mean_and_std(normalize: Normalize | None) -> tuple[Array, Array] | None:
     return jnp.asarray(mean), jnp.asarray(std)
 
 
+def _kind(classifier: Classifier) -> str:
+    """What it is called in a message."""
+    if isinstance(classifier, Decided):
+        return f"{_kind(classifier.network)} with decision {type(classifier.decision).__name__}"
+    return type(classifier).__name__
+
+
 def _is_number(leaf) -> bool:
     """Whether it can be an argument of a compiled program."""
     return _is_array(leaf) or isinstance(leaf, (bool, int, float, complex, np.generic))
@@ -326,5 +338,6 @@ def _is_array(leaf) -> bool:
     return isinstance(leaf, (jax.Array, np.ndarray))
 
 
-def _described(tree) -> str:
+def described(tree) -> str:
+    """Dtypes and shapes of what a network returned, for a message."""
     return str(jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", tree))
