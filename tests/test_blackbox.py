@@ -336,7 +336,7 @@ def test_probabilities_that_are_none(scores):
     [
         (dict(function=3), "function is a int: give a function"),
         (dict(num_classes=1), "num_classes is 1: give a whole number of 2 or more"),
-        (dict(outputs="scores"), "outputs is 'scores': give 'logits' or 'probabilities'"),
+        (dict(outputs="scores"), "outputs is 'scores': give one of logits, probabilities, sigmoid, values"),
         (dict(batch_size=0), "batch_size is 0: give a whole number of 1 or more"),
         (dict(workers=1.5), "workers is 1.5: give a whole number of 1 or more"),
         (dict(retries=-1), "retries is -1: give a whole number of 0 or more"),

@@ -42,7 +42,9 @@ def test_the_next_process_finds_the_programs_of_a_search(tmp_path):
     names, files = programs(tmp_path)
     assert "jit_advance" in names
     assert run(tmp_path) == said
-    assert programs(tmp_path)[1] == files
+    # Small programs are kept only where they took long enough to compile.
+    searches = {file for file in files if file.name.startswith("jit_advance")}
+    assert searches and searches == {file for file in programs(tmp_path)[1] if file.name.startswith("jit_advance")}
 
 
 def test_a_folder_that_cannot_be_made_does_no_harm(tmp_path):

@@ -104,7 +104,7 @@ def test_fills_do_what_their_names_say():
 def test_help_names_every_option():
     config = OmegaConf.load(cli.CONF / "explain.yaml")
     text = config.hydra.help.template
-    for group in (*GROUPS, "model", "preset"):
+    for group in (*GROUPS, "decision", "model", "preset"):
         line = next(line for line in text.splitlines() if line.strip().startswith(group + "  "))
         for path in (cli.CONF / group).glob("*.yaml"):
             assert path.stem in line.replace(",", " ").replace("(", " ").split(), (group, path.stem)

@@ -170,7 +170,11 @@ def test_what_else_a_classifier_has_is_the_network_s():
         (detections, Box(PLACE, 1), "label of the decision is 1, and the network has 1 of them: give 0 to 0"),
         (logits, Segment(BLOCK), "decision Segment got float32.3, 3. and a region of .8, 8."),
         (segmentation, Segment(BLOCK[:7]), "the region must be bool.h, w., or whole times as large"),
-        (segmentation, Segment(np.zeros((8, 8), bool)), r"region of the decision is bool\[8, 8\]: give .* true somewhere"),
+        (
+            segmentation,
+            Segment(np.zeros((8, 8), bool)),
+            r"region of the decision is bool\[8, 8\]: give .* true somewhere",
+        ),
         (logits, Label, "decision is <class .*Label'>: give one of evomask.decisions, such as Label.0."),
         (logits, "label", "decision is 'label': give one of evomask.decisions"),
     ],

@@ -7,6 +7,7 @@ import pytest
 
 from evomask import classifiers
 from evomask.classifiers import BlackBox, as_classifier, blackbox, check_classifier
+from evomask.decisions import Label, Threshold, decided
 from evomask.types import InputError, record
 
 IMAGE = np.full((1, 4, 4, 3), 0.75, np.float32)
@@ -75,6 +76,31 @@ def test_sigmoids_are_not_sent_through_a_softmax():
     with pytest.raises(blackbox._Failed) as caught:
         box._answer(IMAGE)
     said = str(caught.value.__cause__)
-    assert "outputs='sigmoid') are not built yet" in said and "logits" not in said
-    with pytest.raises(InputError, match="not built yet"):
-        BlackBox(columns, 2, outputs="sigmoid")
+    assert "outputs='sigmoid', with decision=" in said and "logits" not in said
+
+
+def test_labels_of_a_black_box_are_log_odds_and_want_a_decision():
+    chances = np.array([0.2, 0.9, 1.0], np.float32)
+    box = BlackBox(
+        lambda images: np.tile(chances, (len(images), 1)), 3, labels=("fog", "rain", "sun"), outputs="sigmoid"
+    )
+    with pytest.raises(InputError, match="BlackBox returns 'sigmoid', not classes .*decision=evomask.decisions.Label"):
+        check_classifier(box, IMAGE.shape[1:])
+    rain = decided(box, Label("rain"))
+    assert check_classifier(rain, IMAGE.shape[1:]) == 2 and rain.labels == ("rain", "no rain")
+    np.testing.assert_allclose(rain(IMAGE), [[np.log(9.0), 0.0]], rtol=1e-5)
+    np.testing.assert_allclose(box(IMAGE)[0, 2], np.log(1e6), rtol=1e-2)
+
+
+def test_one_number_of_a_black_box_is_enough_for_a_decision():
+    box = BlackBox(lambda images: images.mean((1, 2, 3))[:, None], 1, outputs="values")
+    np.testing.assert_allclose(decided(box, Threshold(0.25))(IMAGE), [[0.5, 0.0]])
+    with pytest.raises(InputError, match="num_classes is 1: give a whole number of 2 or more"):
+        BlackBox(columns, 1)
+
+
+def test_sigmoids_are_from_0_to_1():
+    box = BlackBox(lambda images: np.array([[3.0, -1.0]]), 2, outputs="sigmoid")
+    with pytest.raises(blackbox._Failed) as caught:
+        box._answer(IMAGE)
+    assert "values from -1 to 3 where sigmoids were promised" in str(caught.value.__cause__)

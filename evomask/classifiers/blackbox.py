@@ -52,6 +52,8 @@ from evomask.types import Array, InputError, record, static, whole
 
 LONGEST_PAUSE = 60.0  # seconds between two attempts, however many went before
 LAST_WAIT = 5.0  # seconds that the end of the process waits for attempts that were given up
+OUTPUTS = ("logits", "probabilities", "sigmoid", "values")
+SURE = 1e-6  # of a sigmoid, which reaches 0 and 1 by rounding: 13.8 nats
 SUM_TOLERANCE = 1e-3  # of probabilities, which should sum to one; half precision is off by less
 
 
@@ -68,11 +70,13 @@ class BlackBox:
 
     Args:
       function: images f32[N, H, W, C] in [0, 1] -> scores [N, K], anything that NumPy makes an array of numbers of.
-      num_classes: K, 2 or more.
+      num_classes: K; 2 or more, unless a decision makes alternatives of a single number.
       image_shape: the one (H, W, C) that it takes, if there is only one.
       labels: names of the K classes.
       outputs: what the scores are, "logits" or "probabilities" of classes of which one is right (they sum to one, and
-        become logits by their logarithm).
+        become logits by their logarithm), or "sigmoid", probabilities of labels of which several may be right: they
+        become log-odds, and a decision says which label is explained, `evomask.decisions.Label("rain")`; "values",
+        whatever numbers the decision takes.
       batch_size: the most images that the function is given at once, by all its workers together. Where it is smaller
         than a generation, several calls follow each other.
       timeout: seconds until an attempt counts as failed; None waits for ever. A function that hangs cannot be stopped:
@@ -151,6 +155,11 @@ class BlackBox:
                 scores = np.concatenate(list(pool.map(self._scores, np.array_split(images, workers))))
         if self.outputs == "probabilities":
             return np.log(np.maximum(scores, np.finfo(np.float32).tiny))
+        if self.outputs == "sigmoid":
+            chances = np.clip(scores, np.float32(SURE), np.float32(1 - SURE))
+            return np.log(chances) - np.log1p(-chances)
+        if self.outputs == "values":
+            return scores
         if self.function.is_new and _are_probabilities(scores):
             raise InputError(
                 "the black box returned probabilities (from 0 to 1, summing to one) where logits were expected: pass "
@@ -304,6 +313,11 @@ def _checked(scores, shape: tuple[int, int], outputs: str) -> np.ndarray:
     known = array[~np.isnan(array).any(1)]
     if outputs == "probabilities" and not _are_probabilities(known):
         raise InputError(f"the black box returned {_unlike_probabilities(known)}")
+    if outputs == "sigmoid" and known.size and not -SUM_TOLERANCE <= known.min() <= known.max() <= 1 + SUM_TOLERANCE:
+        raise InputError(
+            f"the black box returned values from {known.min():.4g} to {known.max():.4g} where sigmoids were promised, "
+            "which are from 0 to 1: pass outputs='values' where they are log-odds already"
+        )
     return array
 
 
@@ -315,7 +329,7 @@ def _unlike_probabilities(scores: np.ndarray) -> str:
         return (
             f"values from 0 to 1 whose rows sum to {sums.min():.4g} to {sums.max():.4g}, not to one, where "
             "probabilities were promised: one class may be right for each image; the sigmoids of several labels at "
-            "a time (outputs='sigmoid') are not built yet"
+            "a time are outputs='sigmoid', with decision=evomask.decisions.Label(...)"
         )
     return (
         f"values from {low:.4g} to {high:.4g} where probabilities were promised, which are from 0 to 1 and sum to one: "
@@ -333,17 +347,17 @@ def _settings(box: BlackBox) -> dict[str, Any]:
     """The settings as plain Python values, or an InputError."""
     if not callable(box.function):
         raise InputError(f"function is a {type(box.function).__name__}: give a function of images f32[N, H, W, C]")
-    if box.outputs == "sigmoid":
-        raise InputError(
-            "outputs='sigmoid', for several labels at a time, is not built yet: give 'logits' or 'probabilities' of "
-            "classes of which one is right"
-        )
-    if box.outputs not in ("logits", "probabilities"):
-        raise InputError(f"outputs is {box.outputs!r}: give 'logits' or 'probabilities'")
+    if box.outputs not in OUTPUTS:
+        raise InputError(f"outputs is {box.outputs!r}: give one of {', '.join(OUTPUTS)}")
     timeout = None if box.timeout is None else _seconds("timeout", box.timeout, "seconds above 0, or None")
     if timeout == 0:
         raise InputError(f"timeout is {box.timeout!r}: give seconds above 0, or None")
-    least = {"num_classes": 2, "batch_size": 1, "workers": 1, "retries": 0}
+    least = {
+        "num_classes": 1 if box.outputs in ("sigmoid", "values") else 2,
+        "batch_size": 1,
+        "workers": 1,
+        "retries": 0,
+    }
     backoff = _seconds("backoff", box.backoff, "seconds of 0 or more")
     numbers = {name: whole(name, getattr(box, name), number) for name, number in least.items()}
     return numbers | {"function": _Same(box.function), "timeout": timeout, "backoff": backoff}

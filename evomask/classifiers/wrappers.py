@@ -230,6 +230,12 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
         raise InputError(
             f"classifier {name} is not a callable pytree of arrays: pass evomask.classifiers.as_classifier(...) of it"
         )
+    returned = None if isinstance(classifier, Decided) else getattr(classifier, "outputs", None)
+    if returned in ("sigmoid", "values"):
+        raise InputError(
+            f"classifier {name} returns {returned!r}, not classes of which one is right: "
+            "say what is explained, such as decision=evomask.decisions.Label(0)"
+        )
     expected = getattr(classifier, "image_shape", None)
     if expected is not None and tuple(expected) != image_shape:
         raise InputError(f"classifier {name} takes images of shape {expected}, got {image_shape}: resize the images")

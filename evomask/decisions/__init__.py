@@ -8,8 +8,8 @@ nats, zero at the threshold, and its confidence is the sigmoid of that: one half
 >>> risk = evomask.as_classifier(lambda images: 4.0 * images[:, :4, :4].mean((1, 2, 3)))
 >>> images, config = np.full((1, 8, 8, 1), 0.75, np.float32), evomask.presets.smallest(500)
 >>> found = evomask.explain(risk, images, key=0, config=config, decision=Threshold(1.0, name="risk"))
->>> found.names, found.label.tolist(), found.complete.tolist(), int(found.mask[0, 4:].sum() + found.mask[0, :, 4:].sum())
-(('risk above 1', 'risk of 1 or less'), [0], [True], 0)
+>>> found.names, found.complete.tolist(), int(found.mask[0, 4:].sum() + found.mask[0, :, 4:].sum())
+(('risk above 1', 'risk of 1 or less'), [True], 0)
 """
 
 from __future__ import annotations

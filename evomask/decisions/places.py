@@ -17,7 +17,7 @@ from evomask.types import Array, InputError, record
 
 @record
 class Box:
-    """A detector's box: the class at that place, whichever of its boxes says so (D-RISE, Petsiuk 2021).
+    """A detector's box: the class at that place, whichever of its boxes says so (D-RISE, Petsiuk et al. 2021).
 
     The network returns {"boxes": f32[N, M, 4], "scores": f32[N, M, K]}, or the two as a pair: M boxes as (left, top,
     right, bottom), and for each the probabilities of K classes. A box that is not there has a score of 0.
@@ -45,7 +45,7 @@ class Box:
         return against(logit(best) - logit(self.threshold))
 
     def _detections(self, outputs: Any) -> tuple[Array, Array]:
-        pair = (outputs.get("boxes"), outputs.get("scores")) if isinstance(outputs, dict) else outputs
+        pair: Any = (outputs.get("boxes"), outputs.get("scores")) if isinstance(outputs, dict) else outputs
         fits = isinstance(pair, Sequence) and len(pair) == 2 and all(getattr(part, "ndim", 0) == 3 for part in pair)
         if not fits or pair[0].shape != (*pair[1].shape[:2], 4):
             raise InputError(
@@ -53,7 +53,7 @@ class Box:
                 "f32[N, M, K], as a dict of these names or a pair"
             )
         known(self, "label", pair[1].shape[2])
-        return pair  # pyright: ignore[reportReturnType]
+        return pair
 
     def bind(self, labels: tuple[str, ...] | None) -> Box:
         box = np.asarray(self.box, np.float32)
