@@ -53,7 +53,7 @@ class Box:
                 "f32[N, M, K], as a dict of these names or a pair"
             )
         known(self, "label", pair[1].shape[2])
-        return pair
+        return pair  # pyright: ignore[reportReturnType]
 
     def bind(self, labels: tuple[str, ...] | None) -> Box:
         box = np.asarray(self.box, np.float32)
