@@ -4,7 +4,10 @@ The pages are the Markdown files of this folder, the notebooks with the outputs 
 docstrings. Nothing is executed, and nothing is loaded from elsewhere: the site opens from disk.
 """
 
+import dataclasses
+import inspect
 import pathlib
+import re
 import shutil
 import sys
 
@@ -35,6 +38,7 @@ autodoc_class_signature = "mixed"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 viewcode_line_numbers = True
 
 html_theme = "furo"
@@ -58,6 +62,31 @@ def links_to_the_copies(app, docname: str, source: list[str]) -> None:
     source[0] = source[0].replace("](../notebooks/", "](notebooks/").replace("](../docs/", "](../")
 
 
+FIELD = re.compile(r"^    (\w+): .*?  # (.+)$", re.M)
+
+
+def as_sphinx_reads(app, what, name, thing, options, lines: list[str]) -> None:
+    """A docstring as people read it becomes one as Sphinx does, before napoleon takes it apart.
+
+    The comments beside the fields of a record are shown with it, a list may follow its heading at once, and bars are
+    norms, not substitutions.
+    """
+    fields = []
+    if dataclasses.is_dataclass(thing) and isinstance(thing, type) and not any(line.startswith("Args:") for line in lines):
+        fields = FIELD.findall(inspect.getsource(thing))
+    given, lines[:] = list(lines), []
+    for line in given:
+        if where := re.fullmatch(r"Raises \((.*)\):", line):
+            lines += [f"Errors come {where[1]}.", ""]
+            line = "Raises:"
+        begins_list = line.lstrip().startswith("- ") and lines and lines[-1].rstrip().endswith(("one of", ":"))
+        lines += [""] if begins_list else []
+        lines.append(line if ">>>" in line else line.replace("|", "\\|"))
+    if fields:
+        lines += ["", "Attributes:", *(f"  {field}: {comment}" for field, comment in fields), ""]
+
+
 def setup(app) -> None:
+    app.connect("autodoc-process-docstring", as_sphinx_reads, priority=400)
     app.connect("builder-inited", fetch_notebooks)
     app.connect("source-read", links_to_the_copies)
