@@ -1,6 +1,7 @@
 # `make explain` does the main job on a shipped photograph, `make test` passes the tests, `make test-fast` those that one
 # runs while editing, `make check` reads the code: lint, format and types.
 # Each builds its own .venv first, if that is missing or older than the files that it comes from.
+# `make docs` builds the documentation.
 # PYTHON=python3.12 chooses an interpreter (with VENV=.venv312 beside the one that is there), ARGS='image=my.jpg'
 # passes options on.
 
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 ARGS ?=
 
-.PHONY: explain check test test-fast constraints clean
+.PHONY: explain check test test-fast docs constraints clean
 .DELETE_ON_ERROR:
 
 explain: $(VENV)/.installed
@@ -29,6 +30,10 @@ check: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# The site, from docs/, the notebooks and the docstrings: open out/docs/index.html.
+docs: $(VENV)/.installed-test
+	$(BIN)/python -m sphinx -W --keep-going -n -q -d out/doctrees docs out/docs
+
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("evomask needs Python 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
@@ -40,11 +45,11 @@ $(VENV)/.installed: pyproject.toml setup.py constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-test: pyproject.toml setup.py constraints.txt | $(BIN)/python
 	@echo "Installing evomask and its tests into $(VENV) (a minute or two)"
-	$(INSTALL) '.[baselines,notebooks,check]'
+	$(INSTALL) '.[baselines,notebooks,docs,check]'
 	@touch $@ $(VENV)/.installed
 
 # The newest versions of everything, for both interpreters: run the tests with them before you commit the file.
-FREEZE = -m venv $(1) && $(1)/bin/python -m pip install --quiet '.[baselines,notebooks,check]' && \
+FREEZE = -m venv $(1) && $(1)/bin/python -m pip install --quiet '.[baselines,notebooks,docs,check]' && \
 	$(1)/bin/python -m pip freeze --all --exclude pip --exclude evomask | LC_ALL=C sort > $(1)/freeze
 constraints:
 	python3.11 $(call FREEZE,.venv-newest311)
