@@ -72,7 +72,11 @@ def as_sphinx_reads(app, what, name, thing, options, lines: list[str]) -> None:
     norms, not substitutions.
     """
     fields = []
-    if dataclasses.is_dataclass(thing) and isinstance(thing, type) and not any(line.startswith("Args:") for line in lines):
+    if (
+        dataclasses.is_dataclass(thing)
+        and isinstance(thing, type)
+        and not any(line.startswith("Args:") for line in lines)
+    ):
         fields = FIELD.findall(inspect.getsource(thing))
     given, lines[:] = list(lines), []
     for line in given:

@@ -62,7 +62,9 @@ def main() -> None:
 
     draws = [perturbations.SHIPPED["local"](jax.random.key(seed), image, blank) for seed in range(3)]
     shown = [np.asarray(perturbations.render(draw, found.mask)) for draw in draws]
-    titles = [f"{said(classifier, one)}\nmoved by {draw.shift.tolist()}" for one, draw in zip(shown, draws, strict=True)]
+    titles = [
+        f"{said(classifier, one)}\nmoved by {draw.shift.tolist()}" for one, draw in zip(shown, draws, strict=True)
+    ]
     row(shown, titles, "showings.png")
 
     score = [found.score, np.where(found.mask, found.score, np.nan)]
