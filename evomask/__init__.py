@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from evomask import presets
     from evomask.certificate import certify, make_minimal
     from evomask.classifiers import BlackBox, as_classifier, load
+    from evomask.classifiers.frameworks import from_huggingface, from_keras, from_onnx, from_torch
     from evomask.explaining import explain, precompile
     from evomask.holding import precision, smallest_that_holds
     from evomask.niches import several
@@ -41,6 +42,10 @@ __all__ = [
     "certify",
     "explain",
     "explain_stream",
+    "from_huggingface",
+    "from_keras",
+    "from_onnx",
+    "from_torch",
     "load",
     "make_minimal",
     "precision",
@@ -56,6 +61,7 @@ __all__ = [
 _NAMES = {
     "evomask.certificate": ("certify", "make_minimal"),
     "evomask.classifiers": ("BlackBox", "as_classifier", "load"),
+    "evomask.classifiers.frameworks": ("from_huggingface", "from_keras", "from_onnx", "from_torch"),
     "evomask.explaining": ("explain", "precompile"),
     "evomask.holding": ("precision", "smallest_that_holds"),
     "evomask.niches": ("several",),

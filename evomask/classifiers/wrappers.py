@@ -17,6 +17,7 @@ import dataclasses
 import re
 import sys
 from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -176,7 +177,7 @@ def as_classifier(
     (2, 10)
     """
     common = dict(
-        normalize=_mean_and_std(normalize),
+        normalize=mean_and_std(normalize),
         labels=None if labels is None else as_names(labels),
         image_shape=None if image_shape is None else tuple(image_shape),
         batch_size=batch_size,
@@ -199,6 +200,8 @@ def as_classifier(
         )
     if callable(pair[0]):
         return FunctionClassifier(*pair, **common)
+    if (call := _of_another_framework(network)) is not None:
+        raise InputError(f"a {type(network).__name__} is not JAX's: pass evomask.{call}")
     if not callable(network):
         raise InputError(
             f"cannot make a classifier of a {type(network).__name__}: pass a pair (Linen module, variables), an NNX "
@@ -226,6 +229,8 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
     3
     """
     name, image_shape = _kind(classifier), tuple(image_shape)  # pyright: ignore[reportAssignmentType]
+    if (call := _of_another_framework(classifier)) is not None:
+        raise InputError(f"classifier {name} is not JAX's: pass evomask.{call}")
     if not callable(classifier) or not all(_is_number(leaf) for leaf in jax.tree.leaves(classifier)):
         raise InputError(
             f"classifier {name} is not a callable pytree of arrays: pass evomask.classifiers.as_classifier(...) of it"
@@ -316,7 +321,8 @@ def _normalized(images: Array, normalize: tuple[Array, Array] | None) -> Array:
     return (images - mean) / std
 
 
-def _mean_and_std(normalize: Normalize | None) -> tuple[Array, Array] | None:
+def mean_and_std(normalize: Normalize | None) -> tuple[Array, Array] | None:
+    """Checked, each f32[1, 1, 1, C]; None where nothing is to be normalised."""
     if normalize is None:
         return None
     message = f"normalize must be (mean, std), as many of each as channels, finite and std > 0, got {normalize}"
@@ -326,6 +332,19 @@ def _mean_and_std(normalize: Normalize | None) -> tuple[Array, Array] | None:
     if mean.shape != std.shape or not np.isfinite(mean).all() or not (np.isfinite(std) & (std > 0)).all():
         raise InputError(message)
     return jnp.asarray(mean), jnp.asarray(std)
+
+
+def _of_another_framework(network: object) -> str | None:
+    """The call that makes a classifier of it, if it is a network of another framework."""
+    roots = {kind.__module__.partition(".")[0] for kind in type(network).__mro__}
+    if isinstance(network, str | Path) and str(network).endswith(".onnx"):
+        return "from_onnx(path)"
+    calls = {
+        "torch": "from_torch(module, image_shape=(height, width, channels))",
+        "onnxruntime": "from_onnx(session)",
+        "keras": "from_keras(model)",
+    }
+    return next((call for root, call in calls.items() if root in roots), None)
 
 
 def _kind(classifier: Classifier) -> str:
