@@ -63,7 +63,8 @@ def from_huggingface(model: Any, processor: Any, *, labels: Sequence[str] | None
       model: a PyTorch model whose output has `logits`; names of classes are those of `model.config.id2label`.
       processor: its `AutoImageProcessor`. Photographs are scaled by evomask; of the processor, size, mean and
         deviation count.
-      labels, **options: see `from_torch`.
+      labels: names of the K classes.
+      **options: of `BlackBox`.
 
     Raises:
       InputError: the processor says no size; or as `from_torch`.
@@ -96,7 +97,9 @@ def from_onnx(
       network: a path, or an `onnxruntime.InferenceSession` of one's own making. Its one input is a batch of images,
         channels first or last as its shape tells; scores [N, K] are its first output.
       image_shape: (H, W, C) of its images, where the network leaves it open.
-      normalize, labels, **options: see `from_torch`.
+      normalize: (mean, std) per channel of images in [0, 1].
+      labels: names of the K classes.
+      **options: of `BlackBox`.
 
     Raises:
       InputError: no such file, several inputs, or no image shape; or as `from_torch`.
@@ -132,7 +135,8 @@ def from_keras(
       model: with `input_shape` and `output_shape`. Where its last layer is a softmax or a sigmoid, its outputs are
         taken as probabilities of classes, or of labels.
       normalize: (mean, std) per channel of images in [0, 1]; (0, 1 / 255) for a model that wants bytes.
-      labels, **options: see `from_torch`.
+      labels: names of the K classes.
+      **options: of `BlackBox`.
 
     Raises:
       InputError: `model` is none, or takes images of any size; or as `from_torch`.
