@@ -296,7 +296,10 @@ BAD = {
         ["model.network._target_=test_explain_cli.gives_one_number"],
         "it must return logits",
     ),
-    "classifier fails": (["model.image_shape=[16,16,1]", "model.normalize=[[0,0,0],[1,1,1]]"], "fails on a batch"),
+    "classifier fails": (
+        ["model.image_shape=[16,16,1]", "model.normalize=[[0,0,0],[1,1,1]]"],
+        "normalize has 3 channels",
+    ),
     "classifier without size": (["model.image_shape=null"], "give model.image_shape=[height,width,channels]"),
     "classifier missing": (["model.network._target_=no.such.thing"], "no.such.thing"),
     "output under a file": (["out=/dev/null/out"], "cannot write in /dev/null/out"),
@@ -316,8 +319,8 @@ BAD_LINES = {
     ),
     "unknown key": (
         ["imgae=a.jpg"],
-        "unknown key 'imgae': choose from again, budget, certify, contrast, crossover, demand, disjoint, fill, "
-        "fitness, front, image, label",
+        "unknown key 'imgae': choose from again, budget, certify, contrast, crossover, decision, demand, disjoint, "
+        "fill, fitness, front, image, label",
     ),
     "unknown nested key": (
         ["preset.budgt=3"],
