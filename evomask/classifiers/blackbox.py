@@ -52,7 +52,11 @@ from evomask.types import Array, InputError, record, static, whole
 
 LONGEST_PAUSE = 60.0  # seconds between two attempts, however many went before
 LAST_WAIT = 5.0  # seconds that the end of the process waits for attempts that were given up
-OUTPUTS = ("logits", "probabilities", "sigmoid", "values")
+UNDECIDED = (
+    "sigmoid",
+    "values",
+)  # outputs that are not classes of which one is right: a decision says what is explained
+OUTPUTS = ("logits", "probabilities", *UNDECIDED)
 SURE = 1e-6  # of a sigmoid, which reaches 0 and 1 by rounding: 13.8 nats
 SUM_TOLERANCE = 1e-3  # of probabilities, which should sum to one; half precision is off by less
 
@@ -353,7 +357,7 @@ def _settings(box: BlackBox) -> dict[str, Any]:
     if timeout == 0:
         raise InputError(f"timeout is {box.timeout!r}: give seconds above 0, or None")
     least = {
-        "num_classes": 1 if box.outputs in ("sigmoid", "values") else 2,
+        "num_classes": 1 if box.outputs in UNDECIDED else 2,
         "batch_size": 1,
         "workers": 1,
         "retries": 0,

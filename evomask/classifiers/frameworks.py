@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from evomask.classifiers.blackbox import BlackBox
+from evomask.classifiers.blackbox import UNDECIDED, BlackBox
 from evomask.classifiers.wrappers import Normalize, mean_and_std
 from evomask.types import InputError
 
@@ -42,8 +42,9 @@ def from_torch(
       **options: of `BlackBox`, such as outputs="sigmoid" or batch_size.
 
     Raises:
-      InputError: `module` is none, says no image shape, or fails on a batch; or its scores of an image depend on the
-        other images of the batch.
+      InputError: `module` is none, says no image shape, or returns something else; or its scores of an image depend
+        on the other images of the batch.
+      Whatever the module raises comes out as it is.
     """
     if not all(hasattr(module, name) for name in ("parameters", "modules", "eval", "forward")):
         raise InputError(f"module is a {type(module).__name__}: give a torch.nn.Module")
@@ -244,7 +245,7 @@ def _box(
         raise InputError(
             f"{name} returns {list(together.shape)} for {len(images)} images: it must return scores [N, K]"
         )
-    if scores.shape[1] == 1 and options.get("outputs", "logits") not in ("sigmoid", "values"):
+    if scores.shape[1] == 1 and options.get("outputs", "logits") not in UNDECIDED:
         raise InputError(
             f"{name} returns one number for each image: say what it is, outputs='values' or outputs='sigmoid', and "
             "what is explained, such as decision=evomask.decisions.Threshold(0.5)"

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from evomask.classifiers.blackbox import UNDECIDED
 from evomask.classifiers.decided import Decided
 from evomask.data.classes import as_names
 from evomask.types import Array, Classifier, InputError, first_line, record, static
@@ -236,7 +237,7 @@ def check_classifier(classifier: Classifier, image_shape: tuple[int, int, int]) 
             f"classifier {name} is not a callable pytree of arrays: pass evomask.classifiers.as_classifier(...) of it"
         )
     returned = None if isinstance(classifier, Decided) else getattr(classifier, "outputs", None)
-    if returned in ("sigmoid", "values"):
+    if returned in UNDECIDED:
         raise InputError(
             f"classifier {name} returns {returned!r}, not classes of which one is right: "
             "say what is explained, such as decision=evomask.decisions.Label(0)"

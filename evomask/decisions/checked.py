@@ -9,11 +9,10 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from evomask.classifiers.blackbox import SURE
 from evomask.classifiers.wrappers import described
 from evomask.data.classes import class_index
 from evomask.types import Array, InputError, whole
-
-TINY = 1e-6  # the least probability, and the least distance of one from 1: 13.8 nats
 
 
 def rows(decision: Any, outputs: Any) -> Array:
@@ -48,7 +47,7 @@ def against(margin: Array) -> Array:
 
 
 def logit(probability: Any) -> Array:
-    chance = jnp.clip(jnp.asarray(probability, jnp.float32), TINY, 1 - TINY)
+    chance = jnp.clip(jnp.asarray(probability, jnp.float32), SURE, 1 - SURE)
     return jnp.log(chance) - jnp.log1p(-chance)
 
 

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from evomask.classifiers.blackbox import SURE
 from evomask.classifiers.wrappers import described
-from evomask.decisions.checked import TINY, against, called, fraction, known, logit, numbered
+from evomask.decisions.checked import against, called, fraction, known, logit, numbered
 from evomask.types import Array, InputError, record
 
 
@@ -95,7 +96,7 @@ class Segment:
         height, width = shape[1:3]
         weights = region.reshape(height, region.shape[0] // height, width, region.shape[1] // width).mean((1, 3))
         chances = jnp.einsum("nhwk,hw->nk", jax.nn.softmax(outputs.astype("float32"), -1), weights / weights.sum())
-        return jnp.log(jnp.maximum(chances, TINY))
+        return jnp.log(jnp.maximum(chances, SURE))
 
     def bind(self, labels: tuple[str, ...] | None) -> Segment:
         region = np.asarray(self.region)
