@@ -1,7 +1,7 @@
 # `make explain` does the main job on a shipped photograph, `make test` passes the tests, `make test-fast` those that one
 # runs while editing, `make check` reads the code: lint, format and types.
 # Each builds its own .venv first, if that is missing or older than the files that it comes from.
-# `make docs` builds the documentation.
+# `make docs` builds the documentation, `make notebooks` executes the notebooks again.
 # PYTHON=python3.12 chooses an interpreter (with VENV=.venv312 beside the one that is there), ARGS='image=my.jpg'
 # passes options on.
 
@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 ARGS ?=
 
-.PHONY: explain check test test-fast docs constraints clean
+.PHONY: explain check test test-fast docs notebooks constraints clean
 .DELETE_ON_ERROR:
 
 explain: $(VENV)/.installed
@@ -47,6 +47,10 @@ $(VENV)/.installed-test: pyproject.toml setup.py constraints.txt | $(BIN)/python
 	@echo "Installing evomask and its tests into $(VENV) (a minute or two)"
 	$(INSTALL) '.[baselines,notebooks,docs,check]'
 	@touch $@ $(VENV)/.installed
+
+# Executes notebooks/*.md, which are what one edits, into the *.ipynb beside them.
+notebooks: $(VENV)/.installed-test
+	$(BIN)/python -m experiments.tools.notebooks $(ARGS)
 
 # The newest versions of everything, for both interpreters: run the tests with them before you commit the file.
 FREEZE = -m venv $(1) && $(1)/bin/python -m pip install --quiet '.[baselines,notebooks,docs,check]' && \

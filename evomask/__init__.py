@@ -104,6 +104,7 @@ _FLAT = (
     "operators",
     "perturbations",
     "presets",
+    "testing",
     "training",
     "types",
     "verify",

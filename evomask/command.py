@@ -33,6 +33,7 @@ VERBS = {
     "report": Verb("about it, as one HTML page", "benchmark"),
     "status": Verb("of its runs, while they run", "benchmark"),
     "optimality": Verb("how far is the search from the best mask?", "benchmark"),
+    "labels": Verb("what a network calls its classes: evomask labels find=retriever"),
     "speed": Verb("what does an explanation cost, beside its rivals?"),
     "new": Verb("folder for parts of your own, with one of every kind to begin with: evomask new my_research"),
     "doctor": Verb("versions, devices, caches, extras: what is here, and what to install"),
@@ -83,7 +84,11 @@ def run(verb: str, argv: Sequence[str]) -> int:
     from evomask import doctor, new  # what is here is asked for only now, as the programs
 
     if verb in ("doctor", "new"):
-        return doctor.main() if verb == "doctor" else new.main(argv)
+        own = doctor if verb == "doctor" else new
+        if {"--help", "-h"} & {*argv}:
+            print(own.__doc__)
+            return 0
+        return own.main(argv)
     extra = VERBS[verb].extra
     for name in doctor.missing(extra) if extra else ():
         print(f"error: evomask {verb} needs {name}: pip install 'evomask[{extra}]'", file=sys.stderr)

@@ -1,4 +1,7 @@
-"""`evomask doctor`: which versions, devices, caches and extras are here, and what to install for the rest."""
+"""`evomask doctor`: which versions, devices, caches and extras are here, and what to install for the rest.
+
+evomask doctor: exit code 0, or 1 if something that evomask cannot do without is missing.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ import os
 import platform
 import re
 import shutil
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -23,8 +27,11 @@ REQUIREMENT = re.compile(r"([\w.-]+)(?:\[([^\]]*)\])?[^;]*(?:;(.*))?")
 MARKER = re.compile(r"""extra\s*==\s*["']([\w.-]+)["']""")
 
 
-def main() -> int:
-    """Prints the lines of `report`; 1 if something that evomask cannot do without is missing."""
+def main(argv: Sequence[str] = ()) -> int:
+    """Prints the lines of `report`; 1 if something that evomask cannot do without is missing, 2 for any `argv`."""
+    if argv:
+        print(f"error: evomask doctor takes no more words, got {' '.join(argv)}", file=sys.stderr)
+        return 2
     print("\n".join(f"{name:<11} {words}" for name, words in report()))
     return 1 if missing(None) else 0
 

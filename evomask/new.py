@@ -1,4 +1,7 @@
-"""`evomask new my_research`: a folder of one's own, with a part of every kind in it that works, to be changed."""
+"""`evomask new my_research`: a folder of one's own, with a part of every kind in it that works, to be changed.
+
+evomask new NAME: writes ./NAME, a package of that name and its ./NAME/conf; ./NAME/README.md says what is in it.
+"""
 
 from __future__ import annotations
 

@@ -55,8 +55,10 @@ def tables(config: DictConfig) -> int:
 
 
 def chosen(value: Any, choices: Sequence[str], name: str) -> tuple[str, ...]:
-    """One or several of the choices, in their order."""
+    """One or several of the choices, in their order; large and small letters are alike."""
+    spelled = {each.casefold(): each for each in choices}
     values = tuple(value) if isinstance(value, (ListConfig, list, tuple)) else (value,)
+    values = tuple(spelled.get(str(each).casefold(), each) for each in values)
     for each in values or (None,):
         if each not in choices:
             raise InputError(f"{name} is {each!r}: choose from {', '.join(choices)}")

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 import evomask
 from evomask import command, doctor
+from experiments import labels
 from experiments.benchmarks import measured, sources
 from experiments.shared import cli
 
@@ -112,6 +113,32 @@ def test_the_doctor_says_what_is_here(monkeypatch, capsys, tmp_path):
         assert dict(doctor.report())["compiled"].startswith(f"programs are kept in {tmp_path / 'programs'} (empty)")
     finally:
         doctor.jax.config.update("jax_enable_compilation_cache", False)
+
+
+def test_the_doctor_takes_no_words(capsys):
+    assert command.main(["doctor", "who"]) == 2
+    assert capsys.readouterr().err == "error: evomask doctor takes no more words, got who\n"
+
+
+@pytest.mark.parametrize("verb", ["doctor", "new"])
+def test_help_of_a_verb_that_is_no_program(verb, empty, capsys):
+    assert command.main([verb, "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"`evomask {verb}") and not [*empty.iterdir()]
+
+
+def test_labels_are_what_label_takes(capsys):
+    assert labels.main(["find=RETRIEVER"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "205  flat-coated retriever" and len(said) == 5
+    assert labels.main(["model=cifar10"]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["0  airplane", "1  automobile"]
+    assert labels.main(["model=cifar10", "decision=label", "decision.label=cat"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_labels_that_are_not_there(capsys):
+    assert labels.main(["model=cifar10", "find=elephant"]) == 2
+    assert capsys.readouterr().err == "error: none of the 10 names has 'elephant' in it\n"
 
 
 def test_what_evomask_itself_lacks_is_a_failure(monkeypatch, capsys):

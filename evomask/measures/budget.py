@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
+import jax.core
 import numpy as np
 
 from evomask import settings
@@ -68,6 +70,31 @@ class Counted:
         """Enter the cost of one more image; BudgetExceeded where it is more than was declared."""
         check_spent(spent, self.budget, "this method")
         self.spent.append(spent)
+
+
+class Calls(Counted):
+    """A classifier that counts the images it is shown, for methods that do not charge what they cost themselves."""
+
+    def __init__(self, classifier: Any, budget: int):
+        super().__init__(classifier, budget)
+        self.called = 0
+
+    def __call__(self, images: Array) -> Array:
+        if isinstance(images, jax.core.Tracer):
+            raise InputError(
+                "the method calls the classifier inside jax.jit, vmap or grad, where calls cannot be counted: "
+                "call it from plain Python, or declare its cost, as the methods of evomask.baselines do"
+            )
+        self.called += len(images)
+        check_spent(Spent(self.called), self.budget, "this method")
+        return self.classifier(images)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["classifier"], name)
+
+    def bill(self, num: int) -> list[Spent]:
+        """What each of `num` images cost."""
+        return self.spent or [Spent(-(-self.called // num))] * num
 
 
 class Account:

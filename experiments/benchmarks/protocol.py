@@ -12,16 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from evomask import verify
+from evomask.baselines.answers import answer
 from evomask.explaining import explain_questions
 from evomask.measures import metrics, thresholding
-from evomask.measures.budget import Spent, check_spent
+from evomask.measures.budget import Calls, Spent, check_spent
 from evomask.measures.thresholding import Reason
 from evomask.questions import look, worst
 from evomask.search.config import Config
 from evomask.types import Answer, Classifier, Key, Question, Status
 
 from . import trust
-from .answers import Calls, answer
 from .measured import Asked, heat_map
 from .runs import CUTS, ROWS, Chunk
 from .trust import Trust

@@ -8,8 +8,16 @@ import numpy as np
 from my_research import compare, search
 
 import evomask
+from evomask import testing
 
 KEY = jax.random.key(0)
+
+
+def test_parts_keep_what_every_part_promises():
+    testing.check_mutation(search.Jitter())
+    testing.check_fill(search.Negative())
+    testing.check_term(search.Rounded())
+    testing.check_baseline(compare.Brightness())
 
 
 def test_patches_move_by_a_little():

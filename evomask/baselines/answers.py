@@ -1,39 +1,12 @@
-"""What a method answers, whoever wrote it: scores, masks of its own or both, and what that cost."""
+"""What a method answers, whoever wrote it: scores, masks of its own, or both."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 
-from evomask.measures.budget import Counted, Spent, check_spent
-from evomask.types import Array, InputError
-
-
-class Calls(Counted):
-    """A classifier that counts the images it is shown, for methods that do not charge what they cost themselves."""
-
-    def __init__(self, classifier: Any, budget: int):
-        super().__init__(classifier, budget)
-        self.called = 0
-
-    def __call__(self, images: Array) -> Array:
-        if isinstance(images, jax.core.Tracer):
-            raise InputError(
-                "the method calls the classifier inside jax.jit, vmap or grad, where calls cannot be counted: "
-                "call it from plain Python, or declare its cost, as the methods of evomask.baselines do"
-            )
-        self.called += len(images)
-        check_spent(Spent(self.called), self.budget, "this method")
-        return self.classifier(images)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["classifier"], name)
-
-    def bill(self, num: int) -> list[Spent]:
-        """What each of `num` images cost."""
-        return self.spent or [Spent(-(-self.called // num))] * num
+from evomask.types import InputError
 
 
 def answer(name: str, made: Any, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray | None]:
@@ -48,7 +21,7 @@ def answer(name: str, made: Any, shape: tuple[int, int, int]) -> tuple[np.ndarra
     """
     score, mask = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if hasattr(made, "score"):
-        score, mask = made.score, getattr(made, "mask", None)
+        score, mask = made.score, getattr(made, "mask", None)  # pyright: ignore
     wanted = f"scores f32{list(shape)}, masks bool{list(shape)}, or both as (score, mask)"
     try:
         score, mask = np.asarray(score), None if mask is None else np.asarray(mask)
