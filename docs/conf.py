@@ -29,6 +29,7 @@ default_role = "py:obj"  # `name` in a docstring: a link where there is such a t
 nitpick_ignore_regex = [("py:.*", ".*")]  # but no warning where there is none, for JAX's types are not here to link to
 
 nb_execution_mode = "off"
+nb_render_markdown_format = "gfm"  # what a cell shows may be a table
 myst_enable_extensions = ["deflist", "html_image"]
 myst_heading_anchors = 3
 

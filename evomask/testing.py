@@ -156,7 +156,7 @@ def check_classifier(classifier: Classifier, shape: tuple[int, int, int] | None 
 
 
 def check_baseline(method: Callable, budget: int = 65) -> None:
-    """(classifier, images f32[B, H, W, C], labels int[B], *, key, budget) -> scores f32[B, H, W], masks bool, or both.
+    """(classifier, images f32[B, H, W, C], labels int[B], key=, budget=) -> scores f32[B, H, W], masks bool, or both.
 
     It is tried on a classifier that looks at the brightness of one square: no more evaluations than the budget, equal
     results for the same key, finite scores, and what is said of a picture depends on no other.

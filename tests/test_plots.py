@@ -247,11 +247,9 @@ def test_a_front_shows_its_points_and_its_masks():
     curve = next(axes for axes in figure.axes if axes.get_ylabel() == "confidence")
     hollow = next(line for line in curve.lines if line.get_label() == "the inverse keeps it")
     assert hollow.get_xydata().tolist() == [[0.125, 0.3]]
-    assert [axes.get_xlabel() for axes in panels] == [
-        "12.5% kept, confidence 0.30",
-        "50.0% kept, confidence 0.60",
-        "100.0% kept, confidence 0.80",
-    ]
+    assert [axes.get_title() for axes in panels] == ["A: 12 %", "B: 50 %", "C: 100 %"]
+    assert [axes.get_xlabel() for axes in panels] == ["confidence 0.30", "confidence 0.60", "confidence 0.80"]
+    assert figure._suptitle.get_text() == "photo: how much is enough for “Egyptian cat”?"
     np.testing.assert_array_equal(np.asarray(panels[1].images[0].get_array())[8:], 0)
     np.testing.assert_array_equal(np.asarray(panels[1].images[0].get_array())[:8], _image(16)[:8])
 
@@ -281,10 +279,9 @@ def test_several_masks_side_by_side():
     figure = plots.several_figure(found)
     FigureCanvasAgg(figure).draw()
     assert figure._suptitle.get_text() == "2 masks for “Egyptian cat”"
-    assert (
-        figure.axes[2].get_xlabel()
-        == "Egyptian cat\nconfidence 0.90, area 12.5%\nnot necessary\n25% lies in earlier masks"
-    )
+    assert figure.axes[2].get_xlabel() == "says “Egyptian cat”\n(0.90)\nnot necessary\n25 % in earlier masks"
+    assert figure.axes[2].get_title() == "mask 2: 12 %"
+    assert [text.get_text() for text in figure.texts[1:]] == ["1 of 2 masks are what was demanded of them."]
     drawn = np.asarray(figure.axes[1].images[0].get_array())
     np.testing.assert_array_equal(drawn, np.where(first.mask[..., None], _image(16), 0.5))
     assert len(figure.axes[0].collections) == 2
@@ -297,9 +294,11 @@ def test_stability_shows_what_seeds_share():
     figure = plots.stability_figure(_image(16), found, name="photo")
     FigureCanvasAgg(figure).draw()
     panels = [axes for axes in figure.axes if axes.images and axes.get_title()]
-    assert [axes.get_title() for axes in panels] == ["original", "kept", "score", "score"]
+    assert [axes.get_title() for axes in panels] == ["original", "kept", "score, mean", "score, spread"]
     np.testing.assert_array_equal(np.asarray(panels[1].images[0].get_array()), 0.5)
-    assert figure._suptitle.get_text() == "photo: 2 seeds, 2 complete, area 50.0% ± 53.0%, mean IoU 0.00"
+    assert figure._suptitle.get_text() == "photo: do other seeds agree?"
+    said = " ".join(figure.texts[1].get_text().split())
+    assert "2 of 2 masks are complete. They keep 50 % of the pixels (± 53 %), and two of them share 0 % of what" in said
 
 
 def _batch(*found):

@@ -191,7 +191,7 @@ def test_two_masks_that_hold_and_share_little_are_several_reasons():
 
 
 def figure_words(figure):
-    return " ".join([figure._suptitle.get_text(), *(axes.get_xlabel() for axes in figure.axes)])
+    return " ".join(text.get_text() for text in figure.texts)
 
 
 def test_where_showings_are_drawn_the_precision_says_which_masks_hold():

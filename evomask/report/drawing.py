@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import textwrap
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -30,8 +30,6 @@ COLOURS = (
     "#d55e00",
 )  # Okabe and Ito 2008: told apart by all readers
 BLUE, BROWN, RED = "#31688e", "#b5651d", "#a02c2c"
-PANEL = 2.3  # width in inches
-GAP = 0.3
 
 
 def own_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -52,28 +50,10 @@ def save_png(figure: Figure, file: IO[bytes]) -> None:
         figure.savefig(file, format="png")
 
 
-def canvas(count: int, image: np.ndarray, rest: float) -> tuple[Figure, float]:
-    """A figure as wide as `count` panels, `rest` inches higher than the panel of the image, and that panel's height."""
-    tall = PANEL * min(image.shape[0] / image.shape[1], 2.0)
-    return Figure(figsize=(count * (PANEL + GAP) + GAP, tall + rest), dpi=110), tall
-
-
-def row(figure: Figure, count: int, bottom: float, tall: float) -> list[Axes]:
-    """Panels from left to right, `bottom` inches above the lower edge."""
-    return [place(figure, GAP + i * (PANEL + GAP), bottom, PANEL, tall) for i in range(count)]
-
-
 def place(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
     """Axes at a place in inches, so that nothing overlaps whatever the number of panels and the labels are."""
     across, up = figure.get_size_inches()
     return figure.add_axes((left / across, bottom / up, width / across, height / up))
-
-
-def heading(figure: Figure, name: str, text: str, fontsize: float = 13) -> None:
-    """The first line, which begins with the name of the photograph where it has one."""
-    name = textwrap.shorten(name, 38, placeholder="…")
-    up = 1 - 0.1 / figure.get_figheight()
-    figure.suptitle(f"{name}: {text}" if name else text, fontsize=fontsize, y=up, va="top", parse_math=False)
 
 
 def show(axes: Axes, picture: np.ndarray, title: str = "", **kwargs: Any) -> AxesImage:
@@ -86,13 +66,16 @@ def show(axes: Axes, picture: np.ndarray, title: str = "", **kwargs: Any) -> Axe
     return axes.imshow(picture, interpolation="nearest", **kwargs)
 
 
-def colour_bar(axes: Axes, shown: AxesImage, unit: str, **kwargs: Any) -> None:
-    """What the colours of a panel stand for, in a bar under it."""
-    figure, (left, bottom, width, _) = axes.figure, axes.get_position().bounds
-    bar = figure.add_axes((left, bottom - 0.25 / figure.get_figheight(), width, 0.12 / figure.get_figheight()))  # pyright: ignore[reportAttributeAccessIssue]
-    figure.colorbar(shown, cax=bar, orientation="horizontal", **kwargs)
-    bar.tick_params(labelsize=8)
-    bar.set_xlabel(unit, fontsize=9.5)
+def colour_bar(axes: Axes, size: float, ticks: Sequence[float] = (0, 0.5, 1)) -> Axes:
+    """What the colours of a panel stand for, in a bar under it; the numbers at its ends stay over the panel."""
+    figure, at = axes.figure, axes.get_position()
+    high = figure.get_figheight()  # pyright: ignore[reportAttributeAccessIssue]
+    bar = figure.add_axes((at.x0, at.y0 - 0.22 / high, at.width, 0.12 / high))  # pyright: ignore[reportAttributeAccessIssue]
+    figure.colorbar(axes.images[0], cax=bar, orientation="horizontal", ticks=ticks)
+    bar.tick_params(labelsize=size, pad=2, length=2)
+    for label, side in zip(bar.get_xticklabels(), ("left", "center", "right")):
+        label.set_horizontalalignment(side)
+    return bar
 
 
 def outline(mask: np.ndarray, colour: str = "white") -> LineCollection:
@@ -109,20 +92,6 @@ def outline(mask: np.ndarray, colour: str = "white") -> LineCollection:
     halo = [Stroke(linewidth=2.6, foreground="black"), Normal()]
     segments = np.concatenate([across, down])
     return LineCollection(segments, colors=colour, linewidths=1.1, capstyle="round", path_effects=halo, clip_on=False)
-
-
-def two_lines(label: str, width: int = 22) -> str:
-    """A label that fits under a panel: at most two lines of `width` characters, cut with an ellipsis.
-
-    >>> two_lines("American Staffordshire terrier")
-    'American Staffordshire\\nterrier'
-    >>> two_lines("a" * 50)
-    'aaaaaaaaaaaaaaaaaaaaaa\\naaaaaaaaaaaaaaaaaaaaa…'
-    """
-    lines = textwrap.wrap(label, width)
-    if len(lines) > 2:
-        lines = [lines[0], lines[1][: width - 1] + "…"]
-    return "\n".join(lines)
 
 
 def one_line(label: str, width: int = 40) -> str:

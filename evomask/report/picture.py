@@ -106,6 +106,17 @@ def convergence(axes: Axes, history: History, ends: Sequence[int] = ()) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def caption(found: Explanation, predicted: int, confidence: float, width: float, size: float) -> list[str]:
+    """What the network says, in one line where it fits; else its end, which has the number, is not cut."""
+    whole = " ".join(parts := wording.under(found, predicted, confidence))
+    if layout.extent(whole, size) <= width:
+        return [whole]
+    words, _, number = parts[1].rpartition(" ")
+    if words:
+        words = layout.fitted(words.strip("(”“"), width - layout.extent(f"(“” {number}", size), size)
+    return [layout.fitted(parts[0], width, size), f"(“{words}” {number}" if words else number]
+
+
 def under_mask(found: Explanation, mask: np.ndarray) -> np.ndarray:
     """The image under a mask, with the first fill of the configuration around it."""
     return np.where(mask[..., None], found.image, found.blanks[0])
@@ -128,7 +139,7 @@ def _large(found: Explanation) -> Block:
     rows, size = (2, SIZE) if ratio < TALL else (1, 0.72 * SIZE)
     width = (INNER - 0.2 * (4 / rows - 1)) / (4 / rows)
     original, kept, without, score = four(found.image, found.blanks[0], found.mask, found.score)
-    says = lambda predicted, confidence: _under(found, predicted, confidence, width, size)
+    says = lambda predicted, confidence: caption(found, predicted, confidence, width, size)
     share = f"what is kept: {wording.percent(found.area)}"
     panels = [
         original._replace(caption=says(found.whole.label, found.confidence)),
@@ -142,26 +153,9 @@ def _large(found: Explanation) -> Block:
     return layout.column([layout.panels([panels[i] for i in part], ratio, size=size) for part in parts], 0.1)
 
 
-def _under(found: Explanation, predicted: int, confidence: float, width: float, size: float) -> list[str]:
-    """What the network says, in one line where it fits; else its end, which has the number, is not cut."""
-    whole = " ".join(parts := wording.under(found, predicted, confidence))
-    if layout.extent(whole, size) <= width:
-        return [whole]
-    words, _, number = parts[1].rpartition(" ")
-    if words:
-        words = layout.fitted(words.strip("(”“"), width - layout.extent(f"(“” {number}", size), size)
-    return [layout.fitted(parts[0], width, size), f"(“{words}” {number}" if words else number]
-
-
 def _scale(axes: Axes, found: Explanation, width: float, size: float) -> None:
     """What the colours of the score stand for, in a bar under it and in words."""
-    figure, place = axes.figure, axes.get_position()
-    high = figure.get_figheight()  # pyright: ignore[reportAttributeAccessIssue]
-    bar = figure.add_axes((place.x0, place.y0 - 0.22 / high, place.width, 0.12 / high))  # pyright: ignore[reportAttributeAccessIssue]
-    figure.colorbar(axes.images[0], cax=bar, orientation="horizontal", ticks=[0, 0.5, 1])
-    bar.tick_params(labelsize=0.8 * size, pad=2, length=2)
-    for label, side in zip(bar.get_xticklabels(), ("left", "center", "right")):
-        label.set_horizontalalignment(side)  # the numbers at the ends stay over the panel
+    bar = drawing.colour_bar(axes, 0.8 * size)
     said = ["how much a pixel counted, 1: most", "1: counted most"]
     inside, outside = found.score[found.mask], found.score[~found.mask]
     if inside.size and outside.size and inside.min() >= 0.5 > outside.max():

@@ -9,14 +9,20 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
+from evomask.measures import agreement
 from evomask.niches import Several
-from evomask.report import drawing
-from evomask.report.drawing import BLUE, BROWN, COLORMAP, COLOURS, RED, one_line, show, two_lines
-from evomask.report.picture import check_single, under_mask
+from evomask.report import drawing, layout, wording
+from evomask.report.drawing import BLUE, BROWN, COLORMAP, COLOURS, RED, one_line, show
+from evomask.report.layout import INNER, MARGIN, Block, Panel
+from evomask.report.picture import caption, check_single, ratio_of, under_mask
 from evomask.report.reasons import status_word
 from evomask.stability import Stability
 from evomask.types import Explanation, Front, InputError
+
+SIZE = 10.0  # of the words at panels, in points
+CURVE = 2.6  # inches of a curve
 
 
 @drawing.own_style
@@ -30,52 +36,59 @@ def front_figure(found: Explanation, *, name: str = "") -> Figure:
     if found.front is None:
         raise InputError("the explanation has no front: search with a configuration whose front=Collect(40)")
     front, slots = found.front, np.flatnonzero(np.isfinite(found.front.area))
-    shown = slots[np.unique(np.linspace(0, len(slots) - 1, 5).round().astype(int))] if len(slots) else slots
-    figure, tall = drawing.canvas(5, found.image, 4.6)
-    drawing.heading(figure, name, f"area against confidence in “{one_line(found.name(found.label))}”")
-    axes = drawing.place(figure, 0.75, tall + 1.35, figure.get_figwidth() - 1.1, 2.6)
-    _front_curve(axes, front, slots)
-    axes.plot(found.area, found.masked_confidence, "*", color=BROWN, markersize=13, label="the final mask")
-    axes.axhline(found.confidence, color="0.5", linewidth=0.9, linestyle=":", label="the whole image")
-    for letter, slot, panel in zip("ABCDE", shown, drawing.row(figure, len(shown), 0.45, tall)):
-        point = (front.area[slot], front.confidence[slot])
-        axes.annotate(letter, point, (4, -11), textcoords="offset points", fontsize=9)
-        show(panel, under_mask(found, front.mask[slot]), letter)
-        panel.set_xlabel(f"{point[0]:.1%} kept, confidence {point[1]:.2f}", fontsize=9.5)
-    axes.set(xlabel="area kept (fraction of the pixels)", ylabel="confidence", xlim=(0, None), ylim=(-0.03, 1.03))
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8.5, frameon=False, loc="lower right")
-    return figure
+    shown = slots[np.unique(np.linspace(0, len(slots) - 1, 6).round().astype(int))] if len(slots) else slots
+    points = [(letter, front.area[slot], front.confidence[slot]) for letter, slot in zip("ABCDEF", shown)]
+    panels = [
+        Panel(
+            f"{letter}: {wording.percent(area)}",
+            lambda axes, mask=front.mask[slot]: show(axes, under_mask(found, mask)),
+            [f"confidence {confidence:.2f}"],
+        )
+        for slot, (letter, area, confidence) in zip(shown, points)
+    ]
+    label = one_line(found.name(found.label))
+    said = f"Of the masks of every size that the search saw, the one with the highest confidence in “{label}”."
+    return layout.page([
+        *_head(name, f"how much is enough for “{label}”?", said if points else "The search saw no mask that counts."),
+        Block(CURVE, lambda figure, top: _curve(figure, top, found, slots, points)),
+        *_rows(panels, found.image),
+    ])  # fmt: skip
 
 
 @drawing.own_style
 def several_figure(found: Several, *, name: str = "") -> Figure:
-    """The masks of one image side by side, each with what it keeps and how much of it lies in earlier ones.
+    """The masks of one image, each with what it keeps and how much of it lies in earlier ones.
 
     Args:
       found: of one image (no batch axis).
       name: as for `picture.explanation_figure`.
     """
-    first, count = found.explanations[0], len(found.explanations) + 1
-    figure, tall = drawing.canvas(max(count, 3), first.image, 2.1)
-    ending = ", several reasons" if found.several_reasons else ""
-    drawing.heading(figure, name, f"{count - 1} masks for “{one_line(first.name(first.label))}”{ending}")
-    panels = drawing.row(figure, count, 1.35, tall)
-    show(panels[0], first.image, "all together")
-    for index, (axes, one) in enumerate(zip(panels[1:], found.explanations)):
-        colour = COLOURS[index % len(COLOURS)]
-        panels[0].add_collection(drawing.outline(one.mask, colour))
-        show(axes, under_mask(one, one.mask), f"mask {index + 1}")
+    first, count = found.explanations[0], len(found.explanations)
+    colours = [COLOURS[index % len(COLOURS)] for index in range(count)]
+
+    def together(axes: Axes) -> None:
+        show(axes, first.image)
+        for one, colour in zip(found.explanations, colours):
+            axes.add_collection(drawing.outline(one.mask, colour))
+
+    def framed(axes: Axes, one: Explanation, colour: str) -> None:
+        show(axes, under_mask(one, one.mask))
         axes.spines[:].set(color=colour, linewidth=3)
-        lines = [
-            two_lines(one.name(one.masked_label)),
-            f"confidence {one.masked_confidence:.2f}, area {one.area:.1%}",
-            status_word(one),
-        ]
-        lines += [f"{found.shared[index]:.0%} lies in earlier masks"] if index else []
-        axes.set_xlabel("\n".join(lines), fontsize=9.5, parse_math=False)
-    return figure
+
+    panels, width = [Panel("all together", together)], INNER / _across(count + 1) - 0.2
+    for index, one in enumerate(found.explanations):
+        said = caption(one, one.masked_label, one.masked_confidence, width, SIZE)
+        shared = [f"{wording.percent(found.shared[index])} in earlier masks"] if index else []
+        draw = lambda axes, one=one, colour=colours[index]: framed(axes, one, colour)
+        panels.append(Panel(f"mask {index + 1}: {wording.percent(one.area)}", draw, [*said, status_word(one), *shared]))
+    met = sum(bool(one.met) for one in found.explanations)
+    said = f"{met} of {count} masks are what was demanded of them."
+    if found.several_reasons:
+        said = f"{said} But {agreement.sentence(found.least_shared)}."
+    return layout.page([
+        *_head(name, f"{count} masks for “{one_line(first.name(first.label))}”", said),
+        *_rows(panels, first.image),
+    ])  # fmt: skip
 
 
 @drawing.own_style
@@ -87,23 +100,74 @@ def stability_figure(image: np.ndarray, found: Stability, *, name: str = "") -> 
       found: of this image alone (no batch axis).
       name: as for `picture.explanation_figure`.
     """
-    figure, tall = drawing.canvas(4, image, 2.0)
-    area = f"area {found.area.mean():.1%} ± {found.area.std(ddof=1):.1%}"
-    text = f"{len(found.area)} seeds, {found.met.sum()} {found.demand}, {area}, mean IoU {found.mean_iou:.2f}"
-    drawing.heading(figure, name, text, fontsize=12)
-    panels = drawing.row(figure, 4, 1.1, tall)
-    show(panels[0], image, "original")
-    if found.several_reasons:
-        text = f"several reasons: two masks\nthat hold share {found.least_shared:.0%}"
-        panels[0].set_xlabel(text, fontsize=9.5, color=RED)
-    for axes, values, title, unit, most in (
-        (panels[1], found.kept, "kept", "share of the seeds", 1),
-        (panels[2], found.score, "score", "mean over the seeds", 1),
-        (panels[3], found.score_std, "score", "standard deviation over the seeds", max(found.score_std.max(), 1e-6)),
-    ):
-        shown = show(axes, values, title, cmap=COLORMAP, vmin=0, vmax=most)
-        drawing.colour_bar(axes, shown, unit)
-    return figure
+
+    def scaled(values: np.ndarray, title: str, unit: str, most: float = 1.0) -> Panel:
+        def draw(axes: Axes) -> None:
+            show(axes, values, cmap=COLORMAP, vmin=0, vmax=most)
+            bar = drawing.colour_bar(axes, 0.8 * SIZE, (0, most / 2, most))
+            bar.set_xlabel(unit, fontsize=0.9 * SIZE, labelpad=2)
+
+        return Panel(title, draw, bar=0.62)
+
+    count, spread = len(found.area), max(round(float(found.score_std.max()), 2), 0.01)
+    said = (
+        f"Searched from {count} seeds: {found.met.sum()} of {count} masks are {found.demand}. They keep "
+        f"{wording.percent(found.area.mean())} of the pixels (± {wording.percent(found.area.std(ddof=1))}), and two of "
+        f"them share {wording.percent(found.mean_iou)} of what they keep, in the mean."
+    )
+    reasons = agreement.sentence(found.least_shared) if found.several_reasons else ""
+    panels = [
+        Panel("original", lambda axes: show(axes, image)),
+        scaled(found.kept, "kept", "share of the seeds"),
+        scaled(found.score, "score, mean", "over the seeds"),
+        scaled(found.score_std, "score, spread", "standard deviation", spread),
+    ]
+    return layout.page([
+        *_head(name, "do other seeds agree?", said),
+        layout.text(reasons, SIZE, color=RED),
+        *_rows(panels, image),
+    ])  # fmt: skip
+
+
+def _head(name: str, question: str, said: str) -> list[Block]:
+    """The heading, with the name of the photograph where it has one, and a sentence under it."""
+    question = f"{one_line(name, 38)}: {question}" if name else question
+    return [layout.text(question, 14, is_heading=True), layout.text(said, 12)]
+
+
+def _across(count: int) -> int:
+    """How many panels stand side by side."""
+    return 2 if count in (2, 4) else 3
+
+
+def _rows(panels: list[Panel], image: np.ndarray) -> list[Block]:
+    """Panels from left to right, two or three of them in a row; the last row is filled up."""
+    across = _across(len(panels))
+    panels = panels + [Panel("", Axes.set_axis_off)] * (-len(panels) % across)
+    return [
+        layout.panels(panels[first : first + across], ratio_of(image), size=SIZE)
+        for first in range(0, len(panels), across)
+    ]
+
+
+def _curve(
+    figure: Figure, top: float, found: Explanation, slots: np.ndarray, points: list[tuple[str, float, float]]
+) -> None:
+    """The front across the page, with the masks that are shown and the final one."""
+    axes = drawing.place(figure, MARGIN + 0.5, top - CURVE + 0.45, INNER - 0.6, CURVE - 0.5)
+    _front_curve(axes, found.front, slots)
+    axes.plot(found.area, found.masked_confidence, "*", color=BROWN, markersize=13, label="the final mask")
+    axes.axhline(found.confidence, color="0.5", linewidth=0.9, linestyle=":", label="the whole image")
+    for letter, *point in points:
+        axes.annotate(letter, point, (4, -11), textcoords="offset points", fontsize=SIZE)
+    axes.set(xlim=(0, 1.03), ylim=(-0.03, 1.03), xticks=np.linspace(0, 1, 6))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    axes.set_xlabel("pixels kept", fontsize=SIZE)
+    axes.set_ylabel("confidence", fontsize=SIZE)
+    axes.tick_params(labelsize=0.9 * SIZE)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=0.85 * SIZE, frameon=False, loc="lower right")
 
 
 def _front_curve(axes: Axes, front: Front, slots: np.ndarray) -> None:
