@@ -281,7 +281,7 @@ def test_several_masks_side_by_side():
     assert figure._suptitle.get_text() == "2 masks for “Egyptian cat”"
     assert figure.axes[2].get_xlabel() == "says “Egyptian cat”\n(0.90)\nnot necessary\n25 % in earlier masks"
     assert figure.axes[2].get_title() == "mask 2: 12 %"
-    assert [text.get_text() for text in figure.texts[1:]] == ["1 of 2 masks are what was demanded of them."]
+    assert [text.get_text() for text in figure.texts[1:]] == ["2 of 2 masks are complete, as was demanded."]
     drawn = np.asarray(figure.axes[1].images[0].get_array())
     np.testing.assert_array_equal(drawn, np.where(first.mask[..., None], _image(16), 0.5))
     assert len(figure.axes[0].collections) == 2

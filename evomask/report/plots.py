@@ -82,7 +82,7 @@ def several_figure(found: Several, *, name: str = "") -> Figure:
         draw = lambda axes, one=one, colour=colours[index]: framed(axes, one, colour)
         panels.append(Panel(f"mask {index + 1}: {wording.percent(one.area)}", draw, [*said, status_word(one), *shared]))
     met = sum(bool(one.met) for one in found.explanations)
-    said = f"{met} of {count} masks are what was demanded of them."
+    said = f"{met} of {count} masks are {' or '.join(dict.fromkeys(found.demanded))}, as was demanded."
     if found.several_reasons:
         said = f"{said} But {agreement.sentence(found.least_shared)}."
     return layout.page([
