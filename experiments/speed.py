@@ -3,12 +3,12 @@
     forward        its forward passes alone: as many images, in batches as large, in one compiled program
     explain        the configured preset, as users call it
     dissertation   the published algorithm, compiled, at the same budget
-    sequential     the same as a plain loop, one image at a time (experiments/timing/sequential.py); same masks, same
-    evaluations published      that loop with the nine calls of the network that the published code makes for each mask
-    rise           RISE with the settings of its paper blackbox       `explain` with a Python function that sleeps 1 ms
-    for each batch of 32 x 32 pixels, beside its calls alone and
-                   the search alone, with the same function in JAX and without the sleep
-    phases         each phase of the generations of `explain` alone, see experiments/timing/phases.py
+    sequential     the same as a plain loop, one image at a time (timing/sequential.py); same masks, same evaluations
+    published      that loop with the nine calls of the network that the published code makes for each mask
+    rise           RISE with the settings of its paper
+    blackbox       `explain` with a Python function that sleeps 1 ms for each batch of 32 x 32 pixels, beside its calls
+                   alone and the search alone, with the same function in JAX and without the sleep
+    phases         each phase of the generations of `explain` alone, see timing/phases.py
     frameworks     the forward passes in PyTorch and ONNX Runtime with the same weights, where these are installed
 
 As good a mask as a loop's last one is no larger and no less confident; "explain, confident" is asked for that

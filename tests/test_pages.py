@@ -37,7 +37,8 @@ def printed(path):
 def words(line):
     """Its words without a comment, variables before it, and what comes after && or a pipe."""
     found = re.split(r"&&|\|", line)[0]
-    found = [word.replace("...", "x").replace("…", "x") for word in shlex.split(found, comments=True)]
+    found = [word for word in shlex.split(found, comments=True) if not re.fullmatch(r"\w+=\.\.\.", word)]
+    found = [word.replace("...", "x").replace("…", "x") for word in found]
     while found and re.fullmatch(r"[A-Z_]+=.*", found[0]):
         found = found[1:]
     return found
