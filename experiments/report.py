@@ -18,6 +18,7 @@ from evomask.report import plots, records
 from evomask.types import InputError
 
 from .benchmarks import runs, sources
+from .figures import KINDS, STYLE, rendered
 from .results.cells import Cell, Sweep, describe, gather
 from .results.columns import COLUMNS
 from .results.drawing import blank
@@ -26,6 +27,12 @@ from .shared import cli
 
 TEMPLATE = Path(__file__).parent / "results" / "report.html"
 LEVELS = 32  # shades of a score, which make it a small file
+FIGURES = {  # what stands under each kind
+    "bars": "Complete area and share of complete explanations, with 95 % intervals",
+    "convergence": "How the searches went: the best individual's area and confidence, and on how many it is feasible",
+    "front": "Confidence against area, over the prefixes of the heat maps; marks: the methods' own masks",
+    "budget": "Complete area against the budget",
+}
 LARGE = 128  # pixels from which images are embedded as JPEG
 
 
@@ -67,9 +74,21 @@ def page(sweep: Sweep, most: int) -> str:
         notes=table.notes,
         heads=list(table.text),
         rows=rows(table),
+        figures=drawn(sweep, most),
         gallery=gallery(sweep, most),
         runs=[provenance(cell) for cell in sweep.cells if cell.run],
     )
+
+
+def drawn(sweep: Sweep, most: int) -> list[dict[str, str]]:
+    """The figures that the runs have something for, as data URLs; the grid of pictures is the gallery itself."""
+    found = []
+    with matplotlib.rc_context(STYLE):
+        for kind, says in FIGURES.items():
+            if (figure := KINDS[kind](sweep, most)) is not None:
+                content = base64.b64encode(rendered(figure, "png")).decode()
+                found.append({"says": says, "picture": f"data:image/png;base64,{content}"})
+    return found
 
 
 def rows(table: Table) -> list[list[dict[str, Any]]]:

@@ -632,22 +632,28 @@ def test_the_page_is_whole_in_itself(written):
     text = written.read_text()
     page = Page(text)
     assert (
-        page.links == []
+        all(link.startswith("data:image/png;base64,") for link in page.links)
+        and len(page.links) == 3  # bars, convergence and front
         and "http://" not in text
         and "https://" not in text
         and "@import" not in text
         and "url(" not in text
     )
+    assert all(values.get("alt") for tag, values in page.elements if tag == "img" and "src" in values)
     policy = next(values for tag, values in page.elements if values.get("http-equiv") == "Content-Security-Policy")
     assert policy["content"].startswith("default-src 'none'; img-src data:;")
     heads = [tag for tag, values in page.elements if tag == "th"]
     rows = [values for tag, values in page.elements if tag == "td"]
     assert len(heads) == 21 and len(rows) == 5 * 21  # and the dialog's are made when it opens
-    assert rows[1]["data-by"] == "5.0" and sum(values.get("class") == "best" for values in rows) > 5
+    assert (
+        rows[1]["data-by"] == "5.0"
+        and rows[1]["data-head"] == "images"
+        and sum(values.get("class") == "best" for values in rows) > 5
+    )
     for wanted in ("cell", "class", "complete", "gallery", "large", "show-mask", "show-score", "back", "on", "close"):
         assert sum(values.get("id") == wanted for _, values in page.elements) == 1, wanted
     labelled = [tag for tag, values in page.elements if tag in ("select", "button", "input")]
-    assert len(labelled) == 21 + 3 + 2 + 3
+    assert len(labelled) == 21 + 4 + 2 + 3
 
 
 def test_the_gallery_shows_the_masks_and_scores_of_the_runs(written):
