@@ -16,7 +16,7 @@ from PIL import Image
 
 from evomask.measures import statistics
 from evomask.types import InputError
-from experiments import figures, report, status, tables
+from experiments import figures, load_run, report, status, tables
 from experiments.benchmarks import measured, runs, sweeps, trust
 from experiments.results import cells, columns, drawing, rendering, summaries
 from experiments.results.kinds import bars, convergence, front, grid
@@ -626,6 +626,23 @@ def written(tmp_path_factory):
     given = [f"runs={sweep(out)}", "experiment=dissertation_cifar10", f"out={out}", "images=4"]
     assert report.main(given) == 0
     return out / "dissertation_cifar10.html"
+
+
+def test_a_run_is_loaded_with_rows_that_match_its_arrays(tmp_path):
+    path = make(tmp_path, "mine")
+    found = load_run(path)
+    assert found.record["method"] == found.rows["method"][0]
+    assert found.arrays["mask"].dtype == bool and found.arrays["mask"].shape == (len(found.rows), 8, 8)
+    np.testing.assert_allclose(found.arrays["mask"].mean((1, 2)), found.rows["area"], atol=1e-6)
+    assert found.images["images"].shape[0] > found.rows["index"].max() and set(found.cuts["image"]) <= set(
+        found.rows["image"]
+    )
+    with pytest.raises(InputError, match=f"no folder of a run: it holds the runs {path.name}: give one of them"):
+        load_run(path.parent)
+    with pytest.raises(InputError, match="give out/benchmark/NAME/HASH"):
+        load_run(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="is interrupted"):
+        load_run(make(tmp_path, "other", state="interrupted", done=2))
 
 
 def test_the_page_is_whole_in_itself(written):
