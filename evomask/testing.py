@@ -22,7 +22,6 @@ from evomask.search import genome as genes
 from evomask.search.checks import Plain, described, name_of, says
 from evomask.types import Array, Classifier, Evaluation, InputError, Target, record, static
 
-KEY = jax.random.key(0)
 SHAPE = (61, 51)  # of the pictures that operators are tried on, in pixels
 GENES, POPULATION = 5, 6
 GENOME = np.array([[4, 4, 3], [6, 3, 1], [0, 0, genes.OFF], [60, 50, 3], [2, 7, 1]], np.int32)
@@ -37,24 +36,24 @@ def check_selection(selection: Callable) -> None:
     >>> from evomask import operators, testing
     >>> testing.check_selection(operators.Tournament(4))
     """
-    found = _pure("selection", selection, f"int32[{7}]", KEY, STANDING, 7)
+    found = _pure("selection", selection, f"int32[{7}]", _key(), STANDING, 7)
     _within(f"the selection {name_of(selection)}", found, 0, POPULATION - 1)
-    _random("selection", selection, KEY, STANDING, 7)
+    _random("selection", selection, _key(), STANDING, 7)
 
 
 def check_crossover(crossover: Callable) -> None:
     """(key, genome int32[G, 3], genome int32[G, 3]) -> int32[2, G, 3], two children."""
-    found = _pure("crossover", crossover, f"int32[2, {GENES}, 3]", KEY, GENOME, OTHER)
+    found = _pure("crossover", crossover, f"int32[2, {GENES}, 3]", _key(), GENOME, OTHER)
     _genes(f"the crossover {name_of(crossover)}", found)
-    _random("crossover", crossover, KEY, GENOME, OTHER)
+    _random("crossover", crossover, _key(), GENOME, OTHER)
 
 
 def check_mutation(mutation: Callable) -> None:
     """(key, genome int32[G, 3], space) -> int32[G, 3]: patches whose centres are in the picture, or that are off."""
     space = genes.space(jnp.ones(SHAPE, bool), jnp.array([1, 3]))
-    found = _pure("mutation", mutation, f"int32[{GENES}, 3]", KEY, GENOME, space)
+    found = _pure("mutation", mutation, f"int32[{GENES}, 3]", _key(), GENOME, space)
     _genes(f"the mutation {name_of(mutation)}", found)
-    _random("mutation", mutation, KEY, GENOME, space)
+    _random("mutation", mutation, _key(), GENOME, space)
 
 
 def check_survival(survival: Callable) -> None:
@@ -70,10 +69,10 @@ def check_survival(survival: Callable) -> None:
 
 def check_fill(fill: Callable, shape: tuple[int, int, int] = (6, 9, 3)) -> None:
     """(key, image f32[H, W, C] in [0, 1]) -> blanks f32[H, W, C] in [0, 1], what its pixels become where blanked."""
-    image = jax.random.uniform(KEY, shape)
-    found = _pure("fill", fill, f"float32{list(shape)}", KEY, image)
+    image = jax.random.uniform(_key(), shape)
+    found = _pure("fill", fill, f"float32{list(shape)}", _key(), image)
     _within(f"the fill {name_of(fill)}", found, 0, 1)
-    np.testing.assert_allclose(fills.blank(fill, KEY, image), found, atol=TOLERANCE)
+    np.testing.assert_allclose(fills.blank(fill, _key(), image), found, atol=TOLERANCE)
 
 
 def check_term(term: Callable) -> None:
@@ -145,7 +144,7 @@ def check_classifier(classifier: Classifier, shape: tuple[int, int, int] | None 
         num = classifiers.check_classifier(classifier, tuple(shape))
     except InputError as error:
         raise AssertionError(str(error)) from error
-    images = jax.random.uniform(KEY, (3, *shape))
+    images = jax.random.uniform(_key(), (3, *shape))
     found = _pure("classifier", classifier, f"float32[3, {num}]", images)
     assert np.isfinite(found).all(), f"{name} returns what is not finite: {found}"
     np.testing.assert_allclose(
@@ -167,7 +166,7 @@ def check_baseline(method: Callable, budget: int = 65) -> None:
 
     def ask(which: slice) -> tuple[list[np.ndarray], list[Spent]]:
         calls, shown = Calls(Square(), budget), images[which]
-        made = method(calls, shown, np.ones(len(shown), np.int32), key=KEY, budget=budget)
+        made = method(calls, shown, np.ones(len(shown), np.int32), key=_key(), budget=budget)
         found = answer(name_of(method), made, shown.shape[:3])
         return [each for each in found if each is not None], calls.bill(len(shown))
 
@@ -203,6 +202,10 @@ class Square:
 
     def from_features(self, depth: int, feature: Array) -> Array:
         return self(feature)
+
+
+def _key() -> jax.Array:
+    return jax.random.key(0)  # not when this module is imported, which starts no device
 
 
 def _pure(role: str, part: Callable, wanted: str | None, *args: Any) -> Any:
