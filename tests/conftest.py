@@ -12,6 +12,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the programs, see `s
 # for the processes that tests start.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
+# XLA's fusion emitters make a program that is as fast on a CPU, and take as long for it as everything else together.
+FLAGS = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_use_fusion_emitters=false".strip()
+
 import hypothesis
 import jax
 import pytest
@@ -37,6 +41,7 @@ def few_programs():
 def optimized(monkeypatch):
     """For a test that runs for longer than it compiles, by itself or in a process that it starts."""
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
+    monkeypatch.setenv("XLA_FLAGS", FLAGS)  # read once: for the processes that it starts
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
