@@ -13,7 +13,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the programs, see `s
 # for the processes that tests start.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
-# Without those, XLA's fusion emitters are half of what a search takes to compile and run (tests/test_evolve.py: 76 s with
+# Without those, XLA's fusion emitters are half of what a search takes here (tests/test_evolve.py: 76 s with
 # them, 35 s without). Later versions have nothing else, and end the process where they are told an unknown flag.
 FLAGS = os.environ.get("XLA_FLAGS", "")
 if importlib.metadata.version("jaxlib").startswith("0.10."):
