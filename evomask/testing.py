@@ -36,7 +36,7 @@ def check_selection(selection: Callable) -> None:
     >>> from evomask import operators, testing
     >>> testing.check_selection(operators.Tournament(4))
     """
-    found = _pure("selection", selection, f"int32[{7}]", _key(), STANDING, 7)
+    found = _pure("selection", selection, "int32[7]", _key(), STANDING, 7)
     _within(f"the selection {name_of(selection)}", found, 0, POPULATION - 1)
     _random("selection", selection, _key(), STANDING, 7)
 
@@ -210,16 +210,14 @@ def _key() -> jax.Array:
 
 def _pure(role: str, part: Callable, wanted: str | None, *args: Any) -> Any:
     """What a part returns, which is the same compiled and not, twice, and for other numbers without compiling again."""
-    name, part = f"the {role} {name_of(part)}", Plain.in_place_of_functions(part)
-    args = tuple(arg if isinstance(arg, int) else jax.tree.map(jnp.asarray, arg) for arg in args)
+    name, part, args = f"the {role} {name_of(part)}", Plain.in_place_of_functions(part), _arrays(args)
     traces: list[None] = []
 
     def call(part: Callable, *args: Any) -> Any:
         traces.append(None)
         return part(*args)
 
-    sizes = [1 + place for place, arg in enumerate(args) if isinstance(arg, int)]
-    compiled = jax.jit(call, static_argnums=sizes)
+    compiled = _jitted(call, args)
     try:
         found = compiled(part, *args)
     except (TypeError, IndexError) as error:  # JAX's own are such
@@ -238,12 +236,20 @@ def _pure(role: str, part: Callable, wanted: str | None, *args: Any) -> Any:
 
 def _random(role: str, part: Callable, key: jax.Array, *args: Any) -> None:
     """The key decides: of twenty keys not all give the same."""
-    part = Plain.in_place_of_functions(part)
-    sizes = [2 + place for place, arg in enumerate(args) if isinstance(arg, int)]
-    call = jax.jit(lambda part, key, *args: part(key, *args), static_argnums=sizes)
-    args = tuple(arg if isinstance(arg, int) else jax.tree.map(jnp.asarray, arg) for arg in args)
-    found = {np.asarray(call(part, each, *args)).tobytes() for each in jax.random.split(key, 20)}
+    part, args = Plain.in_place_of_functions(part), _arrays((key, *args))
+    call = _jitted(lambda part, *args: part(*args), args)
+    found = {np.asarray(call(part, each, *args[1:])).tobytes() for each in jax.random.split(key, 20)}
     assert len(found) > 1, f"the {role} {name_of(part)} returns the same for twenty keys: use the key"
+
+
+def _arrays(args: tuple) -> tuple:
+    """Arguments as a search has them: arrays of JAX, and sizes as they are."""
+    return tuple(arg if isinstance(arg, int) else jax.tree.map(jnp.asarray, arg) for arg in args)
+
+
+def _jitted(call: Callable, args: tuple) -> Callable:
+    """`call(part, *args)` compiled; the sizes among its arguments are static."""
+    return jax.jit(call, static_argnums=[1 + place for place, arg in enumerate(args) if isinstance(arg, int)])
 
 
 def _within(name: str, found: Any, least: float, most: float) -> None:

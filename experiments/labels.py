@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 import evomask
 from evomask.types import InputError
@@ -30,9 +29,9 @@ def labels(config: DictConfig) -> int:
     found = [(number, name) for number, name in enumerate(names) if wanted in name.casefold()]
     if not found:
         raise InputError(f"none of the {len(names)} names has {config.find!r} in it")
-    console = Console(soft_wrap=True)
+    width = len(str(len(names) - 1))
     for number, name in found:
-        console.print(f"{number:>{len(str(len(names) - 1))}}  {name}", highlight=False, markup=False)
+        print(f"{number:>{width}}  {name}")
     return 0
 
 

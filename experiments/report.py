@@ -86,8 +86,7 @@ def drawn(sweep: Sweep, most: int) -> list[dict[str, str]]:
     with matplotlib.rc_context(STYLE):
         for kind, says in FIGURES.items():
             if (figure := KINDS[kind](sweep, most)) is not None:
-                content = base64.b64encode(rendered(figure, "png")).decode()
-                found.append({"says": says, "picture": f"data:image/png;base64,{content}"})
+                found.append({"says": says, "picture": embedded(rendered(figure, "png"), "png")})
     return found
 
 
@@ -198,7 +197,12 @@ def heat(score: np.ndarray) -> str:
 def data_url(image: Image.Image, form: str, **options: Any) -> str:
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
-    return f"data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return embedded(buffer.getvalue(), form)
+
+
+def embedded(content: bytes, form: str) -> str:
+    """The bytes of a picture as a data URL."""
+    return f"data:image/{form};base64,{base64.b64encode(content).decode()}"
 
 
 if __name__ == "__main__":

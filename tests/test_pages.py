@@ -96,7 +96,7 @@ def test_commands_can_be_given(page):
             try:
                 composed(verb, rest)
             except Exception as error:
-                raise AssertionError(f"{page.name}: {line}") from error
+                raise AssertionError(f"{page.name}: {line}: {error}") from error
     assert tried or page.suffix != ".yaml", "an experiment's file says how it is run"
 
 

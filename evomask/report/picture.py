@@ -43,15 +43,19 @@ def explanation_figure(found: Explanation, *, name: str = "", minimal: bool | No
       InputError: `found` is of several images.
     """
     check_single(found)
-    question = f"{one_line(name, 38)}: {_why(found)}" if name else _why(found)
     return layout.page([
-        layout.text(question, 14, is_heading=True),
-        layout.text(wording.sentence(found), 12),
+        *head(name, _why(found), wording.sentence(found)),
         layout.text("; ".join(reasons(found)), 8.5, color=RED),
         _large(found),
         _search(found),
         layout.text(" · ".join(_notes(found, minimal)), SMALL, color="0.3"),
     ])  # fmt: skip
+
+
+def head(name: str, question: str, said: str) -> list[Block]:
+    """The heading, with the name of the photograph where it has one, and a sentence under it."""
+    question = f"{one_line(name, 38)}: {question}" if name else question
+    return [layout.text(question, 14, is_heading=True), layout.text(said, 12)]
 
 
 def four(

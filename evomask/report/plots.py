@@ -16,7 +16,7 @@ from evomask.niches import Several
 from evomask.report import drawing, layout, wording
 from evomask.report.drawing import BLUE, BROWN, COLORMAP, COLOURS, RED, one_line, show
 from evomask.report.layout import INNER, MARGIN, Block, Panel
-from evomask.report.picture import caption, check_single, ratio_of, under_mask
+from evomask.report.picture import caption, check_single, head, ratio_of, under_mask
 from evomask.report.reasons import status_word
 from evomask.stability import Stability
 from evomask.types import Explanation, Front, InputError
@@ -49,7 +49,7 @@ def front_figure(found: Explanation, *, name: str = "") -> Figure:
     label = one_line(found.name(found.label))
     said = f"Of the masks of every size that the search saw, the one with the highest confidence in “{label}”."
     return layout.page([
-        *_head(name, f"how much is enough for “{label}”?", said if points else "The search saw no mask that counts."),
+        *head(name, f"how much is enough for “{label}”?", said if points else "The search saw no mask that counts."),
         Block(CURVE, lambda figure, top: _curve(figure, top, found, slots, points)),
         *_rows(panels, found.image),
     ])  # fmt: skip
@@ -86,7 +86,7 @@ def several_figure(found: Several, *, name: str = "") -> Figure:
     if found.several_reasons:
         said = f"{said} But {agreement.sentence(found.least_shared)}."
     return layout.page([
-        *_head(name, f"{count} masks for “{one_line(first.name(first.label))}”", said),
+        *head(name, f"{count} masks for “{one_line(first.name(first.label))}”", said),
         *_rows(panels, first.image),
     ])  # fmt: skip
 
@@ -123,16 +123,10 @@ def stability_figure(image: np.ndarray, found: Stability, *, name: str = "") -> 
         scaled(found.score_std, "score, spread", "standard deviation", spread),
     ]
     return layout.page([
-        *_head(name, "do other seeds agree?", said),
+        *head(name, "do other seeds agree?", said),
         layout.text(reasons, SIZE, color=RED),
         *_rows(panels, image),
     ])  # fmt: skip
-
-
-def _head(name: str, question: str, said: str) -> list[Block]:
-    """The heading, with the name of the photograph where it has one, and a sentence under it."""
-    question = f"{one_line(name, 38)}: {question}" if name else question
-    return [layout.text(question, 14, is_heading=True), layout.text(said, 12)]
 
 
 def _across(count: int) -> int:
