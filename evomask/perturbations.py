@@ -94,17 +94,18 @@ class Brightness:
 
 @record
 class Gaussian:
-    """Independent Gaussian noise on every value of the picture, which is then clipped to [0, 1].
+    """Independent Gaussian noise on every value of the picture, as much as is drawn; it is then clipped to [0, 1].
 
-    Randomised smoothing certifies labels under the same noise (Cohen et al. 2019).
+    Randomised smoothing certifies labels under such noise (Cohen et al. 2019). How much is drawn, as it is of a shift:
+    a mask that holds under noise need not hold under less, since noise also hides what a network should not go by.
 
     Args:
-      deviation: its standard deviation, from 0 to 1, where 1 is white.
+      deviation: from 0 to 1, where 1 is white; a showing's standard deviation is drawn uniformly from 0 to this.
 
     >>> grey = jnp.full((64, 64, 3), 0.5)
     >>> shown = Perturbations((Gaussian(0.02),))(jax.random.key(0), grey, jnp.zeros((64, 64, 3)))
-    >>> round(float(shown.image.std()), 3), float(shown.blank.max())
-    (0.02, 0.0)
+    >>> 0.0 < float(shown.image.std()) < 0.02, float(shown.blank.max())
+    (True, 0.0)
     """
 
     deviation: float = 0.02
@@ -112,7 +113,9 @@ class Gaussian:
     called = "noise"
 
     def __call__(self, key: Key, showing: Showing) -> Showing:
-        noise = _steps(self.deviation * _steps(jax.random.normal(key, showing.image.shape, jnp.float32)))
+        much, which = jax.random.split(key)
+        deviation = self.deviation * jax.random.uniform(much, (), jnp.float32)
+        noise = _steps(deviation * _steps(jax.random.normal(which, showing.image.shape, jnp.float32)))
         return dataclasses.replace(showing, image=jnp.clip(showing.image + noise, 0.0, 1.0))
 
 

@@ -59,12 +59,18 @@ def test_brightness_is_one_uniform_factor_for_all_pixels():
     assert many(Brightness(0.2), image=np.ones_like(IMAGE)).image.max() == 1
 
 
-def test_noise_is_independent_with_its_deviation_and_clipped():
-    noise = many(Gaussian(0.02), image=0.5 * np.ones_like(IMAGE)).image - 0.5
-    assert abs(noise.std() - 0.02) < 4 * 0.02 / np.sqrt(2 * noise.size)
-    assert abs(noise.mean()) < 4 * 0.02 / np.sqrt(noise.size)
-    neighbours = np.corrcoef(noise[:, 0, 0, 0], noise[:, 0, 1, 0])[0, 1]
-    assert abs(neighbours) < 4 / np.sqrt(400)
+def test_noise_is_independent_with_a_drawn_deviation_and_clipped():
+    size = (32, 32, 3)
+    grey = jnp.full(size, 0.5)
+    noise = np.asarray(many(Gaussian(0.02), image=grey, blank=grey).image) - 0.5
+    drawn, values = noise.std(axis=(1, 2, 3)), np.prod(size)
+    assert drawn.min() < 0.0005 and 0.0195 < drawn.max() < 0.02 * (1 + 4 / np.sqrt(2 * values))
+    assert abs(drawn.mean() - 0.01) < 4 * 0.02 / np.sqrt(12 * 400)  # uniform from 0
+    assert abs(drawn.std() - 0.02 / np.sqrt(12)) < 4 * 0.02 / np.sqrt(12 * 2 * 400)
+    standard = noise / drawn[:, None, None, None]
+    assert abs(standard.mean()) < 4 / np.sqrt(noise.size) and abs(np.mean(standard**4) - 3) < 0.05
+    neighbours = np.mean(standard[:, :, 1:] * standard[:, :, :-1])
+    assert abs(neighbours) < 4 / np.sqrt(noise.size)
     dark = many(Gaussian(0.02), image=np.zeros_like(IMAGE)).image
     assert dark.min() == 0 and abs((dark > 0).mean() - 0.5) < 0.02
 

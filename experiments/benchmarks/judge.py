@@ -26,7 +26,7 @@ class Changes(NamedTuple):
 
     shift: float | None = None  # of the shorter side, at least one pixel
     brightness: float | None = None  # of the factor
-    noise: float | None = None  # its standard deviation
+    noise: float | None = None  # its greatest standard deviation
     fills: bool = False  # the blank is one of all shipped ones
 
 
@@ -101,7 +101,7 @@ def _show(
     if changes.brightness is not None:
         picture = np.clip(picture * rng.uniform(1 - changes.brightness, 1 + changes.brightness), 0, 1)
     if changes.noise is not None:
-        picture = np.clip(picture + rng.normal(0, changes.noise, picture.shape), 0, 1)
+        picture = np.clip(picture + rng.normal(0, rng.uniform(0, changes.noise), picture.shape), 0, 1)
     return picture.astype(np.float32), blanks, mask
 
 
