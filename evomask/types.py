@@ -303,6 +303,7 @@ class Explanation:
     whole: Answer  # of the whole images
     blank: Answer  # of the blank ones, see `Question`
     front: Front | None = None  # where the configuration asks for it
+    film: np.ndarray | None = None  # bool[B, T, H, W], where it asks for it: the best mask of every generation
     precision: Precision | None = None  # where showings are drawn: how often the mask holds
     demand: str = static(default="complete")  # what was asked of the masks: complete, sufficient or necessary
     fills: tuple[str, ...] = static(default=())  # the N under which every mask is tried, those of the search first

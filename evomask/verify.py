@@ -50,6 +50,7 @@ def explanation(
         whole=_stack([question.whole for question in questions]),
         blank=_stack([question.blank for question in questions]),
         front=None if config.front is None else front(refined.archives),
+        film=film(refined) if config.film else None,
         demand=config.demand,
         fills=tuple(fills.tried(config.fills)),
         stages=tuple(stage.name for stage in config.stages),
@@ -97,7 +98,8 @@ def verdicts(
 
 def history(refined: Refined, config: Config) -> History:
     """The infos of all stages, one after the other: leading axes [B, T]."""
-    joined = jax.tree.map(lambda *stages: np.concatenate(stages, axis=1), *refined.infos)
+    infos = [dataclasses.replace(info, film=None) for info in refined.infos]
+    joined = jax.tree.map(lambda *stages: np.concatenate(stages, axis=-1), *infos)
     costs = [np.full(stage.rounds, config.generation_cost(stage), np.int32) for stage in config.stages]
     spent = config.first_cost + np.cumsum(np.concatenate(costs), dtype=np.int32)
     return History(
@@ -107,6 +109,12 @@ def history(refined: Refined, config: Config) -> History:
         feasible=joined.violation == 0,
         evaluations=np.broadcast_to(spent, joined.objective.shape),
     )
+
+
+def film(refined: Refined) -> np.ndarray:
+    """The best mask of every generation, bool[B, T, H, W]; the last one of a stage is not yet what is left of it."""
+    packed = np.concatenate([np.asarray(info.film) for info in refined.infos], axis=-1)
+    return np.unpackbits(np.moveaxis(packed, -1, 1), axis=-1, count=refined.masks.shape[-1]).astype(bool)
 
 
 def _row(classifier: Classifier, question: Question, masks: np.ndarray, key: Key, config: Config) -> dict[str, Any]:

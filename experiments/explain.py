@@ -74,6 +74,7 @@ def explain_photographs(config: DictConfig) -> int:
     paths = photographs.expand(photographs.default_for(shape) if config.image is None else config.image)
     names = getattr(classifier, "labels", None) or tuple(map(str, range(check_classifier(classifier, shape))))
     asked = build_questions(config, names)
+    settings = dataclasses.replace(settings, film=asked.further.film)
     if asked.further.front is not None:
         settings = dataclasses.replace(settings, front=Collect(asked.further.front))
     validate.configuration(settings, shape[:2])
@@ -119,7 +120,7 @@ def build_config(config: DictConfig) -> Config:
 
 def build_questions(config: DictConfig, names: Sequence[str]) -> Asked:
     """What the command line asks, checked; `names` of the K classes."""
-    more = further.check(Further(config.front, config.several, config.disjoint, config.seeds))
+    more = further.check(Further(config.front, config.several, config.disjoint, config.seeds, config.film))
     label, contrast = (class_index(config[key], names, key) for key in ("label", "contrast"))
     if label is not None and label == contrast:
         raise InputError(f"label and contrast are both {names[label]!r}: give another contrast or label")
@@ -153,7 +154,7 @@ def search(classifier: Classifier, photo: Photo, asked: Asked, settings: Config)
             bar.update(task, description=f"{photo.name}: certifying")
             certificate = certificates.certify(classifier, image, found, key=key, config=settings)
     explanation, certificate = jax.tree.map(lambda field: np.asarray(field)[0], (found, certificate))
-    plain = dataclasses.replace(settings, front=None)
+    plain = dataclasses.replace(settings, front=None, film=False)
     more = further.search(asked.further, classifier, questions, key=key, config=plain)
     return Found(explanation, certificate, more)
 
@@ -162,7 +163,8 @@ def drawn(found: Found, name: str, run: dict[str, Any]) -> list[sheets.Sheet]:
     """Everything that becomes a file, before any of it is written."""
     others = further.drawn(found.explanation, found.further, name)
     parts = ["explanation", *(one.name for one in others)]
-    run = {**run, "files": [f"{part}.{kind}" for part in parts for kind in records.KINDS]}
+    files = [name for name in records.FILES if name.rpartition(".")[0] in parts]
+    run = {**run, "files": files}
     return [sheets.explanation(found.explanation, name=name, certificate=found.certificate, run=run), *others]
 
 

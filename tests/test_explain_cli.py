@@ -192,11 +192,12 @@ def test_a_mask_that_is_not_complete_says_so_everywhere(tmp_path, photo, capsys)
     assert "no certificate: the mask is not complete" in shown
 
 
-def test_front_several_masks_and_seeds_from_the_command_line(tmp_path, photo, capsys):
+def test_front_film_several_masks_and_seeds_from_the_command_line(tmp_path, photo, capsys):
     arguments = [
         *SMALLEST,
         f"image={photo}",
         "front=20",
+        "film=true",
         "several=2",
         "disjoint=true",
         "seeds=2",
@@ -204,10 +205,9 @@ def test_front_several_masks_and_seeds_from_the_command_line(tmp_path, photo, ca
     ]
     assert main(arguments) == 0
     folder = tmp_path / "out" / "half (1)"
-    names = ("explanation", "front", "several", "stability")
-    assert {path.name for path in folder.iterdir()} == {
-        f"{name}.{kind}" for name in names for kind in ("json", "npz", "png")
-    }
+    names = ("explanation", "front", "film", "several", "stability")
+    files = {f"{name}.{kind}" for name in names for kind in ("json", "npz", "png")} | {"film.gif"}
+    assert {path.name for path in folder.iterdir()} == files
     read = {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
     arrays = {name: dict(np.load(folder / f"{name}.npz")) for name in names}
 
@@ -222,6 +222,8 @@ def test_front_several_masks_and_seeds_from_the_command_line(tmp_path, photo, ca
     several, masks = read["several"], arrays["several"]["masks"]
     assert several["demanded"] == ["complete", "sufficient"] and not (masks[0] & masks[1]).any()
     assert several["shared"] == [0, 0] and several["iou"][0] == [1, 0]
+    assert set(read["explanation"]["files"]) == files
+    assert len(arrays["film"]["masks"]) == len(read["film"]["area"])
     stable = read["stability"]
     assert stable["seeds"] == 2 and stable["area"]["mean"] == pytest.approx(arrays["stability"]["area"].mean())
     for name in names:
@@ -273,6 +275,7 @@ BAD = {
     "prune nothing": (["prune=0"], "prune is 0: give a whole number of 1 or more"),
     "certify how": (["certify=perhaps"], "certify is 'perhaps': give true or false"),
     "disjoint how": (["disjoint=2"], "disjoint is 2: give true or false"),
+    "film how": (["film=5"], "film is 5: give true or false"),
     "no bins": (["front=0"], "front is 0: give a whole number of 1 or more"),
     "one of several": (["several=1"], "several is 1: give a whole number of 2 or more"),
     "one seed": (["seeds=1"], "seeds is 1: give a whole number of 2 or more"),
@@ -320,7 +323,7 @@ BAD_LINES = {
     "unknown key": (
         ["imgae=a.jpg"],
         "unknown key 'imgae': choose from again, budget, certify, contrast, crossover, decision, demand, disjoint, "
-        "fill, fitness, front, image, label",
+        "fill, film, fitness, front, image, label",
     ),
     "unknown nested key": (
         ["preset.budgt=3"],

@@ -43,11 +43,11 @@ def own_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return drawn
 
 
-def save_png(figure: Figure, file: IO[bytes]) -> None:
+def save_png(figure: Figure, file: IO[bytes], **options: Any) -> None:
     """Writes a figure in the style in which it was drawn; what the font lacks is shown as a box."""
     with style.context("default"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
-        figure.savefig(file, format="png")
+        figure.savefig(file, format="png", **options)
 
 
 def place(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:

@@ -18,9 +18,9 @@ from evomask.report import contact, drawing, sheets
 from evomask.report.sheets import Sheet, versions  # noqa: F401 (benchmarks record the versions, too)
 from evomask.types import Explanation, InputError
 
-PARTS = ("explanation", "front", "several", "stability")
+PARTS = ("explanation", "front", "film", "several", "stability")
 KINDS = ("png", "npz", "json")
-FILES = tuple(f"{part}.{kind}" for part in PARTS for kind in KINDS)  # what a report may consist of
+FILES = (*(f"{part}.{kind}" for part in PARTS for kind in KINDS), "film.gif")  # what a report may consist of
 DONE = "explanation.json"  # put in place last: its presence says that the report is whole
 
 
@@ -47,13 +47,13 @@ def prepare_folder(folder: str | Path) -> Path:
 
 
 def save(folder: str | Path, found: Explanation, **options: Any) -> Path:
-    """Writes the explanation of one image: `explanation.png`, `.json` and `.npz`, see `write`.
+    """Writes the explanation of one image: `explanation.png`, `.json` and `.npz`, see `write`; front and film, too.
 
     Args:
       folder, found: see there and `sheets.explanation`.
       options: name, certificate and run, as for `sheets.explanation`.
     """
-    return write(folder, [sheets.explanation(found, **options)])
+    return write(folder, [sheets.explanation(found, **options), *sheets.own(found, name=options.get("name", ""))])
 
 
 def write(folder: str | Path, parts: Sequence[Sheet]) -> Path:
@@ -73,6 +73,8 @@ def write(folder: str | Path, parts: Sequence[Sheet]) -> Path:
                 drawing.save_png(part.figure, file)
             np.savez_compressed(new / f"{part.name}.npz", **part.arrays)
             (new / f"{part.name}.json").write_bytes(as_json(part.numbers))
+            if part.moving is not None:
+                (new / f"{part.name}.gif").write_bytes(part.moving)
         (folder / DONE).unlink(missing_ok=True)
         for name in sorted(FILES, key=lambda name: name == DONE):
             if (new / name).exists():

@@ -17,6 +17,7 @@ from evomask import certificate as certificates
 from evomask import stability as seeds
 from evomask.certificate import Certificate
 from evomask.niches import Several
+from evomask.report import film as films
 from evomask.report import picture, plots, wording
 from evomask.report.reasons import fills_held, reasons
 from evomask.stability import Stability
@@ -32,6 +33,7 @@ class Sheet(NamedTuple):
     figure: Figure
     numbers: Mapping[str, Any]  # JSON values
     arrays: Mapping[str, np.ndarray]
+    moving: bytes | None = None  # becomes `<name>.gif`
 
 
 def explanation(
@@ -67,6 +69,12 @@ def explanation(
     return Sheet("explanation", figure, record, arrays)
 
 
+def own(found: Explanation, *, name: str = "") -> list[Sheet]:
+    """What else the search of one image was asked to keep: its front, its film."""
+    kept = {"front": front, "film": film}
+    return [sheet(found, name=name) for part, sheet in kept.items() if getattr(found, part) is not None]
+
+
 def front(found: Explanation, *, name: str = "") -> Sheet:
     """The area-confidence front of one image; an array `masks` bool[N, H, W]."""
     points = np.isfinite(found.front.area)  # pyright: ignore[reportOptionalMemberAccess]
@@ -75,6 +83,15 @@ def front(found: Explanation, *, name: str = "") -> Sheet:
     columns["necessary"] = np.where(unseen, None, columns["necessary"])
     record = {column: [finite(value) for value in values.tolist()] for column, values in columns.items()}
     return Sheet("front", plots.front_figure(found, name=name), record, {"masks": masks})
+
+
+def film(found: Explanation, *, name: str = "") -> Sheet:
+    """How the mask of one image evolved; an array `masks` bool[T, H, W], of every generation."""
+    columns = {field.name: getattr(found.history, field.name) for field in dataclasses.fields(found.history)}
+    record = {column: [finite(value) for value in values.tolist()] for column, values in columns.items()}
+    record |= {"stages": list(found.stages), "ends": list(found.ends)}
+    moving = films.gif(found, name=name)
+    return Sheet("film", films.strip_figure(found, name=name), record, {"masks": np.asarray(found.film)}, moving)
 
 
 def several(found: Several, *, name: str = "") -> Sheet:

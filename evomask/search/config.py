@@ -37,6 +37,7 @@ class Config:
     slack: float = SLACK  # nats by which the class must be kept and lost
     confidence_ratio: float = RATIO  # of the whole image's confidence, that a sufficient mask keeps
     front: Collect | None = None  # collects the area-confidence front; None: no
+    film: bool = static(default=False)  # keeps the best mask of every generation
     score_inside_only: bool = static(default=False)  # see `scoring.normalize`
     showings: int = static(default=64)  # whole pictures that are seen once, for the search to draw from
     rehearsals: int = static(default=64)  # showings in which a mask is tried before it is chosen, see `racing`

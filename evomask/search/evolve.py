@@ -52,6 +52,7 @@ class Problem(NamedTuple):
     collect: Collect | None = None  # see `evomask.search.front`
     inverses: int | None = None  # see `hopeful`; None: all
     ladder: Ladder | None = None  # what a cautious search believes in, of every size
+    film: bool = False  # whether the champion's mask is kept of every generation
 
 
 @record
@@ -75,6 +76,7 @@ class Info:
     objective: Array  # f32[]
     violation: Array  # f32[], zero where every constraint holds
     evaluation: Evaluation  # fields f32[]
+    film: Array | None = None  # uint8[H, ceil(W / 8)], its mask, eight pixels to a byte, where it is asked for
 
 
 def collections(
@@ -269,7 +271,7 @@ def evolve(
     (generations + 1) * O times.
 
     Returns:
-      The last state, and the `Info` of generations 0 .. T stacked along a leading axis.
+      The last state, and the `Info` of generations 0 .. T stacked along the last axis.
     """
     num_genes, shape = founders.shape[1], problem.space.shape
     model = operators.screening and operators.screening.init()
@@ -296,7 +298,7 @@ def advance(
     known at run time only: `most` says how often at most.
 
     Returns:
-      The last state, and the `Info` of these generations, filled up with NaN to `most` along a leading axis.
+      The last state, and the `Info` of these generations, filled up with NaN to `most` along the last axis.
     """
     num = len(founders)
 
@@ -315,10 +317,14 @@ def advance(
             state, info = cautious_step(shown, state, children, problem, own, progress, is_first)
         else:
             state, info = step(now, state, children, problem, own, progress)
-        return state, jax.tree.map(lambda all, one: all.at[generation - first].set(one), infos, info)
+        if problem.film:
+            mask = problem.space.region & genes.rasterize(state.champion, problem.space.shape)
+            info = dataclasses.replace(info, film=jnp.packbits(mask, axis=-1))
+        return state, jax.tree.map(lambda all, one: all.at[..., generation - first].set(one), infos, info)
 
-    nothing = jnp.full(most, jnp.nan)
-    infos = Info(nothing, nothing, Evaluation(*[nothing] * 7))
+    nothing, (height, width) = jnp.full(most, jnp.nan), problem.space.shape
+    film = jnp.zeros((height, -(-width // 8), most), jnp.uint8) if problem.film else None
+    infos = Info(nothing, nothing, Evaluation(*[nothing] * 7), film)
     return jax.lax.fori_loop(first, stop, body, (state, infos))
 
 

@@ -110,7 +110,8 @@ def advance(
     ) -> tuple[Cycle, Info]:
         target = _target(config, row, known)
         evaluate = _evaluate(classifier, config, row, target, known.bank, sharding.population_axis(mesh))
-        parts = Parts(target, config.fitness, config.operators, evaluate, config.scoring, config.front, _ladder(config))
+        kept = config.front, _ladder(config), config.film
+        parts = Parts(target, config.fitness, config.operators, evaluate, config.scoring, *kept)
         return refine.advance(key, size, plan, cycle, parts, first, stop)
 
     return _for_rows(of_row, mesh)(classifier, key, config, plan, first, stop, (rows, known, cycle))

@@ -68,6 +68,7 @@ class Parts(NamedTuple):
     scoring: Callable[..., Array]
     collect: Collect | None = None
     ladder: Ladder | None = None
+    film: bool = False  # see `evolve.Problem`
 
 
 @record
@@ -124,8 +125,11 @@ def advance(
     key: Key, size: Size, plan: Plan, cycle: Cycle, parts: Parts, first: Array, stop: Array
 ) -> tuple[Cycle, Info]:
     """Generations `first` to `stop` - 1 of a cycle, `LONGEST` at most; `Info` is filled up with NaN to as many."""
-    target, fitness, operators, evaluate, scoring, collect, ladder = parts
-    problem = Problem(target, cycle.space, fitness, plan.penalty, evaluate, scoring, collect, size.inverses, ladder)
+    target, fitness, operators, evaluate, scoring, *kept = parts
+    collect, ladder, film = kept
+    problem = Problem(
+        target, cycle.space, fitness, plan.penalty, evaluate, scoring, collect, size.inverses, ladder, film
+    )
     turns = {"first": first, "stop": stop, "generations": plan.generations, "most": LONGEST}
     state, info = evolve.advance(_keys(key, plan)[1], cycle.state, cycle.founders, problem, operators, **turns)
     return dataclasses.replace(cycle, state=state), info

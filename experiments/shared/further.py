@@ -24,10 +24,11 @@ class Further(NamedTuple):
     several: int | None  # masks
     disjoint: bool
     seeds: int | None
+    film: bool
 
 
 class Found(NamedTuple):
-    """What was found of one image (no leading axes); None: not asked for. The front is the explanation's own."""
+    """What was found of one image (no leading axes); None: not asked for. Front and film are the explanation's own."""
 
     several: Several | None
     stability: Stability | None
@@ -38,8 +39,9 @@ def check(further: Further) -> Further:
     for name, least in (("front", 1), ("several", 2), ("seeds", 2)):
         if (value := getattr(further, name)) is not None:
             whole(name, value, least)
-    if not isinstance(further.disjoint, bool):
-        raise InputError(f"disjoint is {further.disjoint!r}: give true or false")
+    for name in ("disjoint", "film"):
+        if not isinstance(value := getattr(further, name), bool):
+            raise InputError(f"{name} is {value!r}: give true or false")
     return further
 
 
@@ -57,7 +59,7 @@ def search(
 
 def drawn(explanation: Explanation, found: Found, name: str) -> list[Sheet]:
     """Picture, numbers and arrays of everything that was asked for."""
-    parts = [] if explanation.front is None else [sheets.front(explanation, name=name)]
+    parts = sheets.own(explanation, name=name)
     parts += [] if found.several is None else [sheets.several(found.several, name=name)]
     return parts + (
         [] if found.stability is None else [sheets.stability(explanation.image, found.stability, name=name)]
@@ -69,6 +71,8 @@ def said(explanation: Explanation, found: Found) -> list[str]:
     lines = []
     if explanation.front is not None:
         lines.append(f"front of {np.isfinite(explanation.front.area).sum()} masks: front.png, .json, .npz")
+    if explanation.film is not None:
+        lines.append(f"film of {len(explanation.film)} generations: film.gif, .png, .json, .npz")
     if found.several is not None:
         masks, most = found.several.explanations, found.several.shared.max()
         met, asked = sum(bool(one.met) for one in masks), " or ".join(dict.fromkeys(found.several.demanded))
