@@ -1,9 +1,7 @@
 """The commands that README, docs, notebooks and experiments print can be given: each is composed, none is run."""
 
 import importlib.util
-import pathlib
 import re
-import shlex
 import tomllib
 
 import pytest
@@ -12,50 +10,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from evomask import command
 from experiments.shared import cli
+from experiments.tools.pages import PAGES, ROOT, printed, verb_of, words
 
-ROOT = pathlib.Path(__file__).parent.parent
-PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "evomask/template/README.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "notebooks").glob("*.md")),
-]
 EXPERIMENTS = sorted((cli.CONF / "experiment").glob("*.yaml"))
-INLINE = re.compile(r"`((?:evomask|python -m (?:evomask|experiments)[\w.]*) [^`]+)`")
 OWN = ROOT / "evomask" / "template" / "conf"  # where a page speaks of parts of one's own, these stand for them
-
-
-def printed(path):
-    """The command lines of a page: those of shell blocks, those between backticks, and the comments of a YAML file."""
-    text = path.read_text()
-    if path.suffix == ".yaml":
-        return re.findall(r"^#   (evomask .*)$", text, re.M)
-    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.S)).replace("\\\n", " ")
-    outside = re.sub(r"```.*?```", "", text, flags=re.S)
-    return [*blocks.splitlines(), *(" ".join(each.split()) for each in INLINE.findall(outside))]
-
-
-def words(line):
-    """Its words without a comment, variables before it, and what comes after && or a pipe."""
-    found = re.split(r"&&|\|", line)[0]
-    found = [word for word in shlex.split(found, comments=True) if not re.fullmatch(r"\w+=\.\.\.", word)]
-    found = [word.replace("...", "x").replace("…", "x") for word in found]
-    while found and re.fullmatch(r"[A-Z_]+=.*", found[0]):
-        found = found[1:]
-    return found
-
-
-def verb_of(argv):
-    """The program that a command runs and what it is told, or None for one that is not ours."""
-    if argv[:2] == ["python", "-m"]:
-        program = argv[2].removeprefix("experiments.")
-        argv = argv[3:] if program == "evomask" else [program, *argv[3:]]
-    elif argv[:1] == ["evomask"] or argv[:1] == [".venv/bin/evomask"]:
-        argv = argv[1:]
-    else:
-        return None
-    if argv and argv[0] in command.VERBS or argv[0].startswith("tools."):
-        return argv[0], argv[1:]
-    return "explain", argv
 
 
 def one_of_each(override):
