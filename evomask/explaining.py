@@ -106,15 +106,14 @@ def explain_questions(
     """`explain` of questions that were posed before by `questions.ask`."""
     total = config.evolving * len(questions)
     told = None if progress is None else lambda done: progress(done, total)
-    refined, scores = search(classifier, key, config, questions, told, mesh=mesh)
-    return concluded(classifier, questions, refined, scores, key, config)
+    refined = search(classifier, key, config, questions, told, mesh=mesh)
+    return concluded(classifier, questions, refined, key, config)
 
 
 def concluded(
     classifier: Classifier,
     questions: Sequence[Question],
     refined: Refined,
-    scores: np.ndarray,
     key: Key,
     config: Config,
     region: np.ndarray | None = None,
@@ -127,7 +126,7 @@ def concluded(
     if config.perturbation is not None:
         refined, raced, held = racing.settle(classifier, questions, refined, key, config, region)
         spent += raced
-    return verify.judged(verify.explanation(classifier, questions, refined, scores, spent, key, config), held)
+    return verify.judged(verify.explanation(classifier, questions, refined, spent, key, config), held)
 
 
 def search(
@@ -138,8 +137,8 @@ def search(
     told: Callable[[int], None] | None = None,
     niche: Niche | None = None,
     mesh: Mesh | None = None,
-) -> tuple[Refined, np.ndarray]:
-    """What the stages found for every question, and the scores: NumPy, leading axis B.
+) -> Refined:
+    """What the stages found for every question: NumPy, leading axis B.
 
     As many questions as go side by side are searched at a time. `told` is called with the evaluations done so far.
     """

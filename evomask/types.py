@@ -273,7 +273,7 @@ class Explanation:
     blanks: np.ndarray  # f32[B, F, H, W, C], what shows where a mask does not, under each fill of the configuration
     mask: np.ndarray  # bool[B, H, W], the last stage's mask
     stage_masks: np.ndarray  # bool[B, S, H, W]
-    score: np.ndarray  # f32[B, H, W] in [0, 1], the per-pixel contribution
+    score: np.ndarray  # f32[B, H, W] in [0, 1], the per-pixel contribution, those of the mask first
     genome: np.ndarray  # int32[B, G, 3]
     label: np.ndarray  # int32[B], the explained class
     contrast: np.ndarray  # int32[B], the class that it is explained against; -1: all others
@@ -303,6 +303,10 @@ class Explanation:
     whole: Answer  # of the whole images
     blank: Answer  # of the blank ones, see `Question`
     front: Front | None = None  # where the configuration asks for it
+    effect: np.ndarray | None = (
+        None  # f32[B, H, W], signed, by `MainEffects`: confidence with a pixel less that without
+    )
+    effect_error: np.ndarray | None = None  # f32[B, H, W], its standard error; both NaN where nothing is known
     film: np.ndarray | None = None  # bool[B, T, H, W], where it asks for it: the best mask of every generation
     precision: Precision | None = None  # where showings are drawn: how often the mask holds
     demand: str = static(default="complete")  # what was asked of the masks: complete, sufficient or necessary

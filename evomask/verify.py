@@ -14,6 +14,7 @@ from evomask import fills
 from evomask.measures.certainty import Precision
 from evomask.measures.maps import cp, cp_floored
 from evomask.questions import look, worst
+from evomask.search import scoring
 from evomask.search.config import Config
 from evomask.search.front import front
 from evomask.search.refine import Refined
@@ -24,7 +25,6 @@ def explanation(
     classifier: Classifier,
     questions: Sequence[Question],
     refined: Refined,
-    scores: np.ndarray,
     spent: np.ndarray,
     key: Key,
     config: Config,
@@ -33,17 +33,20 @@ def explanation(
 
     Args:
       questions: one for each image.
-      refined, scores: what the search returned, leading axis B, and `spent`, int32[B], its evaluations.
+      refined: what the search returned, leading axis B, and `spent`, int32[B], its evaluations.
       key: the one that noise is drawn from.
     """
     last = jax.tree.map(lambda values: values[:, -1], refined.infos[-1].evaluation)  # as the search saw it
     enough = config.confidence_ratio * np.array([question.whole.confidence for question in questions])
     held = getattr(decide(last.margin, last.confidence, last.inverse_margin, enough), config.demand)
+    scored = scoring.scores(config.scoring, refined.score, refined.masks[:, -1], config.score_inside_only)
     costs = [stage.rounds * config.generation_cost(stage) for stage in config.stages]
     return Explanation(
         image=np.stack([question.image for question in questions]),
         blanks=np.stack([question.blanks for question in questions]),
-        score=scores,
+        score=scored.score,
+        effect=scored.effect,
+        effect_error=scored.error,
         genome=refined.genome,
         evaluations=spent,
         history=history(refined, config),

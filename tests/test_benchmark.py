@@ -122,7 +122,7 @@ SWEPT = {
         "preset.stages.fine.genes=8",
     ],
     "radii": ["preset.stages.gross.radii=[0.03,0.06,0.12]", "stages=as_preset"],
-    "scoring": ["preset.scoring.infeasible=0.0", "preset.score_inside_only=false"],
+    "scoring": ["scoring=effects", "preset.score_inside_only=false"],
     "screening": ["preset.operators.screening.candidates=4"],
     "selection": ["selection=binary_tournament"],
     "survival": ["survival=plus"],

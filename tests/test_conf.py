@@ -13,7 +13,7 @@ from evomask.search.config import Config
 from experiments.explain import build_config
 from experiments.shared import cli
 
-GROUPS = ("selection", "crossover", "mutation", "survival", "screening", "fitness", "fill", "perturbation")
+GROUPS = ("selection", "crossover", "mutation", "survival", "screening", "scoring", "fitness", "fill", "perturbation")
 NAMES = {group: sorted(path.stem for path in (cli.CONF / group).glob("*.yaml")) for group in GROUPS}
 
 
@@ -73,7 +73,7 @@ def test_every_part_takes_its_place_in_either_preset(group, name):
         config = _compose(f"preset={preset}", f"{group}={name}")
         built = build_config(config)
         assert isinstance(built, Config)
-        part = getattr(built if group in ("fitness", "fill", "perturbation") else built.operators, group)
+        part = getattr(built if group in ("fitness", "fill", "perturbation", "scoring") else built.operators, group)
         alone = OmegaConf.load(cli.CONF / group / f"{name}.yaml")  # nothing of the part that it replaces is left
         _same(part, None if name == "none" else cli.instantiate(alone))
 

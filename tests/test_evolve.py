@@ -226,7 +226,7 @@ def refined(key, stages, threshold=0.7, collect=None, told=None):
         advance,
         jax.jit(refine.end),
     )
-    start = refine.start(jnp.ones(SHAPE, bool), size_of(stages[0]), moves, collect)
+    start = refine.start(jnp.ones(SHAPE, bool), size_of(stages[0]), moves, scoring.BestOfGeneration(), collect)
     return refine.refine(stages, start, steps, told)
 
 

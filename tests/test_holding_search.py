@@ -154,7 +154,7 @@ def test_where_nothing_passes_the_race_takes_what_failed_most_seldom():
 
 
 def test_candidates_are_different_masks_from_the_smallest_on_and_their_genomes_cover_them():
-    refined, _ = search(ORACLE, KEY, dataclasses.replace(SMALL, race=48), [question()])
+    refined = search(ORACLE, KEY, dataclasses.replace(SMALL, race=48), [question()])
     own = jax.tree.map(lambda field: field[0], refined)
     genomes, masks, champion = racing.candidates(own)
     sizes = masks.sum((1, 2))

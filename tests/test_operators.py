@@ -524,19 +524,22 @@ def test_elitism_without_enough_offspring_is_refused():
         ops.elitism(jnp.arange(6.0), 4, elites=1)
 
 
+def told(champion, evaluation, holds, everywhere):
+    return scoring.Seen(champion, evaluation, jnp.array(holds), everywhere, None, None)
+
+
 def test_what_breaks_a_constraint_scores_what_the_rule_says():
     everywhere = space(jnp.ones((2, 2), bool), jnp.array([1]))
     evaluation = Evaluation(*(jnp.float32(x) for x in (0.25, 0.5, -1.0, 0.0, 1.0, 0.0, 1.0)))
     pixel_twice = jnp.array([[0, 0, 0], [0, 0, 0]], jnp.int32)
     for infeasible in (-1.0, 0.0):
         for holds, expected in ((False, infeasible), (True, 0.5)):
-            added = scoring.BestOfGeneration(infeasible)(pixel_twice, evaluation, jnp.array(holds), everywhere)
+            added = scoring.BestOfGeneration(infeasible)(told(pixel_twice, evaluation, holds, everywhere))
             assert added.tolist() == [[2 * expected, 0.0], [0.0, 0.0]]
 
 
 def test_a_score_stays_inside_the_region():
     left = space(jnp.array([[True, False]]), jnp.array([1]))
     evaluation = Evaluation(*(jnp.float32(x) for x in (0.5, 0.5, 1.0, 0.0, -1.0, 0.0, 1.0)))
-    assert scoring.BestOfGeneration()(jnp.array([[0, 0, 1]]), evaluation, jnp.array(True), left).tolist() == [
-        [0.5, 0.0]
-    ]
+    added = scoring.BestOfGeneration()(told(jnp.array([[0, 0, 1]]), evaluation, True, left))
+    assert added.tolist() == [[0.5, 0.0]]

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from evomask.search import scoring
 from evomask.search.genome import Space
+from evomask.search.scoring import Seen
 from evomask.types import Evaluation, InputError, Target, first_line, record, static
 
 if TYPE_CHECKING:
@@ -71,7 +73,9 @@ def operators(config: Config, shape: tuple[int, int]) -> None:
             if not says(term, "needs_features"):  # what these are only the classifier knows
                 returns("fitness term", term, f"float32[{num}]", seen, target)
         best, feasible = Evaluation(*[_float()] * 7), jax.ShapeDtypeStruct((), bool)
-        returns("scoring rule", config.scoring, f"float32{list(shape)}", one, best, feasible, space)
+        told = Seen(one, best, feasible, space, jax.ShapeDtypeStruct((num, *shape), bool), seen)
+        sums = jax.eval_shape(lambda rule: scoring.begin(rule, shape), config.scoring)
+        returns("scoring rule", config.scoring, described(sums), told)
 
 
 def fill(part: Callable, shape: tuple[int, int, int]) -> None:

@@ -15,8 +15,9 @@ from evomask.search.checks import Plain
 from evomask.search.evolve import Operators
 from evomask.search.fitness import Fitness, demanded
 from evomask.search.front import Collect
+from evomask.search.scoring import Seen
 from evomask.search.stages import Stage, check_stages
-from evomask.types import RATIO, SLACK, Array, Classifier, InputError, record, set_tuples, static, whole
+from evomask.types import RATIO, SLACK, Classifier, InputError, record, set_tuples, static, whole
 
 
 @record
@@ -30,7 +31,7 @@ class Config:
     operators: Operators
     fitness: Fitness
     fill: Fill | tuple[Fill, ...] = fills.Constant()  # several: a mask must hold under each of them
-    scoring: Callable[..., Array] = scoring.BestOfGeneration()
+    scoring: Callable[[Seen], Any] = scoring.BestOfGeneration()
     demand: str = static(default="complete")  # what is asked of a mask: complete, sufficient or necessary; see `sought`
     wish: float = static(default=0.0)  # area that a nat towards what is not demanded is worth, as a fraction
     perturbation: Perturbations | None = None  # how the picture is shown, drawn anew for every mask; None: as it is

@@ -14,12 +14,14 @@ import jax
 import jax.numpy as jnp
 
 from evomask.search import genome as genes
+from evomask.search import scoring
 from evomask.search.evaluate import Hopeful
 from evomask.search.fitness import Fitness, penalized, ranks
 from evomask.search.front import Archive, Collect
 from evomask.search.genome import Space
 from evomask.search.ladder import Ladder, Rungs
 from evomask.search.operators import plus
+from evomask.search.scoring import Seen
 from evomask.search.surrogate import Caution, Model, Screening, believed, improvement
 from evomask.types import SLACK, Array, Evaluation, Genome, Key, Mask, Target, record
 
@@ -48,7 +50,7 @@ class Problem(NamedTuple):
         tuple[Array | float, Array | float] | None
     )  # first and last, NaN or None: by the strict rule; see `standing`
     evaluate: Callable[[Key, Mask, Hopeful | None], Evaluation]  # bool[P, H, W] -> evaluation of P masks
-    scoring: Callable[..., Array]  # see `evomask.search.scoring`
+    scoring: Callable[[Seen], Any]  # see `evomask.search.scoring`
     collect: Collect | None = None  # see `evomask.search.front`
     inverses: int | None = None  # see `hopeful`; None: all
     ladder: Ladder | None = None  # what a cautious search believes in, of every size
@@ -63,7 +65,7 @@ class State:
     evaluation: Evaluation  # of P individuals
     champion: Genome  # int32[G, 3], the best so far: feasible before infeasible, whatever selection prefers
     champion_evaluation: Evaluation  # of one individual, fields f32[1]
-    score: Array  # f32[H, W], running sum of the scoring rule
+    score: Any  # running sum of the scoring rule
     model: Model | None  # what the screening has learnt
     archive: Archive | None = None  # of all masks evaluated
     rungs: Rungs | None = None
@@ -94,6 +96,7 @@ def init(
     model: Model | None = None,
     archive: Archive | None = None,
     rungs: Rungs | None = None,
+    score: Any = None,
 ) -> State:
     """A state for masks of H x W pixels, whose places are still to be filled by the first `step`."""
     return State(
@@ -101,7 +104,7 @@ def init(
         evaluation=Evaluation(*[jnp.full(population, jnp.nan)] * 7),
         champion=jnp.full((num_genes, 3), genes.OFF, jnp.int32),
         champion_evaluation=Evaluation(*[jnp.full(1, jnp.nan)] * 7),
-        score=jnp.zeros(shape),
+        score=jnp.zeros(shape) if score is None else score,
         model=model,
         archive=archive,
         rungs=rungs,
@@ -202,12 +205,12 @@ def step(
     objective, violation = problem.fitness.weigh(rivals[1], problem.target)
     best = jnp.argmax(ranks(objective, violation))
     champion, champion_evaluation = _at(rivals, best)
-    score = problem.scoring(champion, champion_evaluation, violation[best] == 0, problem.space)
+    added = Seen(champion, champion_evaluation, violation[best] == 0, problem.space, masks, evaluated)
+    score = jax.tree.map(jnp.add, state.score, problem.scoring(added))
 
     info = Info(objective[best], violation[best], champion_evaluation)
     champion_evaluation = jax.tree.map(lambda x: x[None], champion_evaluation)
     model = None if operators.screening is None else operators.screening.learn(state.model, masks, evaluated)
-    score = state.score + score
     archive = None if problem.collect is None else problem.collect.add(state.archive, masks, evaluated)
     survivors = genomes[keep], _at(evaluation, keep)
     return State(*survivors, champion, champion_evaluation, score, model, archive, state.rungs), info
@@ -247,7 +250,8 @@ def cautious_step(
     objective, violation = problem.fitness.weigh(beliefs, problem.target)
     best = jnp.argmax(ranks(objective, violation))
     champion, its_evaluation = genomes[best], _at(beliefs, best)
-    score = state.score + problem.scoring(champion, its_evaluation, violation[best] == 0, problem.space)
+    added = Seen(champion, its_evaluation, violation[best] == 0, problem.space, masks, evaluated)
+    score = jax.tree.map(jnp.add, state.score, problem.scoring(added))
 
     living = _at(beliefs, slice(-1))  # the champion has a place of its own
     keep = operators.survival(standing(living, problem, progress), size)
@@ -275,7 +279,8 @@ def evolve(
     """
     num_genes, shape = founders.shape[1], problem.space.shape
     model = operators.screening and operators.screening.init()
-    state = init(shape, population, num_genes, model, *collections(shape, num_genes, problem.collect, problem.ladder))
+    kept = collections(shape, num_genes, problem.collect, problem.ladder)
+    state = init(shape, population, num_genes, model, *kept, scoring.begin(problem.scoring, shape))
     turns = {"first": 0, "stop": generations + 1, "generations": generations, "most": generations + 1}
     return advance(key, state, founders, problem, operators, **turns)
 

@@ -1,10 +1,9 @@
 """The compiled programs of a search, and the host that calls them: the one jit boundary of the library.
 
-`ask` what the search must know, `begin` a cycle, `advance` it by some generations, `end` it, and `normalize` the
-score. `advance` is where all the time goes: a loop over generations with the classifier in the middle of it. What a
-budget decides (generations, cycles, penalties, radii) are arguments: another budget compiles nothing. No program calls
-back, so that JAX's persistent cache can keep it, and no bit depends on how many generations the host lets run at a
-time.
+`ask` what the search must know, `begin` a cycle, `advance` it by some generations, and `end` it. `advance` is where all
+the time goes: a loop over generations with the classifier in the middle of it. What a budget decides (generations,
+cycles, penalties, radii) are arguments: another budget compiles nothing. No program calls back, so that JAX's
+persistent cache can keep it, and no bit depends on how many generations the host lets run at a time.
 
 All work on the rows that are searched side by side, `Config.together` of them on each device; everything that belongs
 to a row has a leading axis. Each row gets the bits that it gets in any other company.
@@ -23,7 +22,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from evomask.search import evolve, refine, scoring, sharding
+from evomask.search import evolve, refine, sharding
 from evomask.search.config import Config
 from evomask.search.evaluate import Hopeful, evaluate_fills, feature_maps
 from evomask.search.evolve import Info
@@ -57,7 +56,7 @@ def ask(
             target = _target(config, row, known)
             bank = fill_bank(key, classifier, target, row.blanks, config.perturbation, **sizes, **options)
         region = jnp.ones(row.image.shape[:2], bool) if row.niche is None else row.niche.region
-        found = refine.start(region, size, config.operators, config.front, _ladder(config))
+        found = refine.start(region, size, config.operators, config.scoring, config.front, _ladder(config))
         return dataclasses.replace(known, bank=bank), found
 
     return _for_rows(of_row, mesh)(classifier, key, config, (rows,))
@@ -123,13 +122,7 @@ def end(plan: Plan, cycle: Cycle, violation: Array, mesh: Mesh | None) -> Found:
     return _for_rows(refine.end, mesh)(plan, (cycle, violation))
 
 
-@functools.partial(jax.jit, static_argnames=("inside_only", "mesh"))
-def normalize(score: Array, mask: Mask, inside_only: bool, mesh: Mesh | None) -> Array:
-    """See `scoring.normalize`."""
-    return _for_rows(lambda score, mask: scoring.normalize(score, mask, inside_only), mesh)((score, mask))
-
-
-PROGRAMS = ask, begin, advance, end, normalize
+PROGRAMS = ask, begin, advance, end
 
 
 def search(
@@ -139,8 +132,8 @@ def search(
     rows: Rows,
     told: Callable[[Stage, int], None] | None = None,
     mesh: Mesh | None = None,
-) -> tuple[Refined, np.ndarray]:
-    """Searches for rows B, as many as go side by side: what the stages found and the scores, NumPy, leading axis B.
+) -> Refined:
+    """Searches for rows B, as many as go side by side: what the stages found, NumPy, leading axis B.
 
     `told` is called with a stage and how many generations have just gone by.
     """
@@ -156,8 +149,7 @@ def search(
     refined = refine.refine(stages, found, steps, told)
     if known.bank is not None:
         refined = dataclasses.replace(refined, breaks=jax.device_get(known.bank.breaks))
-    last = sharding.split((refined.score, refined.masks[:, -1]), mesh)
-    return refined, jax.device_get(normalize(*last, config.score_inside_only, mesh))
+    return refined
 
 
 def lower(
@@ -181,9 +173,6 @@ def lower(
             ended = end.lower(plan, _promised(advanced, mesh)[0], violation, mesh)
             found = _promised(ended, mesh)
             yield from (begun, advanced, ended)
-    shape = found.score.shape
-    score, mask = _shape(shape, np.float32, mesh), _shape(shape, bool, mesh)
-    yield normalize.lower(score, mask, config.score_inside_only, mesh)
 
 
 def _promised(lowered: jax.stages.Lowered, mesh: Mesh | None) -> Any:

@@ -16,12 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evomask.search import evolve, genome
+from evomask.search import evolve, genome, scoring
 from evomask.search.evaluate import Hopeful
 from evomask.search.evolve import Info, Operators, Problem, State
 from evomask.search.fitness import Fitness
 from evomask.search.front import Archive, Collect
 from evomask.search.ladder import Ladder, Rungs
+from evomask.search.scoring import Seen
 from evomask.search.stages import Founding, Plan, Size, Stage, planned
 from evomask.search.surrogate import Model
 from evomask.types import Array, Evaluation, Genome, Key, Mask, Target, record
@@ -37,7 +38,7 @@ class Refined:
     masks: Array  # bool[..., S, H, W], the best mask of every stage
     genome: Array  # int32[..., G, 3], of the last stage
     violation: Array  # f32[..., S]
-    score: Array  # f32[..., H, W], running sum of the scoring rule over all stages
+    score: Any  # running sum of the scoring rule over all stages
     infos: tuple[Info, ...]  # one per stage, each with last axis `Stage.rounds`
     archives: tuple[Archive | None, ...]  # one per stage
     rungs: tuple[Rungs | None, ...]  # one per stage
@@ -52,7 +53,7 @@ class Found:
     mask: Mask  # bool[H, W], the best one
     champion: Genome  # int32[G, 3], of that mask
     violation: Array  # f32[]
-    score: Array  # f32[H, W], running sum
+    score: Any  # running sum of the scoring rule
     model: Model | None
     archive: Archive | None = None  # of this stage
     rungs: Rungs | None = None  # of this stage
@@ -65,7 +66,7 @@ class Parts(NamedTuple):
     fitness: Fitness
     operators: Operators
     evaluate: Callable[[Key, Mask, Hopeful | None], Evaluation]
-    scoring: Callable[..., Array]
+    scoring: Callable[[Seen], Any]
     collect: Collect | None = None
     ladder: Ladder | None = None
     film: bool = False  # see `evolve.Problem`
@@ -78,17 +79,22 @@ class Cycle:
     space: genome.Space  # where it searches
     founders: Genome  # int32[O, G, 3]
     state: State
-    score: Array  # f32[H, W], running sum of the cycles before
+    score: Any  # running sum of the cycles before
 
 
 def start(
-    region: Mask, size: Size, operators: Operators, collect: Collect | None = None, ladder: Ladder | None = None
+    region: Mask,
+    size: Size,
+    operators: Operators,
+    rule: Callable[[Seen], Any],
+    collect: Collect | None = None,
+    ladder: Ladder | None = None,
 ) -> Found:
     """What the first cycle, whose stage is of this size, begins from, in a region bool[H, W]."""
     nothing = jnp.full((size.genes, 3), genome.OFF, jnp.int32)
     model = operators.screening and operators.screening.init()
     empty = evolve.collections(region.shape, size.genes, collect, ladder)
-    return Found(region, region, nothing, jnp.float32(0.0), jnp.zeros(region.shape), model, *empty)
+    return Found(region, region, nothing, jnp.float32(0.0), scoring.begin(rule, region.shape), model, *empty)
 
 
 def begin(
@@ -112,7 +118,8 @@ def begin(
         for rule in founding
     ]
     founders = jax.lax.switch(plan.stage, rules, _keys(key, plan)[0], space, champion)
-    state = evolve.init(space.shape, size.population, size.genes, found.model, archive, rungs)
+    nothing = jax.tree.map(jnp.zeros_like, found.score)
+    state = evolve.init(space.shape, size.population, size.genes, found.model, archive, rungs, nothing)
     return Cycle(space, founders, state, found.score)
 
 
@@ -125,11 +132,9 @@ def advance(
     key: Key, size: Size, plan: Plan, cycle: Cycle, parts: Parts, first: Array, stop: Array
 ) -> tuple[Cycle, Info]:
     """Generations `first` to `stop` - 1 of a cycle, `LONGEST` at most; `Info` is filled up with NaN to as many."""
-    target, fitness, operators, evaluate, scoring, *kept = parts
+    target, fitness, operators, evaluate, rule, *kept = parts
     collect, ladder, film = kept
-    problem = Problem(
-        target, cycle.space, fitness, plan.penalty, evaluate, scoring, collect, size.inverses, ladder, film
-    )
+    problem = Problem(target, cycle.space, fitness, plan.penalty, evaluate, rule, collect, size.inverses, ladder, film)
     turns = {"first": first, "stop": stop, "generations": plan.generations, "most": LONGEST}
     state, info = evolve.advance(_keys(key, plan)[1], cycle.state, cycle.founders, problem, operators, **turns)
     return dataclasses.replace(cycle, state=state), info
@@ -142,7 +147,8 @@ def end(plan: Plan, cycle: Cycle, violation: Array) -> Found:
     # Inside a mask that does not hold there is none that does, as a rule: such a cycle leaves the region as it was.
     region = jnp.where(plan.confines & (violation == 0), mask, region)
     learnt = state.model, state.archive, state.rungs
-    return Found(region, mask, state.champion, violation, cycle.score + state.score, *learnt)
+    score = jax.tree.map(jnp.add, cycle.score, state.score)
+    return Found(region, mask, state.champion, violation, score, *learnt)
 
 
 class Steps(NamedTuple):

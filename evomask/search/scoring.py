@@ -1,15 +1,42 @@
 """The score matrix: how much each pixel contributed to the decision, without a gradient.
 
-A scoring rule is `(genome int32[G, 3], evaluation, feasible bool[], space) -> f32[H, W]`: what the best individual so
-far, with its evaluation (fields f32[]), adds to the running sum after each generation.
+A scoring rule says what a generation adds to a running sum: `(Seen) -> f32[H, W]`. Where it has `init(shape)`, which
+gives the sum to begin with, the sum may be any pytree of arrays; `effects(sums)` then makes of it what each pixel
+contributes and the standard error of that, f32[..., H, W] each.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import jax.numpy as jnp
+import numpy as np
 
 from evomask.search.genome import Space, coverage
 from evomask.types import Array, Evaluation, Genome, Mask, record
+
+STEPS = 4096  # of one, in which confidences and their squares are summed
+FEW = 2  # pictures that show a pixel, and as many that do not, from which on something is known of it
+
+
+class Seen(NamedTuple):
+    """What a scoring rule is told of a generation."""
+
+    champion: Genome  # int32[G, 3], the best individual so far
+    evaluation: Evaluation  # fields f32[], of the champion
+    feasible: Array  # bool[], whether it meets every constraint
+    space: Space
+    masks: Mask  # bool[P, H, W], evaluated in this generation
+    evaluated: Evaluation  # fields f32[P], of these; NaN where an inverse was not asked for
+
+
+class Scores(NamedTuple):
+    """What is left of the sums in the end."""
+
+    score: np.ndarray  # f32[B, H, W] in [0, 1], see `normalize`
+    effect: np.ndarray | None  # f32[B, H, W], signed, NaN where nothing is known; None: the rule does not say
+    error: np.ndarray | None  # f32[B, H, W], its standard error
 
 
 @record
@@ -25,38 +52,124 @@ class BestOfGeneration:
     >>> from evomask.search.genome import space
     >>> everywhere, patches = space(jnp.ones((1, 3), bool), jnp.array([1])), jnp.array([[0, 0, 1], [0, 0, 0]])
     >>> evaluation = Evaluation(*map(jnp.float32, (2 / 3, 0.5, 1.0, 0.1, -1.0, jnp.nan, 1.0)))
-    >>> BestOfGeneration()(patches, evaluation, jnp.array(True), everywhere)
+    >>> BestOfGeneration()(Seen(patches, evaluation, jnp.array(True), everywhere, None, None))
     Array([[0.5 , 0.25, 0.  ]], dtype=float32)
     """
 
     infeasible: float = -1.0
 
-    def __call__(self, genome: Genome, evaluation: Evaluation, feasible: Array, space: Space) -> Array:
-        score = jnp.where(feasible, evaluation.confidence, self.infeasible)
-        pixels = jnp.maximum(evaluation.area * space.region.size, 1.0)
-        return jnp.where(space.region, coverage(genome, space.shape), 0.0) * score / pixels
+    def __call__(self, seen: Seen) -> Array:
+        region, evaluation = seen.space.region, seen.evaluation
+        score = jnp.where(seen.feasible, evaluation.confidence, self.infeasible)
+        pixels = jnp.maximum(evaluation.area * region.size, 1.0)
+        return jnp.where(region, coverage(seen.champion, seen.space.shape), 0.0) * score / pixels
 
 
-def normalize(total: Array, mask: Mask, inside_only: bool) -> Array:
-    """The sum of all generations -> score f32[H, W] in [0, 1]: negative sums count as none, the largest becomes one.
+@record
+class Sums:
+    """Over the masked and over the inverse-masked pictures that the network was shown, apart: their number, their
+    confidences y, the squares of these; `kept_...` over those that show a pixel.
+    """
+
+    num: Array  # f32[2]
+    total: Array  # f32[2]
+    squares: Array  # f32[2]
+    kept_num: Array  # f32[2, H, W]
+    kept_total: Array  # f32[2, H, W]
+    kept_squares: Array  # f32[2, H, W]
+
+
+@record
+class MainEffects:
+    """The main effect of every pixel, from everything that was seen: how much more confident the network is with it.
+
+    The mean confidence where a pixel is shown less the mean where it is blanked: the main effect of a factor with two
+    levels in a designed experiment (Box, Hunter & Hunter 2005, chapter 5), here of a design that the search has chosen.
+    It is taken over the masked pictures and over the inverse-masked ones, and is the mean of the two, each of which has
+    its share: else a pixel that no mask keeps would seem to speak against the class, for it is shown in inverse-masked
+    pictures most of the time. RISE (Petsiuk et al. 2018) takes the first of the two means, over random masks. In
+    [-1, 1]; the standard error is Welch's, as if the pictures were independent draws.
+
+    >>> figures = jnp.array([[0.5, 0.5], [0.5, 1.0], [0.0, 0.0], [0.25, jnp.nan], *[[0.0, 0.0]] * 3])
+    >>> masks = jnp.array([[[True, False]], [[True, True]]])
+    >>> sums = MainEffects()(Seen(None, None, None, None, masks, Evaluation(*figures)))
+    >>> sums.num.tolist(), sums.kept_total.tolist()
+    ([2.0, 1.0], [[[1.5, 1.0]], [[0.0, 0.25]]])
+    """
+
+    def init(self, shape: tuple[int, int]) -> Sums:
+        """The sums over no picture of H x W pixels."""
+        return Sums(*[jnp.zeros(2)] * 3, *[jnp.zeros((2, *shape))] * 3)
+
+    def __call__(self, seen: Seen) -> Sums:
+        confidences = jnp.stack([seen.evaluated.confidence, seen.evaluated.inverse_confidence])
+        asked = jnp.isfinite(confidences)  # bool[2, P]
+        values = _steps(jnp.where(asked, confidences, 0.0))
+        kept = jnp.stack([seen.masks, ~seen.masks]) & asked[..., None, None]
+        powers = asked.astype(jnp.float32), values, _steps(values**2)
+        over = lambda power: jnp.sum(jnp.where(kept, power[..., None, None], 0.0), axis=1)
+        return Sums(*(power.sum(1) for power in powers), *map(over, powers))
+
+    def effects(self, sums: Sums) -> tuple[np.ndarray, np.ndarray]:
+        """The effect and its standard error, f32[..., H, W] each; NaN where among neither kind of pictures two show a
+        pixel and two do not.
+        """
+        wide = (np.asarray(x, np.float64)[..., None, None] for x in (sums.num, sums.total, sums.squares))
+        kept = [np.asarray(x, np.float64) for x in (sums.kept_num, sums.kept_total, sums.kept_squares)]
+        shown, blanked = _mean(*kept), _mean(*(whole - part for whole, part in zip(wide, kept)))
+        effect, variance = shown[0] - blanked[0], shown[1] + blanked[1]  # f64[..., 2, H, W]
+        known = np.isfinite(effect)
+        kinds = np.where(known.any(-3), known.sum(-3), np.nan)
+        effect, variance = (np.where(known, x, 0.0).sum(-3) for x in (effect, variance))
+        return (effect / kinds).astype(np.float32), (np.sqrt(variance) / kinds).astype(np.float32)
+
+
+def _steps(values: Array) -> Array:
+    """Rounded so that no sum of a generation is: it has the same bits, in whatever order a compiler adds."""
+    return jnp.round(values * STEPS) / STEPS
+
+
+def _mean(num: np.ndarray, total: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and its squared standard error; NaN of too few."""
+    num = np.where(num >= FEW, num, np.nan)
+    mean = total / num
+    return mean, np.maximum(squares / num - mean**2, 0.0) / (num - 1)
+
+
+def begin(rule: Callable[[Seen], Any], shape: tuple[int, int]) -> Any:
+    """The running sum of a rule before the first generation."""
+    return rule.init(shape) if hasattr(rule, "init") else jnp.zeros(shape)  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def scores(rule: Callable[[Seen], Any], sums: Any, masks: np.ndarray, inside_only: bool) -> Scores:
+    """What a rule's sums over all generations say of each pixel, given the final masks bool[B, H, W]."""
+    if not hasattr(rule, "effects"):
+        return Scores(normalize(np.maximum(sums, 0.0), masks, inside_only), None, None)
+    effect, error = rule.effects(sums)  # pyright: ignore[reportFunctionMemberAccess]
+    least = np.nanmin(np.where(np.isnan(effect), 0.0, effect), axis=(-2, -1), keepdims=True)
+    return Scores(normalize(np.nan_to_num(effect) - least, masks, inside_only), effect, error)
+
+
+def normalize(total: np.ndarray, mask: np.ndarray, inside_only: bool) -> np.ndarray:
+    """Contributions from 0 -> score f32[..., H, W] in [0, 1], where the largest becomes one.
 
     Args:
-      total: f32[H, W], what the scoring rule added up.
-      mask: bool[H, W], the final mask.
+      total: f32[..., H, W], how much each pixel contributes.
+      mask: bool[..., H, W], the final mask.
       inside_only: the published form, where pixels outside the final mask score zero. Otherwise they follow below every
-        pixel of the mask, in the order of their own sums, so that the score ranks the whole image.
+        pixel of the mask, in the order of their own contributions, so that the score ranks the whole image.
 
-    >>> total, mask = jnp.array([[4.0, 2.0, 3.0, -1.0]]), jnp.array([[True, True, False, False]])
-    >>> normalize(total, mask, inside_only=True)
-    Array([[1. , 0.5, 0. , 0. ]], dtype=float32)
-    >>> normalize(total, mask, inside_only=False)
-    Array([[1.   , 0.75 , 0.375, 0.   ]], dtype=float32)
+    >>> total, mask = np.array([[4.0, 2.0, 3.0, 0.0]]), np.array([[True, True, False, False]])
+    >>> normalize(total, mask, inside_only=True).tolist()
+    [[1.0, 0.5, 0.0, 0.0]]
+    >>> normalize(total, mask, inside_only=False).tolist()
+    [[1.0, 0.75, 0.375, 0.0]]
     """
-    total = jnp.maximum(total, 0.0)
-    inside = jnp.where(mask, total, 0.0)
-    inside = inside / jnp.maximum(inside.max(), jnp.finfo(jnp.float32).tiny)
+    part = lambda inside: _to_one(np.where(inside, total, 0.0))
     if inside_only:
-        return inside
-    outside = jnp.where(mask, 0.0, total)
-    outside = outside / jnp.maximum(outside.max(), jnp.finfo(jnp.float32).tiny)
-    return jnp.where(mask, 0.5 + 0.5 * inside, 0.375 * outside)
+        return part(mask).astype(np.float32)
+    return np.where(mask, 0.5 + 0.5 * part(mask), 0.375 * part(~mask)).astype(np.float32)
+
+
+def _to_one(values: np.ndarray) -> np.ndarray:
+    return values / np.maximum(values.max((-2, -1), keepdims=True), np.finfo(np.float32).tiny)

@@ -100,7 +100,7 @@ def smallest_held(
 
     The race is run among unions: the champion grown is one only where it covers the picture.
     """
-    refined, _ = search(classifier, key, config, [question])
+    refined = search(classifier, key, config, [question])
     refined = jax.tree.map(lambda field: field[0], refined)
     genomes, masks, champion = racing.candidates(refined)
     is_union = np.array([number_of(mask, tiles) is not None for mask in masks])

@@ -26,6 +26,7 @@ from evomask.search import evolve, genome
 from evomask.search.config import Config
 from evomask.search.evaluate import evaluate_fills, feature_maps
 from evomask.search.evolve import Problem, State
+from evomask.search.scoring import Seen
 from evomask.search.stages import Stage
 from evomask.types import Array, Classifier, Key, Target, record
 
@@ -132,7 +133,9 @@ def _learn(inputs: Inputs, problem: Problem, stage: Stage, key: Key) -> Any:
 def _score(inputs: Inputs, problem: Problem, stage: Stage, key: Key) -> Array:
     champion = _moved(key, inputs.state.champion[None])[0]
     evaluation = jax.tree.map(lambda x: x[0], inputs.state.champion_evaluation)
-    return problem.scoring(champion, evaluation, jnp.bool_(True), problem.space)
+    masks = _whole_or_none(key, problem, stage)
+    evaluated = jax.tree.map(lambda x: jnp.resize(x, stage.num_offspring), inputs.state.evaluation)
+    return problem.scoring(Seen(champion, evaluation, jnp.bool_(True), problem.space, masks, evaluated))
 
 
 def _whole_or_none(key: Key, problem: Problem, stage: Stage) -> Array:

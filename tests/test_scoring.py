@@ -1,0 +1,92 @@
+"""The score matrix: main effects against NumPy's means over what was seen, and what is made of the sums in the end."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from scipy import stats
+
+import evomask
+from evomask import presets
+from evomask.search import scoring
+from evomask.search.scoring import MainEffects, Seen
+from evomask.types import Evaluation
+
+SHAPE, NUM = (5, 6), 40
+RULE = MainEffects()
+
+
+def generation(rng):
+    """Random masks, confidences of steps of 1/4096 (of which sums are exact), a third of the inverses not asked for."""
+    masks = rng.uniform(size=(NUM, *SHAPE)) < 0.5
+    confidence, inverse = rng.integers(0, 4097, (2, NUM)).astype(np.float32) / 4096
+    inverse[rng.uniform(size=NUM) < 1 / 3] = np.nan
+    nothing = np.zeros(NUM, np.float32)
+    return masks, Evaluation(masks.mean((1, 2)), confidence, nothing, inverse, nothing, nothing, nothing)
+
+
+def told(masks, evaluated):
+    return Seen(None, None, None, None, jnp.asarray(masks), jax.tree.map(jnp.asarray, evaluated))
+
+
+def test_main_effects_are_means_of_differences_of_means_with_welchs_error():
+    rng, sums, seen = np.random.default_rng(0), RULE.init(SHAPE), ([], [])
+    for _ in range(3):
+        masks, evaluated = generation(rng)
+        sums = jax.tree.map(jnp.add, sums, jax.jit(RULE)(told(masks, evaluated)))
+        seen[0].extend(zip(masks, evaluated.confidence))
+        seen[1].extend((~mask, y) for mask, y in zip(masks, evaluated.inverse_confidence) if np.isfinite(y))
+    effect, error = RULE.effects(sums)
+    assert sums.num.tolist() == [len(seen[0]), len(seen[1])]
+    for pixel in np.ndindex(SHAPE):
+        differences, errors = [], []
+        for kind in seen:
+            on, off = ([np.float64(y) for picture, y in kind if picture[pixel] == is_on] for is_on in (True, False))
+            differences.append(np.mean(on) - np.mean(off))
+            errors.append(differences[-1] / stats.ttest_ind(on, off, equal_var=False).statistic)
+        assert effect[pixel] == pytest.approx(np.mean(differences), abs=1e-6)
+        assert error[pixel] == pytest.approx(np.hypot(*errors) / 2, rel=1e-3)  # squares are summed in steps
+
+
+def test_sums_do_not_depend_on_the_compiler():
+    masks, evaluated = generation(np.random.default_rng(1))
+    evaluated.confidence[:] = np.random.default_rng(2).uniform(size=NUM)  # any floats
+    eager, compiled = RULE(told(masks, evaluated)), jax.jit(RULE)(told(masks, evaluated))
+    many = jax.vmap(RULE)(jax.tree.map(lambda x: jnp.stack([x, x]), told(masks, evaluated)))
+    jax.tree.map(np.testing.assert_array_equal, eager, compiled)
+    jax.tree.map(lambda one, two: np.testing.assert_array_equal(one, two[1]), eager, many)
+
+
+def test_what_is_not_known_is_not_a_number_and_counts_as_no_effect():
+    masks, evaluated = generation(np.random.default_rng(0))
+    masks[:, 0, 0] = True  # no masked picture is without it, and no inverse-masked one with it
+    sums = jax.tree.map(np.asarray, RULE(told(masks, evaluated)))
+    effect, error = RULE.effects(sums)
+    assert np.isnan(effect[0, 0]) and np.isnan(error[0, 0])
+    assert np.isfinite(effect).sum() == np.isfinite(error).sum() == 29
+    mask = np.zeros((1, *SHAPE), bool)
+    made = scoring.scores(RULE, jax.tree.map(lambda x: x[None], sums), mask, False)
+    ranks = np.argsort(np.argsort(np.nan_to_num(effect).reshape(-1)))
+    np.testing.assert_array_equal(np.argsort(np.argsort(made.score.reshape(-1))), ranks)
+    assert made.score.min() == 0 and made.score.max() == np.float32(0.375)  # none is in the mask
+
+
+def test_an_explanation_has_signed_effects_of_the_pixels_that_count():
+    box = (4, 4, 4, 4)
+    oracle, image = oracles.BoxOracle(boxes=(box,), threshold=0.5), oracles.lit(box, 16, 16, background=0.2)
+    found = evomask.explain(oracle, image[None], key=0, config=presets.smallest(800))[0]
+    inside = oracles.box_mask(box, 16, 16)
+    assert found.effect.shape == found.effect_error.shape == (16, 16)
+    known = np.isfinite(found.effect)
+    assert known[inside].all() and found.effect[inside].mean() > 3 * np.abs(found.effect[~inside & known]).mean()
+    assert (found.effect[inside] > 0).all()
+    order = np.argsort(np.nan_to_num(found.effect)[~found.mask], kind="stable")
+    assert (np.diff(found.score[~found.mask][order]) >= 0).all()  # the score ranks pixels as the effect does
+    assert len(np.unique(found.score)) > 100
+
+
+def test_rules_that_say_nothing_of_effects_leave_them_out():
+    config = presets.smallest(400).replace(scoring=scoring.BestOfGeneration())
+    found = evomask.explain(oracles.BoxOracle(boxes=((4, 4, 4, 4),)), np.ones((1, 16, 16, 3)), key=0, config=config)
+    assert found.effect is None and found.effect_error is None and found.score.max() == 1
