@@ -132,8 +132,7 @@ def advance(
     key: Key, size: Size, plan: Plan, cycle: Cycle, parts: Parts, first: Array, stop: Array
 ) -> tuple[Cycle, Info]:
     """Generations `first` to `stop` - 1 of a cycle, `LONGEST` at most; `Info` is filled up with NaN to as many."""
-    target, fitness, operators, evaluate, rule, *kept = parts
-    collect, ladder, film = kept
+    target, fitness, operators, evaluate, rule, collect, ladder, film = parts
     problem = Problem(target, cycle.space, fitness, plan.penalty, evaluate, rule, collect, size.inverses, ladder, film)
     turns = {"first": first, "stop": stop, "generations": plan.generations, "most": LONGEST}
     state, info = evolve.advance(_keys(key, plan)[1], cycle.state, cycle.founders, problem, operators, **turns)

@@ -125,17 +125,20 @@ def _evaluate(inputs: Inputs, problem: Problem, stage: Stage, key: Key) -> Any:
 
 
 def _learn(inputs: Inputs, problem: Problem, stage: Stage, key: Key) -> Any:
-    masks = _whole_or_none(key, problem, stage)
-    seen = jax.tree.map(lambda x: jnp.resize(x, stage.num_offspring), inputs.state.evaluation)
-    return inputs.config.operators.screening.learn(inputs.state.model, masks, seen)
+    return inputs.config.operators.screening.learn(inputs.state.model, *_evaluated(inputs, problem, stage, key))
 
 
 def _score(inputs: Inputs, problem: Problem, stage: Stage, key: Key) -> Array:
     champion = _moved(key, inputs.state.champion[None])[0]
     evaluation = jax.tree.map(lambda x: x[0], inputs.state.champion_evaluation)
-    masks = _whole_or_none(key, problem, stage)
-    evaluated = jax.tree.map(lambda x: jnp.resize(x, stage.num_offspring), inputs.state.evaluation)
-    return problem.scoring(Seen(champion, evaluation, jnp.bool_(True), problem.space, masks, evaluated))
+    evaluated = _evaluated(inputs, problem, stage, key)
+    return problem.scoring(Seen(champion, evaluation, jnp.bool_(True), problem.space, *evaluated))
+
+
+def _evaluated(inputs: Inputs, problem: Problem, stage: Stage, key: Key) -> tuple[Array, Any]:
+    """As many masks as a generation has, and what was seen of as many survivors: only their shapes cost time."""
+    seen = jax.tree.map(lambda x: jnp.resize(x, stage.num_offspring), inputs.state.evaluation)
+    return _whole_or_none(key, problem, stage), seen
 
 
 def _whole_or_none(key: Key, problem: Problem, stage: Stage) -> Array:

@@ -165,11 +165,9 @@ def told(argv: list[str], folder: pathlib.Path, binaries: pathlib.Path, data: di
     small = [] if any(word.startswith("--") for word in rest) else SMALL.get(verb, ())
     if verb == "train" and "recipe=digits" in rest:
         small = ()
-    program = argv[:1] if argv[0] != "python" else []
-    if program:
-        kept = [verb] if verb in argv[1:2] else []
-        return [binaries / "evomask", *kept, *rest, *small]
-    return [binaries / "python", "-m", argv[2], *rest, *small]
+    if argv[0] == "python":
+        return [binaries / "python", "-m", argv[2], *rest, *small]
+    return [binaries / "evomask", *([verb] if verb in argv[1:2] else []), *rest, *small]
 
 
 def _needed(line: str) -> str | None:
