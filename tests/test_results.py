@@ -58,6 +58,7 @@ def chunk(known, start, stop, seed, method, areas, spent, history):
         "iou": same(np.nan), "precision": same(np.nan), "recall": same(np.nan),
         "evaluations": same(spent), "forward": same(spent), "backward": same(0),
         "insertion_auc": rng.random(count), "deletion_auc": same(0.25), "mu_fidelity": same(0.1),
+        "sensitivity_n": same(0.2), "infidelity": same(0.01), "road": same(0.05), "calibration": same(0.3),
         "distinct": same(0.5), "gini": same(0.5), "pointing_game": same(np.nan), "energy": same(np.nan),
         **dict.fromkeys(trust.COLUMNS, same(np.nan)),
     }  # fmt: skip
@@ -661,7 +662,7 @@ def test_the_page_is_whole_in_itself(written):
     assert policy["content"].startswith("default-src 'none'; img-src data:;")
     heads = [tag for tag, values in page.elements if tag == "th"]
     rows = [values for tag, values in page.elements if tag == "td"]
-    assert len(heads) == 21 and len(rows) == 5 * 21  # and the dialog's are made when it opens
+    assert len(heads) == 25 and len(rows) == 5 * 25  # and the dialog's are made when it opens
     assert (
         rows[1]["data-by"] == "5.0"
         and rows[1]["data-head"] == "images"
@@ -670,7 +671,7 @@ def test_the_page_is_whole_in_itself(written):
     for wanted in ("cell", "class", "complete", "gallery", "large", "show-mask", "show-score", "back", "on", "close"):
         assert sum(values.get("id") == wanted for _, values in page.elements) == 1, wanted
     labelled = [tag for tag, values in page.elements if tag in ("select", "button", "input")]
-    assert len(labelled) == 21 + 4 + 2 + 3
+    assert len(labelled) == 25 + 4 + 2 + 3
 
 
 def test_the_gallery_shows_the_masks_and_scores_of_the_runs(written):

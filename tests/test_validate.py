@@ -7,7 +7,7 @@ import oracles
 import pytest
 
 from evomask import validate
-from evomask.measures import metrics, thresholding
+from evomask.measures import faithfulness, metrics, thresholding
 from evomask.types import InputError, whole
 
 PIXEL = (1, 1, 1, 1)
@@ -102,6 +102,7 @@ METRICS = {
     "insertion": lambda image, label, score, blank: metrics.insertion_auc(ORACLE, image, label, score, blank, steps=2),
     "deletion": lambda image, label, score, blank: metrics.deletion_auc(ORACLE, image, label, score, blank, steps=2),
     "fidelity": lambda image, label, score, blank: metrics.mu_fidelity(ORACLE, image, label, score, blank, SUBSETS),
+    "calibration": lambda *asked: faithfulness.calibration(ORACLE, *asked, steps=2),
     "sweep": lambda image, label, score, blank: thresholding.sweep(ORACLE, image, label, score, blank, steps=2),
 }
 ORACLE = oracles.BoxOracle()

@@ -246,16 +246,29 @@ def mu_fidelity(
     Raises:
       InputError: the shapes do not belong together, or a label is no class.
     """
+    found = jax.vmap(correlation)(*drops(classifier, images, labels, scores, blanks, subsets))
+    return nan_unless_finite(jnp.asarray(scores), found)
+
+
+@pinned
+def drops(
+    classifier: Classifier | Counted, images: Array, labels: Array, scores: Array, blanks: Array, subsets: Array
+) -> tuple[Array, Array]:
+    """f32[B, N] each: the sum of scores of every subset, and the probability that is lost when it is blanked.
+
+    Raises:
+      InputError: as `mu_fidelity`.
+    """
     images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
     given = validate.as_array(subsets, "subsets")
     if given.ndim != 3 or given.shape[1:] != images.shape[1:3] or given.dtype != bool:
         wanted = f"booleans [N, {images.shape[1]}, {images.shape[2]}], such as those of random_subsets"
         raise InputError(f"subsets are {given.dtype}{list(given.shape)}: give {wanted}")
-    return completed(_mu_fidelity, bare(classifier), images, labels, scores, blanks, jnp.asarray(given))
+    return completed(_drops, bare(classifier), images, labels, scores, blanks, jnp.asarray(given))
 
 
 @jax.jit
-def _mu_fidelity(classifier, images, labels, scores, blanks, subsets) -> Array:
+def _drops(classifier, images, labels, scores, blanks, subsets) -> tuple[Array, Array]:
     kept = ~jnp.concatenate([jnp.zeros_like(subsets[:1]), subsets])
 
     def one(item):
@@ -265,9 +278,9 @@ def _mu_fidelity(classifier, images, labels, scores, blanks, subsets) -> Array:
             return jax.nn.softmax(classifier(apply(kept, image, blank)), axis=-1)[:, label]
 
         found = in_batches(probability, kept, batch_size(classifier))
-        return correlation(jnp.where(subsets, score[None], 0.0).sum((1, 2)), found[0] - found[1:])
+        return jnp.where(subsets, score[None], 0.0).sum((1, 2)), found[0] - found[1:]
 
-    return nan_unless_finite(scores, jax.lax.map(one, (images, labels, scores, blanks)))
+    return jax.lax.map(one, (images, labels, scores, blanks))
 
 
 def max_sensitivity(
@@ -315,10 +328,13 @@ def shuffle_weights(key: Key | int, classifier: Classifier) -> Classifier:
     if not leaves:
         raise InputError("the classifier has no weights as leaves, so they cannot be shuffled: pass them as params")
     keys = jax.random.split(validate.as_key(key), len(leaves))
-    shuffled = [
-        jax.random.permutation(k, jnp.ravel(x)).reshape(jnp.shape(x)) for k, x in zip(keys, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(structure, shuffled)
+    return jax.tree.unflatten(structure, [shuffled(k, x) for k, x in zip(keys, leaves, strict=True)])
+
+
+@settings.own()
+def shuffled(key: Key, values: Array) -> Array:
+    """The same values in a random order."""
+    return jax.random.permutation(key, jnp.ravel(values)).reshape(jnp.shape(values))
 
 
 def randomisation_check(
@@ -329,8 +345,8 @@ def randomisation_check(
     Returns:
       The rank correlation f32[B] in [-1, 1] of the maps before and after, and the SSIM f32[B] of the two, each
       scaled to [0, 1]. Near 0 is good: a map that survives did not come from what was learnt. All arrays are
-      shuffled at once; the paper also does it layer by layer. Images smaller than 11 pixels have no SSIM
-      (InputError).
+      shuffled at once; layer by layer see `faithfulness.cascading_randomisation`. Images smaller than 11 pixels have
+      no SSIM (InputError).
 
     Args:
       explainer: (classifier, images f32[B, H, W, C]) -> scores f32[B, H, W].

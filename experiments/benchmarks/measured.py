@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from omegaconf import OmegaConf
 
-from evomask.measures import metrics
+from evomask.measures import faithfulness, metrics
 from evomask.types import Array, Classifier, InputError
 
 GRID = 8  # cells along each side, for muFidelity
@@ -54,6 +54,24 @@ def mu_fidelity(asked: Asked) -> Array:
     return metrics.mu_fidelity(*asked.curve, fidelity_subsets(asked.protocol.fidelity_subsets, asked.score.shape[1:]))
 
 
+def infidelity(asked: Asked) -> Array:
+    """With the subsets of muFidelity."""
+    return faithfulness.infidelity(
+        *asked.curve, fidelity_subsets(asked.protocol.fidelity_subsets, asked.score.shape[1:])
+    )
+
+
+def sensitivity_n(asked: Asked) -> Array:
+    """With as many subsets in all as muFidelity has, the same for all methods and images."""
+    num = max(asked.protocol.fidelity_subsets // len(faithfulness.SIZES), 2)
+    return faithfulness.sensitivity_n(*asked.curve, key=0, grid=GRID, num=num)
+
+
+def road(asked: Asked) -> Array:
+    """With the same noise for all methods."""
+    return faithfulness.road(asked.classifier, asked.images, asked.labels, asked.score, key=0)
+
+
 METRICS = {
     "insertion_auc": Metric(
         lambda asked: metrics.insertion_auc(*asked.curve, steps=asked.protocol.auc_steps), 1, 0.0, "insertion"
@@ -62,6 +80,12 @@ METRICS = {
         lambda asked: metrics.deletion_auc(*asked.curve, steps=asked.protocol.auc_steps), -1, 1.0, "deletion"
     ),
     "mu_fidelity": Metric(mu_fidelity, 1, 0.0, "muFidelity"),
+    "sensitivity_n": Metric(sensitivity_n, 1, 0.0, "sensitivity-n"),
+    "infidelity": Metric(infidelity, -1, 1.0, "infidelity"),
+    "road": Metric(road, 1, -0.5, "ROAD"),
+    "calibration": Metric(
+        lambda asked: faithfulness.calibration(*asked.curve, steps=asked.protocol.auc_steps), -1, 1.0, "calibration"
+    ),
     "distinct": Metric(lambda asked: metrics.distinct(asked.score), 0, head="distinct scores"),
     "gini": Metric(lambda asked: metrics.gini(asked.score), 1),
     "pointing_game": Metric(lambda asked: metrics.pointing_game(asked.score, asked.truth), 1, needs_truth=True),
@@ -106,6 +130,4 @@ def fidelity_subsets(num: int, shape: tuple[int, int]) -> np.ndarray:
 
     Single pixels, as in the paper, would be noise that hides no feature of a large image.
     """
-    cells = np.asarray(metrics.random_subsets(jax.random.key(0), num, (GRID, GRID), GRID**2 // 5))
-    rows, columns = (np.arange(side) * GRID // side for side in shape)
-    return cells[:, rows[:, None], columns]
+    return faithfulness.enlarged(metrics.random_subsets(jax.random.key(0), num, (GRID, GRID), GRID**2 // 5), shape)

@@ -7,7 +7,8 @@ prints:
     /tmp/references/bin/pip install torch==2.13.0 captum==0.9.0 quantus==0.6.0 grad-cam==1.5.7 --editable .
     PYTHONPATH=tests /tmp/references/bin/python -m experiments.tools.check_references
 
-Captum: Grad-CAM, integrated gradients, SmoothGrad, occlusion, max-sensitivity. pytorch-grad-cam: Grad-CAM++.
+Captum: Grad-CAM, integrated gradients, SmoothGrad, occlusion, max-sensitivity, infidelity. pytorch-grad-cam:
+Grad-CAM++, ROAD.
 Quantus: sparseness, pointing game, energy, precision, muFidelity, max-sensitivity. scikit-image: SSIM. SciPy: rank
 correlation. RISE's masks and curves and the HSIC estimator are written out here from their definitions, with
 PyTorch and NumPy.
@@ -28,12 +29,13 @@ import scipy.stats
 import skimage.metrics
 import torch
 from pytorch_grad_cam import GradCAMPlusPlus as ReferenceGradCAMPlusPlus
+from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from evomask import baselines
 from evomask.baselines.hsic import hsic
 from evomask.baselines.rise import smooth_masks
-from evomask.measures import metrics, thresholding
+from evomask.measures import faithfulness, metrics, thresholding
 
 TOLERANCE = 1e-5
 LABELS = np.array([0, 2])
@@ -110,6 +112,14 @@ def main() -> None:
     pairs = [(pixels, torch.zeros_like(pixels)), (torch.zeros_like(pixels), pixels)]
     for name, ours, (start, end) in zip(("deletion AUC", "insertion AUC"), found, pairs, strict=True):
         check(name, ours, [curve(probabilities, start[b], end[b], scores[b], LABELS[b]) for b in range(2)])
+
+    ours = faithfulness.road(oracle, images, LABELS, scores, key=KEY, percentiles=(25, 50, 75), noise=0.0)
+    check("ROAD", ours, [removed(probabilities, pixels[b], scores[b], LABELS[b]) for b in range(2)])
+    subsets = np.asarray(metrics.random_subsets(jax.random.key(4), 30, (16, 16), 40))
+    ours = faithfulness.infidelity(oracle, images, LABELS, scores, blanks, subsets)
+    check(
+        "infidelity", ours, [captum_infidelity(probabilities, pixels[b], scores[b], LABELS[b], subsets) for b in (0, 1)]
+    )
 
     quiet = dict(disable_warnings=True, display_progressbar=False)
     nothing = dict(model=None, x_batch=images.transpose(0, 3, 1, 2), y_batch=LABELS, a_batch=scores[:, None])
@@ -229,6 +239,31 @@ def curve(probabilities, start: torch.Tensor, end: torch.Tensor, score: np.ndarr
         chosen = order[t * 16 : (t + 1) * 16]
         now[:, chosen] = end.reshape(3, -1)[:, chosen]
     return np.trapezoid(seen, dx=1 / 16)
+
+
+def removed(probabilities, image: torch.Tensor, score: np.ndarray, label: int) -> float:
+    """(least relevant first - most relevant first) / 2, with pytorch-grad-cam's imputation without its noise."""
+    order, impute, found = np.argsort(-score.ravel(), kind="stable"), NoisyLinearImputer(noise=0.0), []
+    for num in (64, 128, 192):
+        for sign, gone in ((1, order[-num:]), (-1, order[:num])):
+            kept = torch.ones(256)
+            kept[gone.copy()] = 0
+            filled = impute(image, kept.reshape(16, 16)).float().clamp(0, 1)
+            found.append(sign * probabilities(filled[None])[0, label].item())
+    return sum(found) / len(found)
+
+
+def captum_infidelity(probabilities, image: torch.Tensor, score: np.ndarray, label: int, subsets: np.ndarray) -> float:
+    """Captum's own function: what is subtracted is 1 where a subset lies, and the picture is blanked there."""
+    gone = torch.tensor(subsets, dtype=torch.float32)[:, None].repeat(1, 3, 1, 1)
+    return captum.metrics.infidelity(
+        lambda x: probabilities(x)[:, label],
+        lambda x: (gone, image[None] * (1 - gone)),
+        image[None],
+        torch.tensor(score)[None, None].repeat(1, 3, 1, 1) / 3,
+        n_perturb_samples=len(subsets),
+        normalize=True,
+    ).item()
 
 
 def captum_sensitivity(scores, moved) -> np.ndarray:

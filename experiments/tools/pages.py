@@ -54,8 +54,9 @@ def verb_of(argv: list[str]) -> tuple[str, list[str]] | None:
     >>> verb_of(["make", "test"])
     """
     if argv[:2] == ["python", "-m"]:
-        program = argv[2].removeprefix("experiments.")
-        argv = argv[3:] if program == "evomask" else [program, *argv[3:]]
+        if argv[2] != "evomask" and not argv[2].startswith("experiments."):
+            return None
+        argv = argv[3:] if argv[2] == "evomask" else [argv[2].removeprefix("experiments."), *argv[3:]]
     elif argv[:1] == ["evomask"] or argv[:1] == [".venv/bin/evomask"]:
         argv = argv[1:]
     else:

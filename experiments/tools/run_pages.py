@@ -40,7 +40,7 @@ TEMPLATE = pages.ROOT / "evomask" / "template" / "README.md"
 SMALL = {
     "explain": ("budget=400", "preset.showings=16", "preset.draws=20", "preset.draws_apart=2"),
     "benchmark": ("data.num=1", "budget=400", "cut_steps=5", "auc_steps=5", "fidelity_subsets=5"),
-    "speed": ("budget=200", "matching=100", "pairs=1", "rise=100", "naps=200", "batches=[1]"),
+    "speed": ("budget=400", "matching=100", "pairs=1", "rise=100", "naps=200", "batches=[1]"),
     "train": ("recipe.epochs=1",),
 }
 DATA = {
@@ -85,7 +85,8 @@ def main(arguments: list[str] | None = None) -> int:
         binaries = pathlib.Path(sys.executable).parent if chosen.here else environment(folder / "venv")
         outcomes = []
         for page in wanted:
-            for outcome in run(page, prepared(folder / "work", data), binaries, data):
+            work = folder / str(page.relative_to(pages.ROOT)).replace("/", "-")  # no page finds what another has left
+            for outcome in run(page, prepared(work, data), binaries, data):
                 Console().print(f"{outcome.page}: {outcome.command}: {outcome.said}", markup=False, highlight=False)
                 outcomes.append(outcome)
     Console().print(table(outcomes))
@@ -123,8 +124,8 @@ def run(
     """What becomes of each command of a page, and of its Python."""
     name = str(page.relative_to(pages.ROOT))
     if page == TEMPLATE:  # speaks to who is in the folder that it comes with
-        yield _tried(name, "evomask new mine", [binaries / "evomask", "new", "mine"], folder)
-        folder = prepared(folder / "mine", data)
+        yield _tried(name, "evomask new my_research", [binaries / "evomask", "new", "my_research"], folder)
+        folder = prepared(folder / "my_research", data)
     for line in dict.fromkeys(pages.printed(page)):
         argv = pages.words(line)
         if argv and (pages.verb_of(argv) or argv[:2] == ["python", "-m"]):
