@@ -119,7 +119,7 @@ def around(image: Array) -> Array:
     parts = [
         WEIGHTS[r, c] * wide[r : r + height, c : c + width] for r in range(3) for c in range(3) if (r, c) != (1, 1)
     ]
-    return sum(parts[1:], parts[0])
+    return jnp.stack(parts).sum(0)
 
 
 # ------------------------------------------------------------------------------- what a score says in numbers
