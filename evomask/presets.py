@@ -14,7 +14,7 @@ from evomask.perturbations import SHIPPED
 from evomask.search import fitness as fitness_lib
 from evomask.search.config import Config, with_budget
 from evomask.search.evolve import Operators
-from evomask.search.scoring import MainEffects
+from evomask.search.scoring import GoodMasks
 from evomask.search.stages import Stage
 from evomask.search.surrogate import Caution, Screening
 
@@ -49,7 +49,7 @@ def smallest(budget: int | None = 2000, demand: str = "complete") -> Config:
     finds little after some sixty generations, but more with new founders, so a larger budget is spent in cycles.
     """
     stages = _closing_in({"gross": 33, "middle": 32, "fine": 16})
-    options = {"demand": demand, "scoring": MainEffects()}
+    options = {"demand": demand, "scoring": GoodMasks()}
     return build(stages, _operators(Screening()), fitness_lib.smallest_complete(), budget=budget, **options)
 
 
@@ -67,7 +67,7 @@ def evomask(budget: int | None = 4000, demand: str = "complete") -> Config:
     """
     stages = _closing_in({"gross": 33, "middle": 32, "fine": 63}, confines=False, least=0.03)
     operators = _operators(Screening(noise=0.1, caution=Caution()))
-    options = {"demand": demand, "perturbation": SHIPPED["local"], "slack": 0.3, "scoring": MainEffects()}
+    options = {"demand": demand, "perturbation": SHIPPED["local"], "slack": 0.3, "scoring": GoodMasks()}
     return build(stages, operators, fitness_lib.smallest_in_few_pieces(), budget=budget, **options)
 
 

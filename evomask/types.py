@@ -303,7 +303,7 @@ class Explanation:
     whole: Answer  # of the whole images
     blank: Answer  # of the blank ones, see `Question`
     front: Front | None = None  # where the configuration asks for it
-    effect: np.ndarray | None = None  # f32[B, H, W] in [-1, 1], see `scoring.MainEffects`; None: another rule
+    effect: np.ndarray | None = None  # f32[B, H, W] in [-1, 1], see `scoring.MainEffects`; None: the rule does not say
     effect_error: np.ndarray | None = None  # f32[B, H, W], its standard error; both NaN where nothing is known
     film: np.ndarray | None = None  # bool[B, T, H, W], where it asks for it: the best mask of every generation
     precision: Precision | None = None  # where showings are drawn: how often the mask holds

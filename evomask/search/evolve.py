@@ -206,7 +206,7 @@ def step(
     best = jnp.argmax(ranks(objective, violation))
     champion, champion_evaluation = _at(rivals, best)
     added = Seen(champion, champion_evaluation, violation[best] == 0, problem.space, masks, evaluated)
-    score = jax.tree.map(jnp.add, state.score, problem.scoring(added))
+    score = scoring.merge(problem.scoring, state.score, problem.scoring(added))
 
     info = Info(objective[best], violation[best], champion_evaluation)
     champion_evaluation = jax.tree.map(lambda x: x[None], champion_evaluation)
@@ -251,7 +251,7 @@ def cautious_step(
     best = jnp.argmax(ranks(objective, violation))
     champion, its_evaluation = genomes[best], _at(beliefs, best)
     added = Seen(champion, its_evaluation, violation[best] == 0, problem.space, masks, evaluated)
-    score = jax.tree.map(jnp.add, state.score, problem.scoring(added))
+    score = scoring.merge(problem.scoring, state.score, problem.scoring(added))
 
     living = _at(beliefs, slice(-1))  # the champion has a place of its own
     keep = operators.survival(standing(living, problem, progress), size)

@@ -1,15 +1,18 @@
 """The score matrix: how much each pixel contributed to the decision, without a gradient.
 
 A scoring rule says what a generation adds to a running sum: `(Seen) -> f32[H, W]`. Where it has `init(shape)`, which
-gives the sum to begin with, the sum may be any pytree of arrays; `effects(sums)` then makes of it what each pixel
-contributes and the standard error of that, f32[..., H, W] each.
+gives the sum to begin with, the sum may be any pytree of arrays, and `merge(sums, others)` may say what else than the
+sum becomes of two; `effects(sums)` makes of it what each pixel contributes and the standard error of that,
+f32[..., H, W] each, and `contributions(sums)` what the score is made of, if not of that.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,6 +20,8 @@ from evomask.search.genome import Space, coverage
 from evomask.types import Array, Evaluation, Genome, Mask, record
 
 STEPS = 4096  # of one, in which confidences and their squares are summed
+FINEST = 12  # halvings from the greatest weight of a mask to the least that counts
+LOWEST = -(2**30)  # the level of no mask
 FEW = 2  # pictures that show a pixel, and as many that do not, from which on something is known of it
 
 
@@ -124,6 +129,77 @@ class MainEffects:
         return (effect / kinds).astype(np.float32), (np.sqrt(variance) / kinds).astype(np.float32)
 
 
+@record
+class Good:
+    """Over the masks whose inverse was asked for, and over the others, apart: sums of weights 2^(level - top)."""
+
+    top: Array  # int32[2], the highest level so far
+    total: Array  # f32[2], of the weights, in units of 2^-FINEST
+    kept: Array  # f32[2, H, W], of the weights of the masks that keep a pixel
+    main: Sums  # of `MainEffects`
+
+
+@record
+class GoodMasks:
+    """The share of the good masks that keep a pixel, of all that the search has evaluated.
+
+    The mean of all evaluated masks, each with the weight exp((confidence - inverse confidence) / temperature): what a
+    Gibbs distribution over the masks that the search has visited says of each pixel, and what the cross-entropy method
+    (Rubinstein 1999) would draw the next masks from. A mask that keeps the class and takes it from the rest is
+    what insertion and deletion ask for. Where a mask's inverse is not asked for, the weight is
+    exp((confidence - area) / temperature), and those masks count only where no inverse ever was, as with
+    `demand="sufficient"`. In [0, 1]. What it says of effects is what `MainEffects` says.
+
+    >>> figures = jnp.array([[0.5, 0.5], [0.75, 0.75], [0.0, 0.0], [0.25, 0.75], *[[0.0, 0.0]] * 3])
+    >>> masks, rule = jnp.array([[[True, False]], [[True, True]]]), GoodMasks(temperature=0.25)
+    >>> rule.contributions(rule(Seen(None, None, None, None, masks, Evaluation(*figures)))).astype(float).round(2).tolist()
+    [[1.0, 0.2]]
+    """
+
+    temperature: float = 0.05  # in units of confidence
+
+    def init(self, shape: tuple[int, int]) -> Good:
+        """The sums over no mask of H x W pixels."""
+        return Good(jnp.full(2, LOWEST, jnp.int32), jnp.zeros(2), jnp.zeros((2, *shape)), MainEffects().init(shape))
+
+    def __call__(self, seen: Seen) -> Good:
+        masked, inverse = seen.evaluated.confidence, seen.evaluated.inverse_confidence
+        both, either = jnp.isfinite(masked) & jnp.isfinite(inverse), jnp.isfinite(masked) | jnp.isfinite(inverse)
+        alone = jnp.where(jnp.isfinite(masked), masked, -inverse) - seen.evaluated.area
+        known = jnp.stack([both, either & ~both])  # bool[2, P]
+        levels = jnp.floor(jnp.stack([masked - inverse, alone]) / (self.temperature * math.log(2.0)))
+        level = jnp.where(known, levels, LOWEST).astype(jnp.int32)
+        top = level.max(axis=1)
+        # Powers of two, so that no sum of them is rounded: it has the same bits in whatever order a compiler adds.
+        weight = jnp.where(known, _down(jnp.float32(2**FINEST), level - top[:, None]), 0.0)
+        kept = jnp.sum(jnp.where(seen.masks[None], weight[..., None, None], 0.0), axis=1)
+        return Good(top, weight.sum(axis=1), kept, MainEffects()(seen))
+
+    def merge(self, sums: Good, others: Good) -> Good:
+        """The sums over all masks of both."""
+        top = jnp.maximum(sums.top, others.top)
+        low = [
+            (_down(one.total, one.top - top), _down(one.kept, (one.top - top)[:, None, None])) for one in (sums, others)
+        ]
+        (total, kept), (more, others_kept) = low
+        return Good(top, total + more, kept + others_kept, jax.tree.map(jnp.add, sums.main, others.main))
+
+    def effects(self, sums: Good) -> tuple[np.ndarray, np.ndarray]:
+        """As `MainEffects.effects`."""
+        return MainEffects().effects(sums.main)
+
+    def contributions(self, sums: Good) -> np.ndarray:
+        """f32[..., H, W] in [0, 1]: the weighted share of the masks that keep a pixel; 0 where there are no masks."""
+        total, kept = np.asarray(sums.total)[..., None, None], np.asarray(sums.kept)
+        share = kept / np.maximum(total, 1.0)
+        return np.where(total[..., 0, :, :] > 0, share[..., 0, :, :], share[..., 1, :, :])
+
+
+def _down(values: Array, exponent: Array) -> Array:
+    """values * 2^exponent, exponent <= 0, without its fraction."""
+    return jnp.floor(jnp.ldexp(values, jnp.maximum(exponent, -2 * FINEST)))
+
+
 def _steps(values: Array) -> Array:
     """Rounded so that no sum of a generation is: it has the same bits, in whatever order a compiler adds."""
     return jnp.round(values * STEPS) / STEPS
@@ -141,13 +217,27 @@ def begin(rule: Callable[[Seen], Any], shape: tuple[int, int]) -> Any:
     return rule.init(shape) if hasattr(rule, "init") else jnp.zeros(shape)  # pyright: ignore[reportFunctionMemberAccess]
 
 
+def merge(rule: Callable[[Seen], Any], sums: Any, others: Any) -> Any:
+    """The running sum with what a generation adds to it."""
+    if hasattr(rule, "merge"):
+        return rule.merge(sums, others)  # pyright: ignore[reportFunctionMemberAccess]
+    return jax.tree.map(jnp.add, sums, others)
+
+
 def scores(rule: Callable[[Seen], Any], sums: Any, masks: np.ndarray, inside_only: bool) -> Scores:
     """What a rule's sums over all generations say of each pixel, given the final masks bool[B, H, W]."""
-    if not hasattr(rule, "effects"):
-        return Scores(normalize(np.maximum(sums, 0.0), masks, inside_only), None, None)
-    effect, error = rule.effects(sums)  # pyright: ignore[reportFunctionMemberAccess]
-    least = np.nanmin(np.where(np.isnan(effect), 0.0, effect), axis=(-2, -1), keepdims=True)
-    return Scores(normalize(np.nan_to_num(effect) - least, masks, inside_only), effect, error)
+    says = lambda what: getattr(rule, what)(sums) if hasattr(rule, what) else None
+    effect, error = says("effects") or (None, None)
+    total = says("contributions")
+    if total is None:
+        total = np.maximum(sums, 0.0) if effect is None else _from_zero(effect)
+    return Scores(normalize(total, masks, inside_only), effect, error)
+
+
+def _from_zero(effect: np.ndarray) -> np.ndarray:
+    """What is not known is no effect; the least is 0."""
+    known = np.nan_to_num(effect)
+    return known - known.min((-2, -1), keepdims=True)
 
 
 def normalize(total: np.ndarray, mask: np.ndarray, inside_only: bool) -> np.ndarray:
