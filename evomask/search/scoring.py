@@ -152,7 +152,8 @@ class GoodMasks:
 
     >>> figures = jnp.array([[0.5, 0.5], [0.75, 0.75], [0.0, 0.0], [0.25, 0.75], *[[0.0, 0.0]] * 3])
     >>> masks, rule = jnp.array([[[True, False]], [[True, True]]]), GoodMasks(temperature=0.25)
-    >>> rule.contributions(rule(Seen(None, None, None, None, masks, Evaluation(*figures)))).astype(float).round(2).tolist()
+    >>> share = rule.contributions(rule(Seen(None, None, None, None, masks, Evaluation(*figures))))
+    >>> share.astype(float).round(2).tolist()
     [[1.0, 0.2]]
     """
 
