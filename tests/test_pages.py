@@ -1,7 +1,12 @@
-"""The commands that README, docs, notebooks and experiments print can be given: each is composed, none is run."""
+"""The commands that README, docs, notebooks and experiments print: each is composed, those of the README are run.
+
+`python -m experiments.tools.run_pages` runs them all.
+"""
 
 import importlib.util
+import pathlib
 import re
+import sys
 import tomllib
 
 import pytest
@@ -10,8 +15,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from evomask import command
 from experiments.shared import cli
+from experiments.tools import run_pages
 from experiments.tools.pages import PAGES, ROOT, printed, verb_of, words
 
+BINARIES = pathlib.Path(sys.executable).parent
 EXPERIMENTS = sorted((cli.CONF / "experiment").glob("*.yaml"))
 OWN = ROOT / "evomask" / "template" / "conf"  # where a page speaks of parts of one's own, these stand for them
 
@@ -66,3 +73,24 @@ def test_targets_and_extras_are_there(page):
             assert re.search(rf"^{target}:", makefile, re.M), line
         for names in re.findall(r"pip install.*(?:\.|evomask)\[([\w,]+)\]", line):
             assert {*names.split(",")} <= {*extras["project"]["optional-dependencies"]}, line
+
+
+def test_commands_of_the_readme_run(capsys):
+    assert run_pages.main(["README.md", "--here", "--commands"]) == 0
+    said = capsys.readouterr().out
+    assert "README.md: evomask photo.jpg: " in said and "needs --cifar10" in said and "FAILED" not in said
+
+
+def test_a_command_that_fails_is_told_with_what_it_said(tmp_path):
+    for line, why in (("evomask nowhere.jpg", "nowhere.jpg"), ("evomask labels model=nothing", "nothing")):
+        argv = words(line)
+        shown = run_pages._tried("README.md", line, run_pages.told(argv, tmp_path, BINARIES, {}), tmp_path)
+        assert shown.failed and "FAILED with exit code 2" in shown.said and why in shown.said, shown
+
+
+def test_what_cannot_be_run_here_is_left_out_by_name(tmp_path):
+    why = lambda line: run_pages.left_out(words(line), {}, tmp_path)
+    assert why("evomask photo.jpg") == ""
+    assert why("evomask train recipe=cifar10 data.path=cifar-10-python.tar.gz") == "left out: needs --cifar10"
+    assert why("evomask benchmark -m launcher=slurm method=rise") == "left out: needs a cluster"
+    assert why("evomask tables experiment=fitness") == "left out: needs the runs of a command that was left out"

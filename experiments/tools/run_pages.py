@@ -4,9 +4,9 @@
     python -m experiments.tools.run_pages README.md --here     # this page, in the environment that runs this
     python -m experiments.tools.run_pages --cifar10 cifar-10-python.tar.gz --imagenet imagenet
 
-A command runs in an empty folder with two photographs; images, evaluations and epochs are few, nothing else of it is
-changed. What needs data that was not given, another machine or another environment is left out, and named. The exit
-code is 1 where anything failed.
+A command runs in an empty folder with two photographs; images, evaluations, epochs and methods are few, nothing else
+of it is changed. What needs data that was not given, another machine or another environment is left out, and named.
+Archives of a few images of each class will do. The exit code is 1 where anything failed.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ LEFT_OUT = {
 }
 
 
+OWN = ("+experiment=mine", "+experiment=my_research")
 RESULTS = {"tables", "figures", "report", "status"}  # what they show is made by a benchmark before
 
 
@@ -75,6 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.tools.run_pages", description=__doc__.split("\n")[0])
     parser.add_argument("page", nargs="*", help="such as README.md; all of them where none is given")
     parser.add_argument("--here", action="store_true", help="in this environment, instead of one that is made for it")
+    parser.add_argument("--commands", action="store_true", help="neither Python nor notebooks, which the tests run")
     for name in DATA:
         parser.add_argument(f"--{name}", type=pathlib.Path, help="where it is, for the commands that need it")
     chosen = parser.parse_args(arguments)
@@ -86,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
         outcomes = []
         for page in wanted:
             work = folder / str(page.relative_to(pages.ROOT)).replace("/", "-")  # no page finds what another has left
-            for outcome in run(page, prepared(work, data), binaries, data):
+            for outcome in run(page, prepared(work, data), binaries, data, chosen.commands):
                 Console().print(f"{outcome.page}: {outcome.command}: {outcome.said}", markup=False, highlight=False)
                 outcomes.append(outcome)
     Console().print(table(outcomes))
@@ -119,9 +121,13 @@ def prepared(folder: pathlib.Path, data: dict[str, pathlib.Path]) -> pathlib.Pat
 
 
 def run(
-    page: pathlib.Path, folder: pathlib.Path, binaries: pathlib.Path, data: dict[str, pathlib.Path]
+    page: pathlib.Path,
+    folder: pathlib.Path,
+    binaries: pathlib.Path,
+    data: dict[str, pathlib.Path],
+    only_commands: bool = False,
 ) -> Iterator[Outcome]:
-    """What becomes of each command of a page, and of its Python."""
+    """What becomes of each command of a page and, if asked for, of its Python."""
     name = str(page.relative_to(pages.ROOT))
     if page == TEMPLATE:  # speaks to who is in the folder that it comes with
         yield _tried(name, "evomask new my_research", [binaries / "evomask", "new", "my_research"], folder)
@@ -133,6 +139,8 @@ def run(
             where = folder / "mine" if "mutation=jitter" in argv and page != TEMPLATE else folder
             why = left_out(argv, data, where)
             yield Outcome(name, shown, why) if why else _tried(name, shown, told(argv, where, binaries, data), where)
+    if only_commands:
+        return
     if page.parent.name == "notebooks":
         copy = shutil.copytree(page.parent, folder / "notebooks", dirs_exist_ok=True) / page.name
         argv = [binaries / "python", "-m", "experiments.tools.notebooks", copy]
@@ -163,7 +171,9 @@ def told(argv: list[str], folder: pathlib.Path, binaries: pathlib.Path, data: di
     rest = [word.replace("data.path=x", f"data.path={data.get(needed or '')}") for word in rest]
     rest = [word.replace("evomask/samples", str(SAMPLES)) for word in rest]
     rest = [each for word in rest for each in (sorted(glob.glob(word, root_dir=folder)) if "*" in word else [word])]
-    small = [] if any(word.startswith("--") for word in rest) else SMALL.get(verb, ())
+    small = [] if any(word.startswith("--") for word in rest) else list(SMALL.get(verb, ()))
+    if any(word.startswith("+experiment=") and word not in OWN for word in rest) and "method=" not in " ".join(rest):
+        small.append("method=evomask,gradcam")
     if verb == "train" and "recipe=digits" in rest:
         small = ()
     if argv[0] == "python":
@@ -182,6 +192,7 @@ def _tried(page: str, shown: str, argv: Sequence[str | pathlib.Path], folder: pa
     """Runs a command in a folder, and says how long it took, or what it said at last where it failed."""
     folder.mkdir(exist_ok=True)
     settings = {**os.environ, "PYTHONPATH": str(pages.ROOT), "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu")}
+    settings.pop("XLA_FLAGS", None)  # of who runs this
     if "experiments" not in " ".join(map(str, argv)):
         settings.pop("PYTHONPATH")  # what is installed must do
     began = time.perf_counter()
