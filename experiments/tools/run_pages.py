@@ -42,7 +42,7 @@ SMALL = {
     "benchmark": ("data.num=1", "budget=400", "cut_steps=5", "auc_steps=5", "fidelity_subsets=5"),
     "speed": ("budget=400", "matching=100", "pairs=1", "rise=100", "naps=200", "batches=[1]"),
     "train": ("recipe.epochs=1",),
-    "tables": ("mark=true",),  # for of the methods only two were run
+    **dict.fromkeys(("tables", "figures", "report"), ("mark=true",)),  # for of the methods only two were run
 }
 DATA = {
     "imagenette": ("imagenette", "imagenette2-320.tgz", "imagenette2-320"),
