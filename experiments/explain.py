@@ -77,6 +77,11 @@ def explain_photographs(config: DictConfig) -> int:
     settings = dataclasses.replace(settings, film=asked.further.film)
     if asked.further.front is not None:
         settings = dataclasses.replace(settings, front=Collect(asked.further.front))
+    if asked.further.effect and not hasattr(settings.scoring, "effects"):
+        rule = type(settings.scoring).__name__
+        raise InputError(
+            f"effect is true, but scoring {rule} says nothing of effects: give scoring=good_masks or effects"
+        )
     validate.configuration(settings, shape[:2])
     plain = OmegaConf.to_container(config, resolve=True)
     made_by = answers.code(plain)
@@ -120,7 +125,9 @@ def build_config(config: DictConfig) -> Config:
 
 def build_questions(config: DictConfig, names: Sequence[str]) -> Asked:
     """What the command line asks, checked; `names` of the K classes."""
-    more = further.check(Further(config.front, config.several, config.disjoint, config.seeds, config.film))
+    more = further.check(
+        Further(config.front, config.several, config.disjoint, config.seeds, config.film, config.effect)
+    )
     label, contrast = (class_index(config[key], names, key) for key in ("label", "contrast"))
     if label is not None and label == contrast:
         raise InputError(f"label and contrast are both {names[label]!r}: give another contrast or label")

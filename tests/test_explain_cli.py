@@ -198,6 +198,7 @@ def test_front_film_several_masks_and_seeds_from_the_command_line(tmp_path, phot
         f"image={photo}",
         "front=20",
         "film=true",
+        "effect=true",
         "several=2",
         "disjoint=true",
         "seeds=2",
@@ -205,7 +206,7 @@ def test_front_film_several_masks_and_seeds_from_the_command_line(tmp_path, phot
     ]
     assert main(arguments) == 0
     folder = tmp_path / "out" / "half (1)"
-    names = ("explanation", "front", "film", "several", "stability")
+    names = ("explanation", "front", "film", "effect", "several", "stability")
     files = {f"{name}.{kind}" for name in names for kind in ("json", "npz", "png")} | {"film.gif"}
     assert {path.name for path in folder.iterdir()} == files
     read = {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
@@ -224,6 +225,12 @@ def test_front_film_several_masks_and_seeds_from_the_command_line(tmp_path, phot
     assert several["shared"] == [0, 0] and several["iou"][0] == [1, 0]
     assert set(read["explanation"]["files"]) == files
     assert len(arrays["film"]["masks"]) == len(read["film"]["area"])
+    effect, error = arrays["effect"]["effect"], arrays["effect"]["effect_error"]
+    assert read["effect"] == {
+        "for": pytest.approx((effect > 2 * error).mean()),
+        "against": pytest.approx((effect < -2 * error).mean()),
+    }
+    assert read["effect"]["for"] > 0
     stable = read["stability"]
     assert stable["seeds"] == 2 and stable["area"]["mean"] == pytest.approx(arrays["stability"]["area"].mean())
     for name in names:
@@ -276,6 +283,7 @@ BAD = {
     "certify how": (["certify=perhaps"], "certify is 'perhaps': give true or false"),
     "disjoint how": (["disjoint=2"], "disjoint is 2: give true or false"),
     "film how": (["film=5"], "film is 5: give true or false"),
+    "effect how": (["effect=5"], "effect is 5: give true or false"),
     "no bins": (["front=0"], "front is 0: give a whole number of 1 or more"),
     "one of several": (["several=1"], "several is 1: give a whole number of 2 or more"),
     "one seed": (["seeds=1"], "seeds is 1: give a whole number of 2 or more"),
@@ -323,7 +331,7 @@ BAD_LINES = {
     "unknown key": (
         ["imgae=a.jpg"],
         "unknown key 'imgae': choose from again, budget, certify, contrast, crossover, decision, demand, disjoint, "
-        "fill, film, fitness, front, image, label",
+        "effect, fill, film, fitness, front, image, label",
     ),
     "unknown nested key": (
         ["preset.budgt=3"],
@@ -497,7 +505,7 @@ def test_terminals_show_the_like_of_what_they_cannot_encode():
 
 def found(status, area=0.1, **fields):
     one = dataclasses.replace(explanation(SIDE, status), area=np.float32(area), names=("dog", "cat"), **fields)
-    return explain.Found(one, None, explain.further.Found(None, None))
+    return explain.Found(one, None, explain.further.Found(None, None, False))
 
 
 def answer(one):
@@ -661,3 +669,10 @@ def test_a_killed_run_of_many_images_goes_on_where_it_was(tmp_path, photo, monke
     (tmp_path / "killed" / "b" / "explanation.json").write_text("{}")
     pictures[2].write_bytes(pictures[0].read_bytes())  # another picture of the same name
     assert run("killed", "seed=1") == (0, "bc")
+
+
+def test_effects_need_a_rule_that_says_something_of_them(tmp_path, photo, capsys):
+    arguments = [*SMALLEST, f"image={photo}", "effect=true", "scoring=champions", f"out={tmp_path}/out"]
+    assert main(arguments) == 2
+    assert "scoring BestOfGeneration says nothing of effects: give scoring=good_masks" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "half (1)").exists()

@@ -6,6 +6,7 @@ that a user sets there changes a picture.
 
 from __future__ import annotations
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,6 +24,7 @@ from evomask.types import Explanation, Front, InputError
 
 SIZE = 10.0  # of the words at panels, in points
 CURVE = 2.6  # inches of a curve
+SIGNED = matplotlib.colormaps["RdBu"].with_extremes(bad="0.72")
 
 
 @drawing.own_style
@@ -89,6 +91,58 @@ def several_figure(found: Several, *, name: str = "") -> Figure:
         *head(name, f"{count} masks for “{one_line(first.name(first.label))}”", said),
         *_rows(panels, first.image),
     ])  # fmt: skip
+
+
+@drawing.own_style
+def effect_figure(found: Explanation, *, name: str = "") -> Figure:
+    """Which pixels speak for the class and which against it, as far as the search has seen, and the error of that.
+
+    An effect within two standard errors of zero is not known to be any, and drawn in grey.
+
+    Args:
+      found, name: as for `picture.explanation_figure`; the explanation has effects.
+    """
+    check_single(found)
+    if found.effect is None or found.effect_error is None:
+        raise InputError("the explanation has no effects: search with scoring=GoodMasks() or MainEffects()")
+    effect, error = np.asarray(found.effect), np.nan_to_num(found.effect_error)
+    clear = clear_effect(effect, np.asarray(found.effect_error))
+    most, largest = max(float(np.abs(effect[clear]).max(initial=0.0)), 0.01), max(float(error.max()), 0.01)
+
+    def bar(axes: Axes, ticks: tuple[float, ...], unit: str) -> None:
+        below = drawing.colour_bar(axes, 0.8 * SIZE, ticks)
+        below.set_xticklabels([f"{tick:+.2f}" if tick and ticks[0] < 0 else f"{tick:.2f}" for tick in ticks])
+        below.set_xlabel(unit, fontsize=0.9 * SIZE, labelpad=2)
+
+    def effects(axes: Axes) -> None:
+        show(axes, np.where(clear, effect, np.nan), cmap=SIGNED, vmin=-most, vmax=most)
+        bar(axes, (-most, 0, most), "confidence with it less without")
+
+    def errors(axes: Axes) -> None:
+        show(axes, np.asarray(found.effect_error), cmap=COLORMAP, vmin=0, vmax=largest)
+        bar(axes, (0, largest / 2, largest), "of the effect")
+
+    label = one_line(found.name(found.label))
+    shares = [wording.percent((clear & side).mean()) for side in (effect > 0, effect < 0)]
+    said = (
+        f"Pictures that show a pixel are more confident than those that do not, by more than two standard errors, for "
+        f"{shares[0]} of the pixels, and less for {shares[1]}. Of the others, in grey, that is not known."
+    )
+    panels = [
+        Panel("original", lambda axes: (show(axes, found.image), axes.add_collection(drawing.outline(found.mask)))),
+        Panel("effect", effects, bar=0.62),
+        Panel("standard error", errors, bar=0.62),
+    ]
+    return layout.page([*head(name, f"for and against “{label}”", said), *_rows(panels, found.image)])
+
+
+def clear_effect(effect: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """bool[H, W]: where the effect f32[H, W] is further from zero than two standard errors; NaN is not.
+
+    >>> clear_effect(np.array([[0.3, -0.3, 0.3, np.nan]]), np.array([[0.1, 0.1, 0.2, np.nan]])).tolist()
+    [[True, True, False, False]]
+    """
+    return np.abs(np.nan_to_num(effect)) > 2 * np.nan_to_num(error, nan=np.inf)
 
 
 @drawing.own_style

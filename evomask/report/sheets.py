@@ -94,6 +94,15 @@ def film(found: Explanation, *, name: str = "") -> Sheet:
     return Sheet("film", films.strip_figure(found, name=name), record, {"masks": np.asarray(found.film)}, moving)
 
 
+def effect(found: Explanation, *, name: str = "") -> Sheet:
+    """Which pixels of one image speak for the class and which against it; `effect`, `effect_error` f32[H, W]."""
+    figure = plots.effect_figure(found, name=name)
+    arrays = {"effect": np.asarray(found.effect), "effect_error": np.asarray(found.effect_error)}
+    clear = plots.clear_effect(*arrays.values())
+    shares = {"for": (clear & (arrays["effect"] > 0)).mean(), "against": (clear & (arrays["effect"] < 0)).mean()}
+    return Sheet("effect", figure, {side: float(share) for side, share in shares.items()}, arrays)
+
+
 def several(found: Several, *, name: str = "") -> Sheet:
     """Several masks of one image; an array `masks` bool[N, H, W]."""
     record = {

@@ -25,13 +25,15 @@ class Further(NamedTuple):
     disjoint: bool
     seeds: int | None
     film: bool
+    effect: bool
 
 
 class Found(NamedTuple):
-    """What was found of one image (no leading axes); None: not asked for. Front and film are the explanation's own."""
+    """What was found of one image (no leading axes); None: not asked for. The rest is the explanation's own."""
 
     several: Several | None
     stability: Stability | None
+    effect: bool  # whether it is to be drawn
 
 
 def check(further: Further) -> Further:
@@ -39,7 +41,7 @@ def check(further: Further) -> Further:
     for name, least in (("front", 1), ("several", 2), ("seeds", 2)):
         if (value := getattr(further, name)) is not None:
             whole(name, value, least)
-    for name in ("disjoint", "film"):
+    for name in ("disjoint", "film", "effect"):
         if not isinstance(value := getattr(further, name), bool):
             raise InputError(f"{name} is {value!r}: give true or false")
     return further
@@ -54,12 +56,14 @@ def search(
         masks = niches.several_of(*asked, further.several, disjoint=further.disjoint, key=key, config=config)
     if further.seeds is not None:
         seeds, _ = stability.across_seeds_of(*asked, further.seeds, key=key, config=config)
-    return Found(*(found and jax.tree.map(lambda field: np.asarray(field)[0], found) for found in (masks, seeds)))
+    masks, seeds = (found and jax.tree.map(lambda field: np.asarray(field)[0], found) for found in (masks, seeds))
+    return Found(masks, seeds, further.effect)
 
 
 def drawn(explanation: Explanation, found: Found, name: str) -> list[Sheet]:
     """Picture, numbers and arrays of everything that was asked for."""
     parts = sheets.own(explanation, name=name)
+    parts += [sheets.effect(explanation, name=name)] if found.effect else []
     parts += [] if found.several is None else [sheets.several(found.several, name=name)]
     return parts + (
         [] if found.stability is None else [sheets.stability(explanation.image, found.stability, name=name)]
@@ -73,6 +77,8 @@ def said(explanation: Explanation, found: Found) -> list[str]:
         lines.append(f"front of {np.isfinite(explanation.front.area).sum()} masks: front.png, .json, .npz")
     if explanation.film is not None:
         lines.append(f"film of {len(explanation.film)} generations: film.gif, .png, .json, .npz")
+    if found.effect:
+        lines.append("pixels that speak for the class, and against it: effect.png, .json, .npz")
     if found.several is not None:
         masks, most = found.several.explanations, found.several.shared.max()
         met, asked = sum(bool(one.met) for one in masks), " or ".join(dict.fromkeys(found.several.demanded))
