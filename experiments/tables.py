@@ -11,7 +11,7 @@ from omegaconf import DictConfig, ListConfig
 from evomask.report import records
 from evomask.types import InputError
 
-from .results import soundness
+from .results import soundness, standings
 from .results.cells import gather
 from .results.columns import COLUMNS, layout
 from .results.rendering import RENDERERS, markdown
@@ -44,6 +44,8 @@ def tables(config: DictConfig) -> int:
         made[f"{config.experiment}_images"] = single_images(sweep, config.images)
     if "target" in sweep.keys and all(cell.run.rows["certified_area"].notna().all() for cell in sweep.sound):
         made[f"{config.experiment}_soundness"] = soundness.table(sweep)
+    if "method" in sweep.keys and (found := standings.table(sweep)) is not None:
+        made[f"{config.experiment}_standings"] = found
     texts = {f"{name}.{kind}": RENDERERS[kind](table) for name, table in made.items() for kind in formats}
     out = records.prepare_folder(config.out)  # not before there is something for each file
     for name, text in texts.items():

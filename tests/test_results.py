@@ -864,3 +864,23 @@ def test_right_classes_against_wrong_ones(tmp_path):
     assert found.loc[("lime", "second"), "AUROC"] == 1.0 and np.isnan(found.loc[("lime", "label"), "AUROC"])
     assert "| Lime" not in (out / "trust_sound_soundness.md").read_text()
     assert "| LIME | second | 100.0 % [100.0, 100.0] |" in (out / "trust_sound_soundness.md").read_text()
+
+
+def test_standings_say_who_is_first_and_by_how_much(tmp_path):
+    folder, out = sweep(tmp_path), tmp_path / "tables"
+    assert tables.main([f"runs={folder}", f"out={out}", "experiment=dissertation_cifar10", "format=[md,csv]"]) == 0
+    found = pd.read_csv(out / "dissertation_cifar10_standings.csv").set_index("metric")
+    areas = {name: np.nan_to_num(values, nan=1.0) for name, values in AREAS.items()}
+    means = {name: values.mean() for name, values in areas.items()}
+    mine, first = means["evomask"], min(means, key=means.get)
+    row = found.loc["failures as 1"]
+    assert row["place"] == f"{1 + sum(mean < mine for mean in means.values())} of {len(means)}"
+    rival = min((name for name in means if name != "evomask"), key=means.get)
+    assert row["ahead"] == pytest.approx(means[rival] - mine) and row["mean"] == pytest.approx(mine)
+    assert row["mean of the first"] == pytest.approx(means[first])
+    assert [row["won"], row["lost"]] == [
+        (areas["evomask"] < areas[rival]).sum(),
+        (areas["evomask"] > areas[rival]).sum(),
+    ]
+    assert {"insertion", "deletion", "muFidelity", "ROAD", "insertion - deletion"} <= {*found.index}
+    assert "| failures as 1 | evomask |" in (out / "dissertation_cifar10_standings.md").read_text()
