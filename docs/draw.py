@@ -7,13 +7,14 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 import evomask
 from evomask import fills, images, perturbations
-from evomask.report import drawing
+from evomask.report import drawing, plots
 
 HERE = pathlib.Path(__file__).parent / "pictures"
 
@@ -67,9 +68,10 @@ def main() -> None:
     ]
     row(shown, titles, "showings.png")
 
-    score = [found.score, np.where(found.mask, found.score, np.nan)]
     then = lambda number, axes: axes.add_collection(drawing.outline(found.mask))
-    row(score, ("score matrix", "within the mask"), "score.png", then, cmap=drawing.COLORMAP, vmin=0, vmax=1)
+    colours = matplotlib.colormaps[drawing.COLORMAP](found.score)
+    row((image, colours), ("the picture", "score matrix"), "score.png", then)
+    plots.effect_figure(found, name="coffee").savefig(HERE / "effect.png")
 
     stages = [np.asarray(fills.apply(stage, image, blank)) for stage in found.stage_masks]
     row(stages, [f"{name}: {stage.mean():.0%}" for name, stage in zip(found.stages, found.stage_masks, strict=True)],
