@@ -40,7 +40,7 @@ TEMPLATE = pages.ROOT / "evomask" / "template" / "README.md"
 SMALL = {
     "explain": ("budget=400", "preset.showings=16", "preset.draws=20", "preset.draws_apart=2"),
     "benchmark": ("data.num=1", "budget=400", "cut_steps=5", "auc_steps=5", "fidelity_subsets=5"),
-    "speed": ("budget=400", "matching=100", "pairs=1", "rise=100", "naps=200", "batches=[1]"),
+    "speed": ("budget=400", "matching=200", "pairs=1", "rise=100", "naps=200", "batches=[1]"),
     "train": ("recipe.epochs=1",),
     **dict.fromkeys(("tables", "figures", "report"), ("mark=true",)),  # for of the methods only two were run
 }
@@ -137,7 +137,12 @@ def run(
         argv = pages.words(line)
         if argv and (pages.verb_of(argv) or argv[:2] == ["python", "-m"]):
             shown = " ".join(argv)
-            where = folder / "mine" if "mutation=jitter" in argv and page != TEMPLATE else folder
+            where = folder
+            if "mutation=jitter" in argv and page != TEMPLATE:  # a part of the reader's own, from the page on operators
+                where = folder / "mine"
+                if not where.exists():
+                    yield _tried(name, "evomask new mine", [binaries / "evomask", "new", "mine"], folder)
+                    prepared(where, data)
             why = left_out(argv, data, where)
             yield Outcome(name, shown, why) if why else _tried(name, shown, told(argv, where, binaries, data), where)
     if only_commands:
