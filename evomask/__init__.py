@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from evomask.certificate import certify, make_minimal
     from evomask.classifiers import BlackBox, as_classifier, load
     from evomask.classifiers.frameworks import from_huggingface, from_keras, from_onnx, from_torch
+    from evomask.classifiers.outputs import from_function
     from evomask.explaining import explain, precompile
     from evomask.holding import precision, smallest_that_holds
     from evomask.niches import several
@@ -42,6 +43,7 @@ __all__ = [
     "certify",
     "explain",
     "explain_stream",
+    "from_function",
     "from_huggingface",
     "from_keras",
     "from_onnx",
@@ -62,6 +64,7 @@ _NAMES = {
     "evomask.certificate": ("certify", "make_minimal"),
     "evomask.classifiers": ("BlackBox", "as_classifier", "load"),
     "evomask.classifiers.frameworks": ("from_huggingface", "from_keras", "from_onnx", "from_torch"),
+    "evomask.classifiers.outputs": ("from_function",),
     "evomask.explaining": ("explain", "precompile"),
     "evomask.holding": ("precision", "smallest_that_holds"),
     "evomask.niches": ("several",),

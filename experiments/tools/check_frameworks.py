@@ -6,7 +6,7 @@
 
 Its weights and pictures are multiples of powers of two, so that sums are exact in any order and masks must agree bit
 for bit. Then a network of transformers and one of timm, with weights by chance, are read for size, names and
-normalisation.
+normalisation, and a ConvNeXt, a CLIP and a DETR of transformers, likewise, are explained.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 
 import evomask
 from evomask import presets
+from evomask.report import wording
 
 SIDE, PATCH, CLASSES = 16, 4, 3
 RANDOM = np.random.default_rng(0)
@@ -99,7 +100,66 @@ def check_readers() -> None:
     print("timm: size and normalisation read")
 
 
+def check_decisions() -> None:
+    """A class, the nearer of two texts and a box, by networks of transformers as they come."""
+    import transformers as of
+
+    from evomask.decisions import Box, Similarity
+
+    torch.manual_seed(0)
+    config, image = presets.smallest(600), RANDOM.uniform(size=(1, 32, 32, 3)).astype(np.float32)
+    settings = of.ConvNextConfig(hidden_sizes=[8, 16, 32, 64], depths=[1, 1, 1, 1], num_labels=4)
+    convnext = of.ConvNextForImageClassification(settings).eval()
+    networks = {"ConvNeXt": (evomask.from_torch(convnext, image_shape=(32, 32, 3)), None)}
+
+    small = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
+    text, vision = dict(small, vocab_size=50, bos_token_id=1, eos_token_id=2), dict(small, image_size=32, patch_size=8)
+    clip = of.CLIPModel(of.CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).eval()
+
+    def first(images: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+    @torch.no_grad()
+    def embedded(images: np.ndarray) -> np.ndarray:
+        return clip.visual_projection(clip.vision_model(pixel_values=first(images)).pooler_output).numpy()
+
+    with torch.no_grad():
+        texts = clip.text_projection(clip.text_model(input_ids=torch.tensor([[1, 5, 2], [1, 9, 2]])).pooler_output)
+    networks["CLIP"] = (
+        evomask.BlackBox(embedded, 8, image_shape=(32, 32, 3), outputs="values"),
+        Similarity(texts.numpy(), ("a dog", "a cat")),
+    )
+
+    backbone = of.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], out_features=["stage4"]
+    )
+    heads = dict(encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2)
+    sizes = dict(d_model=16, encoder_ffn_dim=16, decoder_ffn_dim=16, num_queries=5, num_labels=3)
+    plain = dict(use_timm_backbone=False, backbone_config=backbone, use_pretrained_backbone=False, backbone=None)
+    detr = of.DetrForObjectDetection(of.DetrConfig(**heads, **sizes, **plain)).eval()
+
+    @torch.no_grad()
+    def detected(images: np.ndarray) -> dict[str, np.ndarray]:
+        found = detr(pixel_values=first(images))
+        x, y, width, height = (32 * part for part in found.pred_boxes.unbind(-1))
+        boxes = torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], -1)
+        return {"boxes": boxes.numpy(), "scores": found.logits.softmax(-1)[..., :-1].numpy()}  # the last is "nothing"
+
+    seen = {name: part[0] for name, part in detected(image).items()}
+    best = int(seen["scores"].max(1).argmax())
+    label, score = int(seen["scores"][best].argmax()), float(seen["scores"][best].max())
+    networks["DETR"] = (
+        evomask.from_function(detected, {"boxes": (5, 4), "scores": (5, 3)}, image_shape=(32, 32, 3)),
+        Box(seen["boxes"][best], label, threshold=0.9 * score),
+    )
+    for name, (network, decision) in networks.items():
+        found = evomask.explain(network, image, key=0, config=config, decision=decision)[0]
+        print(wording.line(found, name))
+        assert 0 < found.evaluations <= 600
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
         check_masks(Path(name))
     check_readers()
+    check_decisions()
