@@ -44,8 +44,8 @@ def from_function(function: Callable[[np.ndarray], Any], shapes: Any, **options:
     detector, `Segment` of a segmentation.
 
     Args:
-      function: images f32[N, H, W, C] -> arrays [N, *shape] in the structure of `shapes`. A detector that finds another
-        number of boxes in every image fills up with boxes of score 0, or leaves some out.
+      function: images f32[N, H, W, C] -> N times each shape, in the structure of `shapes`. A detector that finds
+        another number of boxes in every image fills up with boxes of score 0, or leaves some out.
       shapes: the shape of each output of one image, in a dict or a tuple of these, {"boxes": (100, 4), "scores":
         (100, 80)}, or one alone, (32, 32, 21).
       **options: of `BlackBox`, such as image_shape, labels, batch_size, timeout or retries.
