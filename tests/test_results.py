@@ -254,7 +254,11 @@ def test_files_and_layout_of_the_dissertation(tmp_path, capsys):
     given = [f"runs={sweep(tmp_path / 'runs')}", f"out={tmp_path / 'a'}", "experiment=dissertation_cifar10", "images=3"]
     assert tables.main(given) == 0
     printed = capsys.readouterr().out
-    names = {f"dissertation_cifar10{part}.{kind}" for part in ("", "_images") for kind in ("md", "tex", "csv", "html")}
+    names = {
+        f"dissertation_cifar10{part}.{kind}"
+        for part in ("", "_images", "_standings")
+        for kind in ("md", "tex", "csv", "html")
+    }
     assert {path.name for path in (tmp_path / "a").iterdir()} == names
     assert printed == (tmp_path / "a" / "dissertation_cifar10.md").read_text()
     lines = [line for line in printed.splitlines() if line.startswith("|")]
@@ -542,7 +546,7 @@ def test_many_cells_get_a_panel_each(tmp_path):
     shown = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title() for axes in shown[:4]] == ["evomask", "dissertation", "random search", "Grad-CAM"] and len(
         shown
-    ) == 15
+    ) == 16
     curves = [[line for line in axes.lines if len(line.get_xdata()) > 2] for axes in shown]
     assert [len(lines) for lines in curves] == [1] + 14 * [2]
     rise = runs.arrays(
