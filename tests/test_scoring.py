@@ -8,10 +8,10 @@ import pytest
 from scipy import stats
 
 import evomask
-from evomask import presets
+from evomask import explaining, presets
 from evomask.search import scoring
 from evomask.search.scoring import GoodMasks, MainEffects, Seen
-from evomask.types import Evaluation
+from evomask.types import Evaluation, record
 
 SHAPE, NUM = (5, 6), 40
 RULE = MainEffects()
@@ -110,6 +110,30 @@ def test_an_explanation_has_signed_effects_of_the_pixels_that_count():
     assert (found.effect[inside] > 0).all()
     assert found.score[inside].mean() > 4 * found.score[~inside].mean()
     assert len(np.unique(found.score)) > 50
+
+
+@record
+class Largest:
+    """How many masks were evaluated in the largest of the generations: no sum that can be added up."""
+
+    def init(self, shape):
+        return jnp.full(shape, -1.0)
+
+    def __call__(self, seen):
+        return jnp.full(seen.space.shape, float(len(seen.masks)))
+
+    def merge(self, sums, others):
+        return jnp.maximum(sums, others)
+
+
+def test_the_sums_of_all_generations_and_stages_are_merged_as_the_rule_says():
+    oracle, key = oracles.BoxOracle(boxes=((4, 4, 4, 4),)), jax.random.key(0)
+    config = presets.dissertation(600).replace(scoring=Largest())
+    options = {"key": key, "config": config, "mesh": None}
+    questions = explaining.pose(oracle, np.ones((1, 16, 16, 3)), None, None, **options)
+    largest = max(stage.num_offspring for stage in config.sought.stages)
+    assert len(config.sought.stages) == 2
+    np.testing.assert_array_equal(explaining.search(oracle, key, config, questions).score, np.full((1, 16, 16), largest))
 
 
 def test_rules_that_say_nothing_of_effects_leave_them_out():

@@ -79,7 +79,6 @@ class Cycle:
     space: genome.Space  # where it searches
     founders: Genome  # int32[O, G, 3]
     state: State
-    score: Any  # running sum of the cycles before
 
 
 def start(
@@ -118,9 +117,8 @@ def begin(
         for rule in founding
     ]
     founders = jax.lax.switch(plan.stage, rules, _keys(key, plan)[0], space, champion)
-    nothing = jax.tree.map(jnp.zeros_like, found.score)
-    state = evolve.init(space.shape, size.population, size.genes, found.model, archive, rungs, nothing)
-    return Cycle(space, founders, state, found.score)
+    state = evolve.init(space.shape, size.population, size.genes, found.model, archive, rungs, found.score)
+    return Cycle(space, founders, state)
 
 
 def _renewed(begins: Array, fresh: Any, old: Any) -> Any:
@@ -145,9 +143,7 @@ def end(plan: Plan, cycle: Cycle, violation: Array) -> Found:
     mask = region & genome.rasterize(state.champion, region.shape)
     # Inside a mask that does not hold there is none that does, as a rule: such a cycle leaves the region as it was.
     region = jnp.where(plan.confines & (violation == 0), mask, region)
-    learnt = state.model, state.archive, state.rungs
-    score = jax.tree.map(jnp.add, cycle.score, state.score)
-    return Found(region, mask, state.champion, violation, score, *learnt)
+    return Found(region, mask, state.champion, violation, state.score, state.model, state.archive, state.rungs)
 
 
 class Steps(NamedTuple):
