@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from evomask.search.config import Config
     from evomask.search.evolve import Operators
     from evomask.search.stages import Stage
+    from evomask.slides import explain_slide
     from evomask.stability import across_seeds
     from evomask.stream import explain_stream
     from evomask.types import Classifier, Evaluation, Explanation, History, InputError, Status, Target, record, static
@@ -42,6 +43,7 @@ __all__ = [
     "as_classifier",
     "certify",
     "explain",
+    "explain_slide",
     "explain_stream",
     "from_function",
     "from_huggingface",
@@ -71,6 +73,7 @@ _NAMES = {
     "evomask.search.config": ("Config",),
     "evomask.search.evolve": ("Operators",),
     "evomask.search.stages": ("Stage",),
+    "evomask.slides": ("explain_slide",),
     "evomask.stability": ("across_seeds",),
     "evomask.stream": ("explain_stream",),
     "evomask.types": (
@@ -107,6 +110,7 @@ _FLAT = (
     "operators",
     "perturbations",
     "presets",
+    "slides",
     "testing",
     "training",
     "types",

@@ -13,17 +13,14 @@
 
 As good a mask as a loop's last one is no larger and no less confident; "explain, confident" is asked for that
 confidence, and plans fewer evaluations, since it needs no more. A machine whose speed drifts treats all of them alike,
-since every round runs each once, and a ratio is taken round by round. `stream=[100,1000]` reports the peak memory of
-processes that explain so many images instead.
+since every round runs each once, and a ratio is taken round by round. `stream=[100,1000]` and `slide=[20000]` report
+instead the peak memory of processes that explain so many images, or a slide of so many pixels on a side.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import functools
-import multiprocessing
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,23 +29,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
 import evomask
 from evomask import explaining, presets
 from evomask.baselines import RISE
-from evomask.classifiers.wrappers import check_classifier
 from evomask.data import photographs
 from evomask.search.config import Config
 from evomask.search.evaluate import batches
-from evomask.settings import one_blas_thread
 from evomask.types import Classifier, Explanation, InputError
 
 from .explain import build_config
 from .shared import cli
-from .timing import phases, rivals, sequential
+from .timing import memory, phases, rivals, sequential
 
 LOOPS = ("sequential", "published")
 AS_CONFIDENT = "explain, confident"
@@ -81,8 +76,9 @@ def measure(config: DictConfig) -> int:
     unknown = set(config.runs) - set(RUNS)
     if unknown:
         raise InputError(f"runs has {', '.join(sorted(map(str, unknown)))}: choose from {', '.join(RUNS)}")
-    if config.stream is not None:
-        return measure_stream(config)
+    if config.stream is not None or config.slide is not None:
+        Console().print(memory.table(config))
+        return 0
     settings = build_config(config)
     classifier = evomask.as_classifier(cli.instantiate(config.model))
     photo = photographs.load(photographs.sample(), classifier.image_shape, getattr(classifier, "crop", 1.0))
@@ -91,7 +87,7 @@ def measure(config: DictConfig) -> int:
     console = Console()
     console.print(table(taking_part, times))
     console.print(ratios(taking_part, times, results))
-    console.print(f"peak memory of this process, MiB: {peak_memory()}")
+    console.print(f"peak memory of this process, MiB: {memory.peak()}")
     return 0
 
 
@@ -340,43 +336,6 @@ def share_to_match(found: Explanation, plain: sequential.Found) -> float | None:
     last, history = plain.history[-1], found.history
     matches = history.feasible[0] & (history.area[0] <= last.area) & (history.confidence[0] >= last.confidence)
     return float(history.evaluations[0][matches.argmax()] / found.evaluations[0]) if matches.any() else None
-
-
-def measure_stream(config: DictConfig) -> int:
-    """Prints the peak memory of one process for each number of images in `config.stream`."""
-    plain = OmegaConf.to_container(config)
-    out = Table("images", "peak memory, MiB", "s per image")
-    for num in config.stream:
-        if not isinstance(num, int) or num < 1:
-            raise InputError(f"stream has {num!r}: give whole numbers of images")
-        # A process of its own, because a peak is never forgotten, and a spawned one, which starts with nothing.
-        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), one_blas_thread) as pool:
-            peak, taken = pool.submit(explain_many, plain, num).result()
-        out.add_row(str(num), peak, f"{taken / num:.3f}")
-    Console().print(out)
-    return 0
-
-
-def explain_many(plain: dict, num: int) -> tuple[str, float]:
-    """Peak memory of this process, and seconds, compiling included, for explaining `num` different images."""
-    config = OmegaConf.create(plain)
-    classifier = evomask.as_classifier(cli.instantiate(config.model))
-    check_classifier(classifier, classifier.image_shape)
-    draw = np.random.default_rng(KEY)
-    noise = (draw.uniform(size=classifier.image_shape).astype(np.float32) for _ in range(num))
-    start = time.perf_counter()
-    for _ in evomask.explain_stream(classifier, noise, key=jax.random.key(KEY), config=build_config(config)):
-        pass
-    return peak_memory(), time.perf_counter() - start
-
-
-def peak_memory() -> str:
-    """The most memory that this process has had, in MiB, and on each accelerator: "1133, cuda:0 2048"."""
-    had = {device: device.memory_stats() for device in jax.local_devices()}  # None on a CPU
-    host = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f}"
-    return ", ".join(
-        [host, *(f"{device} {stats['peak_bytes_in_use'] / 2**20:.0f}" for device, stats in had.items() if stats)]
-    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from evomask.classifiers import cnn
 from evomask.types import InputError
 from experiments import speed
 from experiments.speed import Contestant
-from experiments.timing import phases, rivals, sequential
+from experiments.timing import memory, phases, rivals, sequential
 
 
 def tiny(seed=0):
@@ -265,7 +265,7 @@ def test_naps_are_those_of_the_search(monkeypatch):
 
 
 def test_the_peak_of_an_accelerator_stands_beside_that_of_the_process(monkeypatch):
-    assert speed.peak_memory().isdigit()
+    assert memory.peak().isdigit()
 
     class Accelerator:
         def memory_stats(self):
@@ -275,7 +275,7 @@ def test_the_peak_of_an_accelerator_stands_beside_that_of_the_process(monkeypatc
             return "cuda:0"
 
     monkeypatch.setattr(jax, "local_devices", lambda: [Accelerator()])
-    host, device = speed.peak_memory().split(", ")
+    host, device = memory.peak().split(", ")
     assert int(host) > 0 and device == "cuda:0 3"
 
 
@@ -306,6 +306,15 @@ def test_the_memory_of_a_stream(tmp_path, capfd, monkeypatch):
     assert cells[0] == "2" and float(cells[1]) > 100 and float(cells[2]) > 0
 
 
+def test_the_memory_of_a_slide(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", Here)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert speed.main(["model=cifar10", "budget=500", "slide=[200]"]) == 0
+    cells = [cell.strip() for cell in capfd.readouterr().out.splitlines()[-2].split("│")[1:-1]]
+    assert cells[0] == "200" and float(cells[1]) > 100 and float(cells[2]) > 0
+    assert "of 49 tiles, the photograph among them; in [(4, 2)] " in cells[3]
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -319,6 +328,7 @@ def test_the_memory_of_a_stream(tmp_path, capfd, monkeypatch):
             "phases, frameworks",
         ),
         ("stream=[0]", "stream has 0: give whole numbers of images"),
+        ("slide=[0.5]", "slide has 0.5: give whole numbers of pixels a side"),
     ],
 )
 def test_bad_settings_are_refused(capsys, override, message):

@@ -73,7 +73,8 @@ class BlackBox:
     and functions are equal when they are the same object: define one once, not anew for every call.
 
     Args:
-      function: images f32[N, H, W, C] in [0, 1] -> scores [N, K], anything that NumPy makes an array of numbers of.
+      function: images f32[N, H, W, C] in [0, 1] -> scores [N, K], anything that NumPy makes an array of numbers of;
+        [N] will do where K is 1.
       num_classes: K; 2 or more, unless a decision makes alternatives of a single number.
       image_shape: the one (H, W, C) that it takes, if there is only one.
       labels: names of the K classes.
@@ -307,6 +308,8 @@ def _not_ours(entry: logging.LogRecord) -> bool:
 def _checked(scores, shape: tuple[int, int], outputs: str) -> np.ndarray:
     """The scores as f32[N, K]; NaN is left to the search and the verification, which treat it as for any classifier."""
     array = np.asarray(scores)
+    if shape[1] == 1 and array.shape == shape[:1]:
+        array = array[:, None]
     is_number = array.dtype.kind in "fiu" or jnp.issubdtype(array.dtype, jnp.floating)  # bfloat16 is of kind "V"
     if array.shape != shape or not is_number:
         raise InputError(

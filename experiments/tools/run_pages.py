@@ -15,7 +15,9 @@ import argparse
 import glob
 import os
 import pathlib
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +31,7 @@ from rich.table import Table
 from . import pages
 
 EXTRAS = "sweeps,notebooks"
+OTHERS = "pytest", "equinox"  # which a page speaks of
 PRELUDE = """import functools
 from evomask import presets
 presets.evomask = functools.partial(presets.evomask, 400)
@@ -44,6 +47,7 @@ SMALL = {
     "train": ("recipe.epochs=1",),
     **dict.fromkeys(("tables", "figures", "report"), ("mark=true",)),  # for of the methods only two were run
 }
+SIZES = {"stream": 2, "slide": 600}  # images, pixels on a side
 DATA = {
     "imagenette": ("imagenette", "imagenette2-320.tgz", "imagenette2-320"),
     "caltech101": ("caltech101", "101_ObjectCategories"),
@@ -104,7 +108,7 @@ def environment(folder: pathlib.Path) -> pathlib.Path:
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", wheels, pages.ROOT], check=True)
     [wheel] = wheels.glob("evomask-*.whl")
     bound = ["-c", pages.ROOT / "constraints.txt"]
-    subprocess.run([*pip, "install", f"evomask[{EXTRAS}] @ {wheel.as_uri()}", "pytest", *bound], check=True)
+    subprocess.run([*pip, "install", f"evomask[{EXTRAS}] @ {wheel.as_uri()}", *OTHERS, *bound], check=True)
     return binaries
 
 
@@ -158,7 +162,8 @@ def run(
 
 def left_out(argv: Sequence[str], data: dict[str, pathlib.Path], folder: pathlib.Path) -> str:
     """Why a command is not run; empty if it is."""
-    if RESULTS & {*argv, *(word.rpartition(".")[2] for word in argv)} and not (folder / "out" / "benchmark").exists():
+    runs = folder / "out" / "benchmark" / "".join(word[11:] for word in argv if word.startswith("experiment="))
+    if RESULTS & {*argv, *(word.rpartition(".")[2] for word in argv)} and not runs.exists():
         return "left out: needs the runs of a command that was left out"
     line = " ".join(argv)
     for part, why in LEFT_OUT.items():
@@ -177,6 +182,7 @@ def told(argv: list[str], folder: pathlib.Path, binaries: pathlib.Path, data: di
     rest = [word.replace("data.path=x", f"data.path={data.get(needed or '')}") for word in rest]
     rest = [word.replace("evomask/samples", str(SAMPLES)) for word in rest]
     rest = [each for word in rest for each in (sorted(glob.glob(word, root_dir=folder)) if "*" in word else [word])]
+    rest = [re.sub(r"^(stream|slide)=.*", lambda found: f"{found[1]}=[{SIZES[found[1]]}]", word) for word in rest]
     small = [] if any(word.startswith("--") for word in rest) else list(SMALL.get(verb, ()))
     if any(word.startswith("+experiment=") and word not in OWN for word in rest) and "method=" not in " ".join(rest):
         small.append("method=evomask,gradcam")
@@ -203,13 +209,17 @@ def _tried(page: str, shown: str, argv: Sequence[str | pathlib.Path], folder: pa
         settings.pop("PYTHONPATH")  # what is installed must do
     began = time.perf_counter()
     options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    try:
-        done = subprocess.run([str(word) for word in argv], cwd=folder, env=settings, timeout=LIMIT, **options)
-    except subprocess.TimeoutExpired:
-        return Outcome(page, shown, f"FAILED: not over after {LIMIT} s", failed=True)
-    if done.returncode:
-        last = "\n".join(done.stdout.strip().splitlines()[-12:])
-        return Outcome(page, shown, f"FAILED with exit code {done.returncode}:\n{last}", failed=True)
+    with subprocess.Popen(
+        [str(word) for word in argv], cwd=folder, env=settings, start_new_session=True, **options
+    ) as it:
+        try:
+            said, _ = it.communicate(timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            os.killpg(it.pid, signal.SIGKILL)  # and the processes that it has started
+            return Outcome(page, shown, f"FAILED: not over after {LIMIT} s", failed=True)
+    if it.returncode:
+        last = "\n".join(said.strip().splitlines()[-12:])
+        return Outcome(page, shown, f"FAILED with exit code {it.returncode}:\n{last}", failed=True)
     return Outcome(page, shown, f"{time.perf_counter() - began:.0f} s")
 
 
