@@ -104,7 +104,9 @@ def explain_slide(
     inner, tiles, net = config.replace(fill=Constant(_with_channel(blank, colours, 0.0))), {}, as_classifier(embed)
     for row, column in _best(overview, into):
         [pixels] = _row(slide, row, tile, float(blank), slice(column, column + 1))
-        classifier = _OfTile(network, net, *map(jnp.asarray, (grid, gone, kept, rest)), jnp.array([row, column]))
+        grids = {"grid": grid, "gone": gone, "kept": kept, "rest": rest}
+        arrays = {name: jnp.asarray(values) for name, values in grids.items()}
+        classifier = _OfTile(network, net, place=jnp.array([row, column]), **arrays)
         found = _of_pixels(classifier, pixels, int(overview.label), validate.as_key(key), inner)
         tiles[row, column] = _seen(found, pixels, blank)
         both = np.stack([np.where(shown[..., None], pixels, blank) for shown in (found.mask, ~found.mask)])
