@@ -90,7 +90,8 @@ def explain_slide(
     if not 0 <= blank <= 1:
         raise InputError(f"blank is {blank!r}: give a number in [0, 1], such as 0 for black")
     tile, into = whole("tile", tile), whole("into", into, least=0)
-    grid, colours, gone = _embedded(slide, as_classifier(embed), tile, float(blank), progress)
+    embed = as_classifier(embed)
+    grid, colours, gone = _embedded(slide, embed, tile, float(blank), progress)
     network = decided(as_classifier(decide), decision)
     check_classifier(network, grid.shape)
     low, span = _scale(grid, gone)
@@ -101,16 +102,16 @@ def explain_slide(
 
     kept = np.where(overview.mask[..., None], grid, gone)
     rest = np.where(overview.mask[..., None], gone, grid)
-    inner, tiles, net = config.replace(fill=Constant(_with_channel(blank, colours, 0.0))), {}, as_classifier(embed)
+    channels = jnp.array([*[blank] * colours.shape[-1], 0.0], jnp.float32)  # and one that says what is shown
+    inner, tiles = config.replace(fill=Constant(channels)), {}
     for row, column in _best(overview, into):
         [pixels] = _row(slide, row, tile, float(blank), slice(column, column + 1))
-        grids = {"grid": grid, "gone": gone, "kept": kept, "rest": rest}
-        arrays = {name: jnp.asarray(values) for name, values in grids.items()}
-        classifier = _OfTile(network, net, place=jnp.array([row, column]), **arrays)
+        grids = (jnp.asarray(values) for values in (grid, gone, kept, rest))
+        classifier = _OfTile(network, embed, *grids, place=jnp.array([row, column]))  # pyright: ignore[reportCallIssue]
         found = _of_pixels(classifier, pixels, int(overview.label), validate.as_key(key), inner)
         tiles[row, column] = _seen(found, pixels, blank)
         both = np.stack([np.where(shown[..., None], pixels, blank) for shown in (found.mask, ~found.mask)])
-        kept[row, column], rest[row, column] = np.asarray(_embed(net, both.astype(np.float32)))
+        kept[row, column], rest[row, column] = np.asarray(_embed(embed, both.astype(np.float32)))
     return SlideExplanation(_seen(overview, colours, blank), tiles, tile)
 
 
@@ -132,11 +133,6 @@ def _seen(found: Explanation, image: np.ndarray, blank: float) -> Explanation:
     verdict = jax.tree.map(lambda said: said[:1], found.under_fills)
     blanks = np.full((1, *image.shape), blank, np.float32)
     return dataclasses.replace(found, image=image, blanks=blanks, under_fills=verdict, fills=found.fills[:1])
-
-
-def _with_channel(blank: float, image: np.ndarray, last: float) -> Array:
-    """A blank pixel with one channel more than an image, f32[C + 1]."""
-    return jnp.array([*[blank] * image.shape[-1], last], jnp.float32)
 
 
 @record
@@ -173,16 +169,15 @@ class _OfTile:
 
     def __call__(self, tiles: Array) -> Array:
         shown = tiles[..., -1] > 0.5
-        states = shown.all((1, 2)), ~shown.any((1, 2)), shown[:, 0, 0]
-        grids = self.grid, jnp.broadcast_to(self.gone.reshape(1, 1, -1), self.grid.shape), self.rest
+        states = shown.all((1, 2)), shown.any((1, 2)), shown[:, 0, 0]
+        gone = self.gone.reshape(1, 1, -1)
 
-        def whole(embedding: Array, states: tuple[Array, ...]) -> Array:
-            slide = self.kept
-            for state, grid in reversed(list(zip(states, grids))):
-                slide = jnp.where(state, grid, slide)
+        def whole(embedding: Array, is_all: Array, is_any: Array, is_inverse: Array) -> Array:
+            part = jnp.where(is_inverse, self.rest, self.kept)
+            slide = jnp.where(is_all, self.grid, jnp.where(is_any, part, gone))
             return slide.at[self.place[0], self.place[1]].set(embedding)
 
-        return self.decide(jax.vmap(whole)(self.embed(tiles[..., :-1]), states))
+        return self.decide(jax.vmap(whole)(self.embed(tiles[..., :-1]), *states))
 
     @property
     def labels(self) -> tuple[str, ...] | None:

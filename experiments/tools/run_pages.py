@@ -162,7 +162,8 @@ def run(
 
 def left_out(argv: Sequence[str], data: dict[str, pathlib.Path], folder: pathlib.Path) -> str:
     """Why a command is not run; empty if it is."""
-    runs = folder / "out" / "benchmark" / "".join(word[11:] for word in argv if word.startswith("experiment="))
+    named = [word.removeprefix("experiment=") for word in argv if word.startswith("experiment=")]
+    runs = (folder / "out" / "benchmark").joinpath(*named)
     if RESULTS & {*argv, *(word.rpartition(".")[2] for word in argv)} and not runs.exists():
         return "left out: needs the runs of a command that was left out"
     line = " ".join(argv)
