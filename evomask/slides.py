@@ -23,7 +23,7 @@ from evomask.decisions import Decision, decided
 from evomask.explaining import concluded, explain, pose, search
 from evomask.fills import Constant
 from evomask.search.config import Config
-from evomask.types import Array, Classifier, Explanation, InputError, Key, Niche, first_line, record, whole
+from evomask.types import Array, Classifier, Explanation, InputError, Key, Niche, first_line, handed_on, record, whole
 
 
 class SlideExplanation(NamedTuple):
@@ -146,9 +146,8 @@ class _OfGrid:
     def __call__(self, grids: Array) -> Array:
         return self.decide(grids * self.span.reshape(1, 1, 1, -1) + self.low.reshape(1, 1, 1, -1))
 
-    @property
-    def labels(self) -> tuple[str, ...] | None:
-        return getattr(self.decide, "labels", None)
+    def __getattr__(self, name: str) -> Any:
+        return handed_on(self, self.decide, name, ("batch_size", "labels"))
 
 
 @record
@@ -179,9 +178,8 @@ class _OfTile:
 
         return self.decide(jax.vmap(whole)(self.embed(tiles[..., :-1]), *states))
 
-    @property
-    def labels(self) -> tuple[str, ...] | None:
-        return getattr(self.decide, "labels", None)
+    def __getattr__(self, name: str) -> Any:
+        return handed_on(self, self.decide, name, ("batch_size", "labels"))
 
 
 _embed = jax.jit(lambda embed, tiles: embed(tiles))

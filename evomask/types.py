@@ -50,6 +50,13 @@ def check_demand(demand: Any) -> str:
     return demand
 
 
+def handed_on(wrapper: Any, inner: Any, name: str, names: tuple[str, ...]) -> Any:
+    """What a classifier may have besides being called, for the `__getattr__` of what wraps it: one of `names`."""
+    if name in names:
+        return getattr(inner, name)
+    raise AttributeError(f"{type(wrapper).__name__} has no attribute {name!r}")
+
+
 def whole(name: str, value: Any, least: int = 1) -> int:
     """A whole number of `least` or more as an int, be it Python's, NumPy's or JAX's; InputError for anything else.
 

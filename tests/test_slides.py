@@ -131,3 +131,15 @@ def test_bad_input_is_refused(changed, message):
     given |= changed
     with pytest.raises(evomask.InputError, match=message):
         evomask.explain_slide(given.pop("slide"), given.pop("embed"), given.pop("decide"), key=0, **given)
+
+
+def test_grids_and_tiles_go_in_as_many_at_a_time_as_the_network_says():
+    sizes = set()
+
+    def decide_few(grids):
+        sizes.add(len(grids))
+        return decide(grids)
+
+    few = evomask.as_classifier(decide_few, batch_size=4)
+    evomask.explain_slide(slide(), embed, few, key=0, tile=TILE, config=QUICK)
+    assert max(sizes) == 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from evomask.types import Array, record, static
+from evomask.types import Array, handed_on, record, static
 
 
 class Unseen:
@@ -38,6 +38,4 @@ class Decided:
 
     def __getattr__(self, name: str) -> Any:
         """What else a classifier may have is the network's."""
-        if name in ("image_shape", "batch_size", "crop", "features"):
-            return getattr(self.network, name)
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return handed_on(self, self.network, name, ("image_shape", "batch_size", "crop", "features"))

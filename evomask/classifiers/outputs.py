@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from evomask.classifiers.blackbox import BlackBox
-from evomask.types import Array, InputError, record, static, whole
+from evomask.types import Array, InputError, handed_on, record, static, whole
 
 Shape = tuple[int, ...]
 
@@ -32,9 +32,7 @@ class Structured:
 
     def __getattr__(self, name: str) -> Any:
         """What else a classifier may have is the black box's."""
-        if name in ("image_shape", "batch_size", "labels"):
-            return getattr(self.box, name)
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return handed_on(self, self.box, name, ("image_shape", "batch_size", "labels"))
 
 
 def from_function(function: Callable[[np.ndarray], Any], shapes: Any, **options: Any) -> Structured:
