@@ -23,7 +23,6 @@ from evomask.search.stages import Stage
 from evomask.settings import one_blas_thread, pinned
 from evomask.types import Classifier, Explanation, Key, Niche, Question, Rows, whole
 
-_AGAIN = int.from_bytes(b"again", "big") % 2**31  # a stream of keys that nothing else draws from
 Progress = Callable[[int, int], None]  # (evaluations done, evaluations in all)
 
 
@@ -107,27 +106,26 @@ def explain_questions(
     """`explain` of questions that were posed before by `questions.ask`."""
     total = config.evolving * len(questions)
     told = None if progress is None else lambda done: progress(done, total)
-    searched = search(classifier, key, config, questions, told, mesh=mesh)
-    return concluded(classifier, questions, searched, key, config)
+    refined = search(classifier, key, config, questions, told, mesh=mesh)
+    return concluded(classifier, questions, refined, key, config)
 
 
 def concluded(
     classifier: Classifier,
     questions: Sequence[Question],
-    searched: Sequence[Refined],
+    refined: Refined,
     key: Key,
     config: Config,
     region: np.ndarray | None = None,
 ) -> Explanation:
-    """The explanation of what the searches found: the race of their masks where showings are drawn, and the verdicts.
+    """The explanation of what a search found: the race among its masks where showings are drawn, and the verdicts.
 
     Masks stay in the region bool[B, H, W], if there is one.
     """
-    if config.perturbation is None:
-        refined, raced, held = racing.best(searched, config), 0, None
-    else:
-        refined, raced, held = racing.settle(classifier, questions, searched, key, config, region)
-    spent = np.full(len(questions), config.evaluations - config.race_cost, np.int32) + raced
+    spent, held = np.full(len(questions), config.first_cost + config.evolving, np.int32), None
+    if config.perturbation is not None:
+        refined, raced, held = racing.settle(classifier, questions, refined, key, config, region)
+        spent += raced
     return verify.judged(verify.explanation(classifier, questions, refined, spent, key, config), held)
 
 
@@ -139,8 +137,8 @@ def search(
     told: Callable[[int], None] | None = None,
     niche: Niche | None = None,
     mesh: Mesh | None = None,
-) -> list[Refined]:
-    """What the stages of each search found for every question: NumPy, leading axis B.
+) -> Refined:
+    """What the stages found for every question: NumPy, leading axis B.
 
     As many questions as go side by side are searched at a time. `told` is called with the evaluations done so far.
     """
@@ -149,7 +147,7 @@ def search(
     rows = jax.tree.map(lambda *fields: np.stack(fields), *(question.row() for question in questions))
     rows = dataclasses.replace(rows, niche=niche)
     classifier, key = sharding.replicate((classifier, key), mesh)
-    found, done = [[] for _ in range(config.searches)], 0
+    found, done = [], 0
 
     def counted(own: int, stage: Stage, generations: int) -> None:
         nonlocal done
@@ -162,10 +160,8 @@ def search(
             chosen = np.minimum(np.arange(first, first + most), num - 1)  # the last ones are filled up
             part = sharding.split(jax.tree.map(lambda x, chosen=chosen: x[chosen], rows), mesh)
             own = functools.partial(counted, min(most, num - first))
-            for number, parts in enumerate(found):
-                again = jax.random.fold_in(key, _AGAIN + number) if number else key
-                parts.append(program.search(classifier, again, config, part, own, mesh))
-    return [jax.tree.map(lambda *parts: np.concatenate(parts)[:num], *parts) for parts in found]
+            found.append(program.search(classifier, key, config, part, own, mesh))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:num], *found)
 
 
 @pinned

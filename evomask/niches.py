@@ -137,10 +137,10 @@ def several_of(
         key_search = jax.random.fold_in(key, index) if index else key
         before = (config.evolving + (index - 1) * later.evolving) * len(questions) if index else 0
         told = None if progress is None else lambda done, before=before: progress(before + done, total)
-        searched = search(classifier, key_search, asked, questions, told, niche, mesh)
+        refined = search(classifier, key_search, asked, questions, told, niche, mesh)
         # Where nothing is left, the search takes the whole image for its region.
-        searched = [dataclasses.replace(one, masks=one.masks & region[:, None]) for one in searched]
-        found.append(concluded(classifier, questions, searched, key, asked, region))
+        refined = dataclasses.replace(refined, masks=refined.masks & region[:, None])
+        found.append(concluded(classifier, questions, refined, key, asked, region))
         taken = taken | found[-1].mask
     overlap = overlaps(np.stack([one.mask for one in found], axis=1))
     return Several(tuple(found), *overlap, tuple(one.demand for one in found))

@@ -62,16 +62,12 @@ def evomask(budget: int | None = 4000, demand: str = "complete") -> Config:
     of several sizes race in fresh showings (`evomask.racing`), and the winner is judged in others still
     (`Explanation.precision`).
 
-    It searches twice, from nothing, and takes the smaller of the masks that pass: a search that goes wrong, whose mask
-    is nearly the whole picture, goes wrong in its first stage, and no budget mends it. (A budget below 4,000 is for one
-    search.)
-
     Its masks are few pieces that a person can point at: a boundary costs, and no patch gets smaller than the smallest
     that is drawn. That leaves them less freedom to fit single showings, so they are smaller as well.
     """
-    stages = _closing_in({"gross": 16, "middle": 16, "fine": 31}, confines=False, least=0.03)
+    stages = _closing_in({"gross": 33, "middle": 32, "fine": 63}, confines=False, least=0.03)
     operators = _operators(Screening(noise=0.1, caution=Caution()))
-    options = {"demand": demand, "perturbation": SHIPPED["local"], "slack": 0.3, "scoring": GoodMasks(), "searches": 2}
+    options = {"demand": demand, "perturbation": SHIPPED["local"], "slack": 0.3, "scoring": GoodMasks()}
     return build(stages, operators, fitness_lib.smallest_in_few_pieces(), budget=budget, **options)
 
 

@@ -14,7 +14,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -23,7 +22,6 @@ from evomask import holding, judging
 from evomask.measures.certainty import LEVEL, Precision
 from evomask.perturbations import Perturbations
 from evomask.search import genome as genes
-from evomask.search import scoring
 from evomask.search.config import Config
 from evomask.search.refine import Refined
 from evomask.types import Classifier, Key, Question
@@ -35,64 +33,33 @@ GROWTH = (0.01, 0.02, 0.04, 0.06, 0.09, 0.13, 0.2, 0.3, 0.5, 1.0)
 _RACE = int.from_bytes(b"race", "big")  # a stream of keys that nothing else draws from
 
 
-class Raced(NamedTuple):
-    """What a race comes to."""
-
-    number: int  # of the mask that wins
-    spent: int  # evaluations
-    passed: bool  # or none did, and this one failed most seldom
-    share: float  # of its showings in which it was good; -inf where it was not shown
-
-
 def settle(
     classifier: Classifier,
     questions: Sequence[Question],
-    searched: Sequence[Refined],
+    refined: Refined,
     key: Key,
     config: Config,
     region: np.ndarray | None = None,
 ) -> tuple[Refined, np.ndarray, Precision]:
-    """What one of the searches found for each image (NumPy, leading axis B), with the winner as last mask and genome.
+    """What the stages found (NumPy, leading axis B) with the winner as last mask and genome; its race and judgement.
 
-    The masks of each search race apart, and the smallest that passes wins. A winner that does not hold, although the
-    decision does, is followed by the next larger mask of that search that passes, of `config.finalists` at most. Each
-    is judged on draws of its own, and the level pays for all of them (Bonferroni).
+    A winner that does not hold, although the decision does, is followed by the next larger mask that passes, of
+    `config.finalists` at most. Each is judged on draws of its own, and the level pays for all of them (Bonferroni).
 
     Returns:
       The stages, the evaluations of the race int32[B], and the precision of the winners.
     """
-    rows, spent, held = [], [], []
+    masks, genomes, spent, held = refined.masks.copy(), [], [], []
     for row, question in enumerate(questions):
-        own = [jax.tree.map(lambda field, row=row: field[row], refined) for refined in searched]
-        tries = [candidates(each, None if region is None else region[row]) for each in own]
-        options = {"key": key, "config": config, "excused": bool(own[0].breaks)}
-        which, genome, mask, cost, precision = settle_one(classifier, question, tries, **options)
-        masks = np.concatenate([own[which].masks[:-1], mask[None]])
-        rows.append(dataclasses.replace(joined(own, which, config), masks=masks, genome=genome))
+        own = jax.tree.map(lambda field, row=row: field[row], refined)
+        some = candidates(own, None if region is None else region[row])
+        options = {"key": key, "config": config, "excused": bool(own.breaks)}
+        genome, masks[row, -1], cost, precision = settle_one(classifier, question, *some, **options)
+        genomes.append(genome)
         spent.append(cost)
         held.append(precision)
-    refined = jax.tree.map(lambda *fields: np.stack(fields), *rows)
-    return refined, np.array(spent, np.int32), jax.tree.map(lambda *parts: np.concatenate(parts), *held)
-
-
-def best(searched: Sequence[Refined], config: Config) -> Refined:
-    """The best search for each image: of those whose last mask lacks nothing the smallest, else what lacks least."""
-    if len(searched) == 1:
-        return searched[0]
-    rows = []
-    for row in range(len(searched[0].masks)):
-        own = [jax.tree.map(lambda field, row=row: field[row], refined) for refined in searched]
-        which = min(range(len(own)), key=lambda n: (max(own[n].violation[-1], 0), own[n].masks[-1].sum()))
-        rows.append(joined(own, which, config))
-    return jax.tree.map(lambda *fields: np.stack(fields), *rows)
-
-
-def joined(searched: Sequence[Refined], which: int, config: Config) -> Refined:
-    """One of the searches for an image, with the score and the collections of all of them."""
-    merge = functools.partial(scoring.merge, config.scoring)
-    score = jax.tree.map(np.asarray, functools.reduce(merge, [one.score for one in searched]))
-    archives = tuple(archive for one in searched for archive in one.archives)
-    return dataclasses.replace(searched[which], score=score, archives=archives)
+    joined = jax.tree.map(lambda *rows: np.concatenate(rows), *held)
+    return dataclasses.replace(refined, masks=masks, genome=np.stack(genomes)), np.array(spent, np.int32), joined
 
 
 def candidates(refined: Refined, region: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, int]:
@@ -136,22 +103,17 @@ def grown(genome: np.ndarray, side: int) -> np.ndarray:
 def settle_one(
     classifier: Classifier,
     question: Question,
-    tries: Sequence[tuple[np.ndarray, np.ndarray, int]],
+    genomes: np.ndarray,
+    masks: np.ndarray,
+    first: int,
     *,
     key: Key,
     config: Config,
     excused: bool,
-) -> tuple[int, np.ndarray, np.ndarray, int, Precision]:
-    """Of one image with the candidates of its searches: whose wins, its genome, mask, evaluations and precision."""
+) -> tuple[np.ndarray, np.ndarray, int, Precision]:
+    """Of one image with its candidates: genome, mask, evaluations and precision of the winner."""
     options = {"perturbation": config.perturbation, "draws": config.draws, "apart": config.draws_apart}
-    share, found = dataclasses.replace(config, race=config.race // len(tries)), []
-    for number, (_, masks, first) in enumerate(tries):
-        own = jax.random.fold_in(jax.random.fold_in(key, number) if number else key, _RACE)
-        found.append(race(classifier, question, masks, first, own, share, excused))
-    sizes = [int(masks[one.number].sum()) for (_, masks, _), one in zip(tries, found)]
-    order = lambda n: (-1.0, sizes[n]) if found[n].passed else (-found[n].share, -sizes[n])
-    which = min(range(len(tries)), key=order)
-    (genomes, masks, _), winner, spent = tries[which], found[which].number, sum(each.spent for each in found)
+    winner, spent, _ = race(classifier, question, masks, first, jax.random.fold_in(key, _RACE), config, excused)
     for attempt in range(config.finalists):
         own = jax.random.fold_in(key, _RACE + attempt) if attempt else key
         judged = holding.precision_of(
@@ -162,12 +124,12 @@ def settle_one(
         if judged.holds[0] or not judged.decision_holds[0] or is_last:
             break
         larger, left = masks[winner + 1 :], dataclasses.replace(config, race=config.race - spent)
-        next_one = race(classifier, question, larger, 0, jax.random.fold_in(own, _RACE), left, excused)
-        spent += next_one.spent
-        if not next_one.passed:  # what is judged already is at least no guess
+        number, cost, passed = race(classifier, question, larger, 0, jax.random.fold_in(own, _RACE), left, excused)
+        spent += cost
+        if not passed:  # what is judged already is at least no guess
             break
-        winner += 1 + next_one.number
-    return which, genomes[winner], masks[winner], spent, judged
+        winner += 1 + number
+    return genomes[winner], masks[winner], spent, judged
 
 
 def race(
@@ -178,8 +140,8 @@ def race(
     key: Key,
     config: Config,
     excused: bool = False,
-) -> Raced:
-    """Which of the masks bool[N, H, W], from small to large, is the first to pass.
+) -> tuple[int, int, bool]:
+    """Which of the masks bool[N, H, W], from small to large, is the first to pass, evaluations spent, and if one did.
 
     They are tried from mask `first` on: upwards until one passes, or downwards, if that one does, until one fails.
     Where none passes within `config.race` evaluations, it is the one that failed most seldom. For `excused` failures
@@ -196,8 +158,7 @@ def race(
         if passed != downwards:
             break
         number += -1 if downwards else 1
-    number = int(np.argmax(shares)) if winner is None else winner
-    return Raced(number, spent, winner is not None, float(shares[number]))
+    return int(np.argmax(shares)) if winner is None else winner, spent, winner is not None
 
 
 def rehearse(

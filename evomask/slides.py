@@ -123,9 +123,9 @@ def _of_pixels(classifier: Classifier, pixels: np.ndarray, label: int, key: Key,
     region = np.ones((1, *pixels.shape[:2]), bool)
     region[0, 0, 0] = False
     niche = Niche(region, np.zeros_like(region), np.zeros(1, np.float32))
-    searched = search(classifier, questions=questions, niche=niche, **asked)
-    searched = [dataclasses.replace(one, masks=one.masks & region[:, None]) for one in searched]
-    return concluded(classifier, questions, searched, key, config, region)[0]
+    refined = search(classifier, questions=questions, niche=niche, **asked)
+    refined = dataclasses.replace(refined, masks=refined.masks & region[:, None])
+    return concluded(classifier, questions, refined, key, config, region)[0]
 
 
 def _seen(found: Explanation, image: np.ndarray, blank: float) -> Explanation:

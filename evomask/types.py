@@ -236,16 +236,13 @@ def decide(margin: Any, confidence: Any, inverse_margin: Any, enough: Any, *, sl
 
 @record
 class History:
-    """The best individual of every generation (leading axes [B, T] in an `Explanation`).
-
-    Of several searches it is the history of the one whose mask was taken.
-    """
+    """The best individual of every generation (leading axes [B, T] in an `Explanation`)."""
 
     fitness: Array  # f32[T], the objective of the best individual
     confidence: Array  # f32[T]
     area: Array  # f32[T]
     feasible: Array  # bool[T]
-    evaluations: Array  # int32[T], spent so far, by this search
+    evaluations: Array  # int32[T], spent so far
 
 
 @record
@@ -308,7 +305,7 @@ class Explanation:
     missing_probability: Missing  # the same as differences of probabilities
     under_fills: Verdict  # bool[B, N], on the mask under each of `fills`
     status: np.ndarray  # int32[B], a `Status`
-    evaluations: np.ndarray  # int32[B], images sent through the classifier by all searches and the race
+    evaluations: np.ndarray  # int32[B], images sent through the classifier by the search
     history: History
     whole: Answer  # of the whole images
     blank: Answer  # of the blank ones, see `Question`

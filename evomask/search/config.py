@@ -19,8 +19,6 @@ from evomask.search.scoring import Seen
 from evomask.search.stages import Stage, check_stages
 from evomask.types import RATIO, SLACK, Classifier, InputError, record, set_tuples, static, whole
 
-SHORTEST = 2000  # evaluations below which a search is too short: of so small a budget there are fewer of them
-
 
 @record
 class Config:
@@ -42,7 +40,6 @@ class Config:
     front: Collect | None = None  # collects the area-confidence front; None: no
     film: bool = static(default=False)  # keeps the best mask of every generation
     score_inside_only: bool = static(default=False)  # see `scoring.normalize`
-    searches: int = static(default=1)  # from nothing, each with draws of its own; the best of their masks is taken
     showings: int = static(default=64)  # whole pictures that are seen once, for the search to draw from
     rehearsals: int = static(default=64)  # showings in which a mask is tried before it is chosen, see `racing`
     race: int = static(default=800)  # evaluations for these, of all masks tried
@@ -115,7 +112,7 @@ class Config:
     @property
     def compiled(self) -> Config:
         """What the compiled programs of a search depend on: where two configurations agree in it they share them."""
-        hosts = dict.fromkeys(("searches", "rehearsals", "race", "finalists", "draws", "draws_apart"), 0)
+        hosts = dict.fromkeys(("rehearsals", "race", "finalists", "draws", "draws_apart"), 0)
         return dataclasses.replace(self.sought, stages=(), fill=(), together=1, **hosts)
 
     def _inverses(self, stage: Stage) -> int | None:
@@ -123,28 +120,23 @@ class Config:
 
     @property
     def evaluations(self) -> int:
-        """Images that the search sends through the classifier, for each image explained, `race` at most included."""
+        """Images that the search sends through the classifier, for each image explained."""
         return self.fixed_cost + self.evolving
 
     @property
     def evolving(self) -> int:
         """Those of them that the generations send."""
-        return self.searches * sum(stage.rounds * self.generation_cost(stage) for stage in self.stages)
+        return sum(stage.rounds * self.generation_cost(stage) for stage in self.stages)
 
     @property
     def first_cost(self) -> int:
-        """Evaluations of each search before its first generation: the whole picture in every showing of the bank."""
+        """Evaluations before the first generation: the whole picture in every showing of the bank."""
         return 0 if self.perturbation is None else self.showings
 
     @property
     def fixed_cost(self) -> int:
         """Evaluations of the search that are not those of a generation, `race` at most included."""
-        return 0 if self.perturbation is None else self.searches * self.showings + self.race
-
-    @property
-    def race_cost(self) -> int:
-        """Evaluations of the race at most."""
-        return 0 if self.perturbation is None else self.race
+        return 0 if self.perturbation is None else self.showings + self.race
 
     def generation_cost(self, stage: Stage) -> int:
         """Evaluations of one generation of a stage."""
@@ -179,8 +171,6 @@ class Config:
 def with_budget(config: Config, budget: int) -> Config:
     """The same configuration with its generations scaled, stage by stage in proportion, to spend at most `budget`.
 
-    There are no more searches than get `SHORTEST` evaluations each.
-
     No cycle gets more generations than the stage's `longest`: the first stage, which could only begin from nothing
     again, ends there, and the others run in several equal cycles instead. The last stage gets all that is left.
 
@@ -195,12 +185,10 @@ def with_budget(config: Config, budget: int) -> Config:
     """
     check_stages(config.stages)
     budget = whole("budget", budget)
-    searches = min(whole("searches", config.searches), max(budget // SHORTEST, 1))
+    prices = [config.generation_cost(stage) for stage in config.stages]
     race = config.race * budget // config.evaluations
-    config = dataclasses.replace(config, searches=searches)
-    prices = [searches * config.generation_cost(stage) for stage in config.stages]
     if config.perturbation is not None:  # what little a small budget leaves
-        race = max(1, min(race, budget - searches * config.first_cost - 2 * sum(prices)))
+        race = max(1, min(race, budget - config.first_cost - 2 * sum(prices)))
     config = dataclasses.replace(config, race=race)
     least = 2 * sum(prices) + config.fixed_cost
     if budget < least:

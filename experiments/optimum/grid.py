@@ -100,11 +100,11 @@ def smallest_held(
 
     The race is run among unions: the champion grown is one only where it covers the picture.
     """
-    searched = [jax.tree.map(lambda field: field[0], one) for one in search(classifier, key, config, [question])]
-    tries = []
-    for genomes, masks, champion in map(racing.candidates, searched):
-        is_union = np.array([number_of(mask, tiles) is not None for mask in masks])
-        tries.append((genomes[is_union], masks[is_union], int(is_union[:champion].sum())))
-    options = {"key": key, "config": config, "excused": bool(searched[0].breaks)}
-    *_, mask, spent, held = racing.settle_one(classifier, question, tries, **options)
-    return mask, config.evaluations - config.race_cost + spent, held
+    refined = search(classifier, key, config, [question])
+    refined = jax.tree.map(lambda field: field[0], refined)
+    genomes, masks, champion = racing.candidates(refined)
+    is_union = np.array([number_of(mask, tiles) is not None for mask in masks])
+    first = int(is_union[:champion].sum())
+    options = {"key": key, "config": config, "excused": bool(refined.breaks)}
+    _, mask, spent, held = racing.settle_one(classifier, question, genomes[is_union], masks[is_union], first, **options)
+    return mask, config.first_cost + config.evolving + spent, held
