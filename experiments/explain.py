@@ -21,12 +21,13 @@ from evomask import certificate as certificates
 from evomask import validate
 from evomask.certificate import Certificate
 from evomask.classifiers.wrappers import check_classifier
-from evomask.data import class_index, photographs
+from evomask.data import class_index, framing, photographs, pictures
 from evomask.data.photographs import ImageError, Photo
 from evomask.explaining import explain_questions
 from evomask.measures.certainty import sentence
 from evomask.questions import ask
 from evomask.report import records, sheets
+from evomask.report.full import full
 from evomask.report.reasons import fills_held, reasons
 from evomask.search.config import Config
 from evomask.search.front import Collect
@@ -85,9 +86,10 @@ def explain_photographs(config: DictConfig) -> int:
     validate.configuration(settings, shape[:2])
     plain = OmegaConf.to_container(config, resolve=True)
     made_by = answers.code(plain)
+    crop, fit = getattr(classifier, "crop", 1.0), framing.check(config.fit)
 
     said = []
-    for photo in load_all(paths, shape, getattr(classifier, "crop", 1.0)):
+    for photo in load_all(paths, shape, crop, fit):
         request = answers.request(photo.image, plain, made_by)
         answer = None if config.again else answers.before(out / photo.name, request)
         if answer is not None:
@@ -100,7 +102,7 @@ def explain_photographs(config: DictConfig) -> int:
                 continue
             answer = Answer(photo.name, sheets.numbers(found.explanation), remarks(found))
             run = {"remarks": answer.remarks, "seed": asked.seed, "config": plain, "request": request}
-            records.write(out / photo.name, drawn(found, photo.name, run))
+            records.write(out / photo.name, drawn(found, photo, crop, fit, run))
         said.append(answer)
     if said:
         Console().print(overview(said))
@@ -126,7 +128,7 @@ def build_config(config: DictConfig) -> Config:
 def build_questions(config: DictConfig, names: Sequence[str]) -> Asked:
     """What the command line asks, checked; `names` of the K classes."""
     more = further.check(
-        Further(config.front, config.several, config.disjoint, config.seeds, config.film, config.effect)
+        Further(config.front, config.several, config.disjoint, config.seeds, config.film, config.effect, config.full)
     )
     label, contrast = (class_index(config[key], names, key) for key in ("label", "contrast"))
     if label is not None and label == contrast:
@@ -166,20 +168,24 @@ def search(classifier: Classifier, photo: Photo, asked: Asked, settings: Config)
     return Found(explanation, certificate, more)
 
 
-def drawn(found: Found, name: str, run: dict[str, Any]) -> list[sheets.Sheet]:
+def drawn(found: Found, photo: Photo, crop: float, fit: str, run: dict[str, Any]) -> list[sheets.Sheet]:
     """Everything that becomes a file, before any of it is written."""
+    name = photo.name
     others = further.drawn(found.explanation, found.further, name)
+    if found.further.full and photo.path is not None:
+        photograph, _ = pictures.read(photo.path, str(photo.path))
+        others.append(full(found.explanation, photograph, fit=fit, crop=crop))
     parts = ["explanation", *(one.name for one in others)]
     files = [name for name in records.FILES if name.rpartition(".")[0] in parts]
     run = {**run, "files": files}
     return [sheets.explanation(found.explanation, name=name, certificate=found.certificate, run=run), *others]
 
 
-def load_all(paths: Sequence[Path], shape: tuple[int, int, int], crop: float) -> Iterator[Photo]:
+def load_all(paths: Sequence[Path], shape: tuple[int, int, int], crop: float, fit: str) -> Iterator[Photo]:
     """Every image that can be loaded; the others, and what was changed in these, are reported on stderr."""
     for path, name in zip(paths, photographs.unique_names(paths)):
         try:
-            photo = photographs.load(path, shape, crop)
+            photo = photographs.load(path, shape, crop, fit)
         except ImageError as error:
             cli.say(f"error: {error}")
             continue

@@ -198,6 +198,8 @@ def test_front_film_several_masks_and_seeds_from_the_command_line(tmp_path, phot
         f"image={photo}",
         "front=20",
         "film=true",
+        "full=true",
+        "fit=pad",
         "effect=true",
         "several=2",
         "disjoint=true",
@@ -206,7 +208,7 @@ def test_front_film_several_masks_and_seeds_from_the_command_line(tmp_path, phot
     ]
     assert main(arguments) == 0
     folder = tmp_path / "out" / "half (1)"
-    names = ("explanation", "front", "film", "effect", "several", "stability")
+    names = ("explanation", "front", "film", "effect", "several", "stability", "full")
     files = {f"{name}.{kind}" for name in names for kind in ("json", "npz", "png")} | {"film.gif"}
     assert {path.name for path in folder.iterdir()} == files
     read = {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
@@ -231,9 +233,13 @@ def test_front_film_several_masks_and_seeds_from_the_command_line(tmp_path, phot
         "against": pytest.approx((effect < -2 * error).mean()),
     }
     assert read["effect"]["for"] > 0
+    with Image.open(photo) as original, Image.open(folder / "full.png") as shown:
+        assert original.size == shown.size == tuple(read["full"]["size"]) == arrays["full"]["mask"].shape[::-1]
+    assert read["full"]["fit"] == "pad" and read["full"]["seen"] == 1
+    assert 0 < read["full"]["area"] == arrays["full"]["mask"].mean()
     stable = read["stability"]
     assert stable["seeds"] == 2 and stable["area"]["mean"] == pytest.approx(arrays["stability"]["area"].mean())
-    for name in names:
+    for name in names[:-1]:
         with Image.open(folder / f"{name}.png") as picture:
             assert min(picture.size) > 300
     shown = capsys.readouterr().out
@@ -283,6 +289,8 @@ BAD = {
     "certify how": (["certify=perhaps"], "certify is 'perhaps': give true or false"),
     "disjoint how": (["disjoint=2"], "disjoint is 2: give true or false"),
     "film how": (["film=5"], "film is 5: give true or false"),
+    "full how": (["full=5"], "full is 5: give true or false"),
+    "fit how": (["fit=stretch"], "fit is 'stretch': give crop (its middle), squeeze (all of it) or pad"),
     "effect how": (["effect=5"], "effect is 5: give true or false"),
     "no bins": (["front=0"], "front is 0: give a whole number of 1 or more"),
     "one of several": (["several=1"], "several is 1: give a whole number of 2 or more"),
@@ -331,7 +339,7 @@ BAD_LINES = {
     "unknown key": (
         ["imgae=a.jpg"],
         "unknown key 'imgae': choose from again, budget, certify, contrast, crossover, decision, demand, disjoint, "
-        "effect, fill, film, fitness, front, image, label",
+        "effect, fill, film, fit, fitness, front, full, image",
     ),
     "unknown nested key": (
         ["preset.budgt=3"],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evomask.data import pictures
+from evomask.data import framing, pictures
 from evomask.data.pictures import ImageError, unique_names
 from evomask.types import InputError
 
@@ -22,11 +22,12 @@ SMALL = 64  # pixels on the shorter side, up to which a classifier is shown CIFA
 
 @dataclasses.dataclass(frozen=True)
 class Photo:
-    """A decoded photograph: `image` f32[H, W, C] in [0, 1], a short `name`, and what was changed on the way."""
+    """A decoded photograph: `image` f32[H, W, C] in [0, 1], a short `name`, what was changed on the way, its file."""
 
     image: np.ndarray
     name: str
     notices: tuple[str, ...] = ()
+    path: Path | None = None
 
 
 def sample(name: str = "coffee") -> Path:
@@ -79,12 +80,13 @@ def _expand_one(path: Path) -> list[Path]:
     return [path]
 
 
-def load(path: str | Path, shape: tuple[int, int, int], crop: float = 1.0) -> Photo:
+def load(path: str | Path, shape: tuple[int, int, int], crop: float = 1.0, fit: str = "crop") -> Photo:
     """Decode the image at `path` into f32[H, W, C] in [0, 1], `shape` = (H, W, C) with C = 3 (RGB) or 1 (grey).
 
-    How it is cut and converted, and the part that `crop` stands for: see `pictures.read`.
+    How it is cut and converted, the part that `crop` stands for, and how else it may `fit`: see `pictures.read`.
 
     Raises:
+      InputError: the shape or `fit` is not what it must be.
       ImageError: for a file that is missing, empty, no image, damaged, too small or too large.
 
     >>> photo = load(sample("cat"), (224, 224, 3))
@@ -94,5 +96,5 @@ def load(path: str | Path, shape: tuple[int, int, int], crop: float = 1.0) -> Ph
     path = Path(path)
     if len(shape) != 3 or shape[0] < 1 or shape[1] < 1 or shape[2] not in (1, 3):
         raise InputError(f"an image shape is (height, width, 3 or 1), got {tuple(shape)}")
-    pixels, notices = pictures.read(path, str(path), tuple(shape), crop)
-    return Photo(pixels.astype(np.float32) / np.float32(255), pictures.folder_name(path), notices)
+    pixels, notices = pictures.read(path, str(path), tuple(shape), crop, framing.check(fit))
+    return Photo(pixels.astype(np.float32) / np.float32(255), pictures.folder_name(path), notices, path)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evomask.data.framing import padded
 from evomask.types import InputError
 
 if TYPE_CHECKING:
@@ -177,12 +178,13 @@ def decode(content: bytes, name: str, size: int | None = None) -> np.ndarray:
 
 
 def read(
-    source: Path | bytes, name: str, shape: Shape | None = None, crop: float = 1.0
+    source: Path | bytes, name: str, shape: Shape | None = None, crop: float = 1.0, fit: str = "crop"
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Decodes a picture from a file or from its bytes.
 
     The largest centred rectangle of the target's proportions, times `crop` (the part that a network is used to see), is
-    cut out and resized with an antialiasing bicubic filter; a smaller picture is enlarged. EXIF orientation is
+    cut out and resized with an antialiasing bicubic filter; a smaller picture is enlarged. Other ways to `fit` it show
+    all of it: squeezed, or with black beside it. EXIF orientation is
     honoured; grey, CMYK, palette and 16-bit images are converted, transparency is laid on white; of an animation the
     first frame is taken.
 
@@ -191,6 +193,7 @@ def read(
       name: what messages call it.
       shape: (H, W, C) with C = 3 (RGB) or 1 (grey); None keeps the picture's own size, in RGB.
       crop: in (0, 1].
+      fit: one of `framing.FITS`.
 
     Returns:
       uint8[H, W, C], and what was changed without being asked for.
@@ -210,7 +213,7 @@ def read(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as file:
-                picture, notices = _decoded(file, name, shape, crop)
+                picture, notices = _decoded(file, name, shape, crop, fit)
     except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -252,9 +255,9 @@ def _too_large(name: str, pixels: str) -> ImageError:
     return ImageError(f"{name} has {pixels} pixels, the limit is {MAX_PIXELS // 10**6} million; scale it down first")
 
 
-def _decoded(file: Image.Image, name: str, shape: Shape | None, crop: float) -> tuple[Image.Image, list[str]]:
+def _decoded(file: Image.Image, name: str, shape: Shape | None, crop: float, fit: str) -> tuple[Image.Image, list[str]]:
     """An opened file -> an 8-bit picture of the target size ("RGB" or "L"), and notices."""
-    from PIL import Image, ImageOps
+    from PIL import ExifTags, Image, ImageOps
 
     if min(file.size) < MIN_SIDE:
         raise ImageError(
@@ -268,6 +271,8 @@ def _decoded(file: Image.Image, name: str, shape: Shape | None, crop: float) -> 
     if frames > 1 and file.format != "MPO":  # an MPO is a phone's photograph with a preview attached
         notices.append(f"has {frames} frames, only the first is explained")
         file.seek(0)
+    lies = file.getexif().get(ExifTags.Base.Orientation, 1) > 4
+    width_and_height = file.size[::-1] if lies else file.size  # upright, and not yet those of the draft
     if shape is not None:
         file.draft(None, (4 * max(shape[:2]),) * 2)  # a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size
     picture = ImageOps.exif_transpose(file)
@@ -279,9 +284,16 @@ def _decoded(file: Image.Image, name: str, shape: Shape | None, crop: float) -> 
     picture = picture.convert("RGBA" if transparent else "RGB")
     if shape is not None:
         height, width, _ = shape
-        notices += _fit_notices(picture, width, height)
-        # What `fit` calls bleed is the share cut off on each side.
-        picture = ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC, bleed=(1 - crop) / 2)
+        notices += _fit_notices(picture, width, height, fit)
+        size, resampling = (width, height), Image.Resampling.BICUBIC
+        if fit == "squeeze":
+            picture = picture.resize(size, resampling)
+        elif fit == "pad":
+            top, left, high, wide = padded(width_and_height[::-1], (height, width))
+            whole, picture = picture.resize((wide, high), resampling), Image.new(picture.mode, size, "black")
+            picture.paste(whole, (left, top))
+        else:  # what `ImageOps.fit` calls bleed is the share cut off on each side
+            picture = ImageOps.fit(picture, size, resampling, bleed=(1 - crop) / 2)
     if transparent:
         if picture.getextrema()[3][0] < 255:  # pyright: ignore[reportIndexIssue, reportGeneralTypeIssues]
             notices.append("is transparent in places, shown on white")
@@ -299,13 +311,14 @@ def _from_16_bit(picture: Image.Image, name: str) -> Image.Image:
     return Image.fromarray(((levels.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
-def _fit_notices(picture: Image.Image, width: int, height: int) -> list[str]:
+def _fit_notices(picture: Image.Image, width: int, height: int, fit: str) -> list[str]:
     """Say so where the picture is enlarged, or where most of it is cut off."""
-    scale = max(width / picture.width, height / picture.height)
+    scales = width / picture.width, height / picture.height
+    scale = min(scales) if fit == "pad" else max(scales)
     kept = width * height / (scale * picture.width * scale * picture.height)
     notices = []
     if scale > 1:
         notices.append(f"is enlarged from {picture.width} x {picture.height} to fill {width} x {height}")
-    if kept < 0.5:
+    if kept < 0.5 and fit == "crop":
         notices.append(f"is long and narrow, only the central {100 * kept:.2g}% of it is seen")
     return notices

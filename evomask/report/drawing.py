@@ -19,6 +19,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patheffects import Normal, Stroke
+from PIL.Image import Image
 
 COLORMAP = "viridis"  # lightness rises evenly, the same to colour-blind readers and in grey
 COLOURS = (
@@ -43,8 +44,11 @@ def own_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return drawn
 
 
-def save_png(figure: Figure, file: IO[bytes], **options: Any) -> None:
-    """Writes a figure in the style in which it was drawn; what the font lacks is shown as a box."""
+def save_png(figure: Figure | Image, file: IO[bytes], **options: Any) -> None:
+    """Writes a figure in the style in which it was drawn; what the font lacks is a box. Or a picture as it is."""
+    if isinstance(figure, Image):
+        figure.save(file, "PNG")
+        return
     with style.context("default"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(file, format="png", **options)

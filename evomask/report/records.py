@@ -18,7 +18,7 @@ from evomask.report import contact, drawing, sheets
 from evomask.report.sheets import Sheet, versions  # noqa: F401 (benchmarks record the versions, too)
 from evomask.types import Explanation, InputError
 
-PARTS = ("explanation", "front", "film", "effect", "several", "stability")
+PARTS = ("explanation", "front", "film", "effect", "several", "stability", "full")
 KINDS = ("png", "npz", "json")
 FILES = (*(f"{part}.{kind}" for part in PARTS for kind in KINDS), "film.gif")  # what a report may consist of
 DONE = "explanation.json"  # put in place last: its presence says that the report is whole

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from matplotlib.figure import Figure
+from PIL.Image import Image
 
 from evomask import certificate as certificates
 from evomask import stability as seeds
@@ -30,7 +31,7 @@ class Sheet(NamedTuple):
     """One part of a report: what becomes `<name>.png`, `<name>.json` and `<name>.npz`."""
 
     name: str
-    figure: Figure
+    figure: Figure | Image
     numbers: Mapping[str, Any]  # JSON values
     arrays: Mapping[str, np.ndarray]
     moving: bytes | None = None  # becomes `<name>.gif`

@@ -26,6 +26,7 @@ class Further(NamedTuple):
     seeds: int | None
     film: bool
     effect: bool
+    full: bool
 
 
 class Found(NamedTuple):
@@ -34,6 +35,7 @@ class Found(NamedTuple):
     several: Several | None
     stability: Stability | None
     effect: bool  # whether it is to be drawn
+    full: bool  # likewise, at the size of the photograph
 
 
 def check(further: Further) -> Further:
@@ -41,7 +43,7 @@ def check(further: Further) -> Further:
     for name, least in (("front", 1), ("several", 2), ("seeds", 2)):
         if (value := getattr(further, name)) is not None:
             whole(name, value, least)
-    for name in ("disjoint", "film", "effect"):
+    for name in ("disjoint", "film", "effect", "full"):
         if not isinstance(value := getattr(further, name), bool):
             raise InputError(f"{name} is {value!r}: give true or false")
     return further
@@ -57,7 +59,7 @@ def search(
     if further.seeds is not None:
         seeds, _ = stability.across_seeds_of(*asked, further.seeds, key=key, config=config)
     masks, seeds = (found and jax.tree.map(lambda field: np.asarray(field)[0], found) for found in (masks, seeds))
-    return Found(masks, seeds, further.effect)
+    return Found(masks, seeds, further.effect, further.full)
 
 
 def drawn(explanation: Explanation, found: Found, name: str) -> list[Sheet]:
@@ -79,6 +81,8 @@ def said(explanation: Explanation, found: Found) -> list[str]:
         lines.append(f"film of {len(explanation.film)} generations: film.gif, .png, .json, .npz")
     if found.effect:
         lines.append("pixels that speak for the class, and against it: effect.png, .json, .npz")
+    if found.full:
+        lines.append("the mask in the photograph at its own size: full.png, .json, .npz")
     if found.several is not None:
         masks, most = found.several.explanations, found.several.shared.max()
         met, asked = sum(bool(one.met) for one in masks), " or ".join(dict.fromkeys(found.several.demanded))
