@@ -513,7 +513,7 @@ def test_terminals_show_the_like_of_what_they_cannot_encode():
 
 def found(status, area=0.1, **fields):
     one = dataclasses.replace(explanation(SIDE, status), area=np.float32(area), names=("dog", "cat"), **fields)
-    return explain.Found(one, None, explain.further.Found(None, None, False))
+    return explain.Found(one, None, explain.further.Found(None, None, False, False))
 
 
 def answer(one):
