@@ -96,13 +96,14 @@ def explain_photographs(config: DictConfig) -> int:
             cli.say(f"{photo.name}: answered before; again=true searches anew")
         else:
             try:
+                original = pictures.read(photo.path, photo.name)[0] if asked.further.full and photo.path else None
                 found = search(classifier, photo, asked, settings)
             except InputError as error:  # about this photograph: the others are explained all the same
                 cli.say(f"error: {photo.name}: {error}")
                 continue
             answer = Answer(photo.name, sheets.numbers(found.explanation), remarks(found))
             run = {"remarks": answer.remarks, "seed": asked.seed, "config": plain, "request": request}
-            records.write(out / photo.name, drawn(found, photo, crop, fit, run))
+            records.write(out / photo.name, drawn(found, photo.name, original, crop, fit, run))
         said.append(answer)
     if said:
         Console().print(overview(said))
@@ -168,13 +169,13 @@ def search(classifier: Classifier, photo: Photo, asked: Asked, settings: Config)
     return Found(explanation, certificate, more)
 
 
-def drawn(found: Found, photo: Photo, crop: float, fit: str, run: dict[str, Any]) -> list[sheets.Sheet]:
+def drawn(
+    found: Found, name: str, original: np.ndarray | None, crop: float, fit: str, run: dict[str, Any]
+) -> list[sheets.Sheet]:
     """Everything that becomes a file, before any of it is written."""
-    name = photo.name
     others = further.drawn(found.explanation, found.further, name)
-    if found.further.full and photo.path is not None:
-        photograph, _ = pictures.read(photo.path, str(photo.path))
-        others.append(full(found.explanation, photograph, fit=fit, crop=crop))
+    if original is not None:
+        others.append(full(found.explanation, original, fit=fit, crop=crop))
     parts = ["explanation", *(one.name for one in others)]
     files = [name for name in records.FILES if name.rpartition(".")[0] in parts]
     run = {**run, "files": files}
