@@ -106,8 +106,8 @@ def explain_slide(
     inner, tiles = config.replace(fill=Constant(channels)), {}
     for row, column in _best(overview, into):
         [pixels] = _row(slide, row, tile, float(blank), slice(column, column + 1))
-        grids = (jnp.asarray(values) for values in (grid, gone, kept, rest))
-        classifier = _OfTile(network, embed, *grids, place=jnp.array([row, column]))  # pyright: ignore[reportCallIssue]
+        arrays = map(jnp.asarray, (grid, gone, kept, rest, (row, column)))
+        classifier = _OfTile(network, embed, *arrays)
         found = _of_pixels(classifier, pixels, int(overview.label), validate.as_key(key), inner)
         tiles[row, column] = _seen(found, pixels, blank)
         both = np.stack([np.where(shown[..., None], pixels, blank) for shown in (found.mask, ~found.mask)])

@@ -21,7 +21,7 @@ from evomask import certificate as certificates
 from evomask import validate
 from evomask.certificate import Certificate
 from evomask.classifiers.wrappers import check_classifier
-from evomask.data import class_index, framing, photographs, pictures
+from evomask.data import class_index, photographs, pictures
 from evomask.data.photographs import ImageError, Photo
 from evomask.explaining import explain_questions
 from evomask.measures.certainty import sentence
@@ -86,7 +86,7 @@ def explain_photographs(config: DictConfig) -> int:
     validate.configuration(settings, shape[:2])
     plain = OmegaConf.to_container(config, resolve=True)
     made_by = answers.code(plain)
-    crop, fit = getattr(classifier, "crop", 1.0), framing.check(config.fit)
+    crop, fit = getattr(classifier, "crop", 1.0), config.fit
 
     said = []
     for photo in load_all(paths, shape, crop, fit):
@@ -96,7 +96,7 @@ def explain_photographs(config: DictConfig) -> int:
             cli.say(f"{photo.name}: answered before; again=true searches anew")
         else:
             try:
-                original = pictures.read(photo.path, photo.name)[0] if asked.further.full and photo.path else None
+                original = pictures.read(photo.path, photo.name)[0] if asked.further.full else None
                 found = search(classifier, photo, asked, settings)
             except InputError as error:  # about this photograph: the others are explained all the same
                 cli.say(f"error: {photo.name}: {error}")

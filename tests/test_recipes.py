@@ -29,7 +29,7 @@ def test_every_mask_is_complete(page):
     names, told = page
     assert [Status(one.status) for one in told] == [Status.COMPLETE] * 6
     assert all(0 < one.area < 0.2 for one in told)
-    assert names["present"].shape == (200, 3)
+    assert [one.name(one.label) for one in told[:2]] == ["fluid", "nodule"] and names["present"].shape == (200, 3)
 
 
 def test_the_blot_is_found_to_the_pixel(page):

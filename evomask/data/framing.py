@@ -34,6 +34,10 @@ def frame(size: tuple[int, int], target: tuple[int, int], fit: str = "crop", cro
       size, target: in pixels.
       fit: "crop", the largest centred part of the target's proportions, times `crop`; "squeeze", all of it, whatever
         becomes of its proportions; or "pad", all of it within a larger frame of the target's proportions.
+      crop: in (0, 1], where it is cut.
+
+    Raises:
+      InputError: `fit` is none of these.
 
     >>> frame((100, 200), (50, 50))
     Frame(left=0.25, top=0.0, right=0.75, bottom=1.0)

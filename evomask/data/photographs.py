@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evomask.data import framing, pictures
+from evomask.data import pictures
 from evomask.data.pictures import ImageError, unique_names
 from evomask.types import InputError
 
@@ -22,12 +22,12 @@ SMALL = 64  # pixels on the shorter side, up to which a classifier is shown CIFA
 
 @dataclasses.dataclass(frozen=True)
 class Photo:
-    """A decoded photograph: `image` f32[H, W, C] in [0, 1], a short `name`, what was changed on the way, its file."""
+    """A decoded photograph: `image` f32[H, W, C] in [0, 1], a `name`, its file, and what was changed on the way."""
 
     image: np.ndarray
     name: str
+    path: Path
     notices: tuple[str, ...] = ()
-    path: Path | None = None
 
 
 def sample(name: str = "coffee") -> Path:
@@ -96,5 +96,5 @@ def load(path: str | Path, shape: tuple[int, int, int], crop: float = 1.0, fit: 
     path = Path(path)
     if len(shape) != 3 or shape[0] < 1 or shape[1] < 1 or shape[2] not in (1, 3):
         raise InputError(f"an image shape is (height, width, 3 or 1), got {tuple(shape)}")
-    pixels, notices = pictures.read(path, str(path), tuple(shape), crop, framing.check(fit))
-    return Photo(pixels.astype(np.float32) / np.float32(255), pictures.folder_name(path), notices, path)
+    pixels, notices = pictures.read(path, str(path), tuple(shape), crop, fit)
+    return Photo(pixels.astype(np.float32) / np.float32(255), pictures.folder_name(path), path, notices)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evomask.data.framing import padded
+from evomask.data import framing
 from evomask.types import InputError
 
 if TYPE_CHECKING:
@@ -184,9 +184,8 @@ def read(
 
     The largest centred rectangle of the target's proportions, times `crop` (the part that a network is used to see), is
     cut out and resized with an antialiasing bicubic filter; a smaller picture is enlarged. Other ways to `fit` it show
-    all of it: squeezed, or with black beside it. EXIF orientation is
-    honoured; grey, CMYK, palette and 16-bit images are converted, transparency is laid on white; of an animation the
-    first frame is taken.
+    all of it: squeezed, or with black beside it. EXIF orientation is honoured; grey, CMYK, palette and 16-bit images
+    are converted, transparency is laid on white; of an animation the first frame is taken.
 
     Args:
       source: a file, or what was in it.
@@ -201,9 +200,11 @@ def read(
     Raises:
       ImageError: for a file that is missing, empty, no image, damaged, smaller than `MIN_SIDE` on a side, or has
         more than `MAX_PIXELS` pixels.
+      InputError: `fit` is none of its kinds.
     """
     from PIL import Image
 
+    framing.check(fit)
     if isinstance(source, Path):
         check_file(source, name)
     elif not source:
@@ -257,7 +258,7 @@ def _too_large(name: str, pixels: str) -> ImageError:
 
 def _decoded(file: Image.Image, name: str, shape: Shape | None, crop: float, fit: str) -> tuple[Image.Image, list[str]]:
     """An opened file -> an 8-bit picture of the target size ("RGB" or "L"), and notices."""
-    from PIL import ExifTags, Image, ImageOps
+    from PIL import Image, ImageOps
 
     if min(file.size) < MIN_SIDE:
         raise ImageError(
@@ -271,8 +272,7 @@ def _decoded(file: Image.Image, name: str, shape: Shape | None, crop: float, fit
     if frames > 1 and file.format != "MPO":  # an MPO is a phone's photograph with a preview attached
         notices.append(f"has {frames} frames, only the first is explained")
         file.seek(0)
-    lies = file.getexif().get(ExifTags.Base.Orientation, 1) > 4
-    width_and_height = file.size[::-1] if lies else file.size  # upright, and not yet those of the draft
+    own_size = _upright_size(file)  # before it is a draft's
     if shape is not None:
         file.draft(None, (4 * max(shape[:2]),) * 2)  # a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size
     picture = ImageOps.exif_transpose(file)
@@ -283,22 +283,39 @@ def _decoded(file: Image.Image, name: str, shape: Shape | None, crop: float, fit
     transparent = picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info
     picture = picture.convert("RGBA" if transparent else "RGB")
     if shape is not None:
-        height, width, _ = shape
-        notices += _fit_notices(picture, width, height, fit)
-        size, resampling = (width, height), Image.Resampling.BICUBIC
-        if fit == "squeeze":
-            picture = picture.resize(size, resampling)
-        elif fit == "pad":
-            top, left, high, wide = padded(width_and_height[::-1], (height, width))
-            whole, picture = picture.resize((wide, high), resampling), Image.new(picture.mode, size, "black")
-            picture.paste(whole, (left, top))
-        else:  # what `ImageOps.fit` calls bleed is the share cut off on each side
-            picture = ImageOps.fit(picture, size, resampling, bleed=(1 - crop) / 2)
+        notices += _fit_notices(picture, shape[1], shape[0], fit)
+        picture = _fitted(picture, own_size, shape[:2], crop, fit)
     if transparent:
         if picture.getextrema()[3][0] < 255:  # pyright: ignore[reportIndexIssue, reportGeneralTypeIssues]
             notices.append("is transparent in places, shown on white")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     return picture.convert("L" if shape is not None and shape[2] == 1 else "RGB"), notices
+
+
+def _upright_size(file: Image.Image) -> tuple[int, int]:
+    """Height and width of an opened file, once it is turned as its EXIF orientation says."""
+    from PIL import ExifTags
+
+    is_turned = file.getexif().get(ExifTags.Base.Orientation, 1) > 4  # by a quarter
+    width, height = file.size
+    return (width, height) if is_turned else (height, width)
+
+
+def _fitted(
+    picture: Image.Image, own_size: tuple[int, int], target: tuple[int, int], crop: float, fit: str
+) -> Image.Image:
+    """An upright picture, of (height, width) `own_size` before it was a draft, at the target's (height, width)."""
+    from PIL import Image, ImageOps
+
+    size, resampling = target[::-1], Image.Resampling.BICUBIC
+    if fit == "squeeze":
+        return picture.resize(size, resampling)
+    if fit == "crop":  # what `ImageOps.fit` calls bleed is the share cut off on each side
+        return ImageOps.fit(picture, size, resampling, bleed=(1 - crop) / 2)
+    top, left, height, width = framing.padded(own_size, target)
+    fitted = Image.new(picture.mode, size, "black")
+    fitted.paste(picture.resize((width, height), resampling), (left, top))
+    return fitted
 
 
 def _from_16_bit(picture: Image.Image, name: str) -> Image.Image:
