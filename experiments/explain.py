@@ -21,7 +21,7 @@ from evomask import certificate as certificates
 from evomask import validate
 from evomask.certificate import Certificate
 from evomask.classifiers.wrappers import check_classifier
-from evomask.data import class_index, photographs, pictures
+from evomask.data import class_index, photographs
 from evomask.data.photographs import ImageError, Photo
 from evomask.explaining import explain_questions
 from evomask.measures.certainty import sentence
@@ -87,23 +87,24 @@ def explain_photographs(config: DictConfig) -> int:
     plain = OmegaConf.to_container(config, resolve=True)
     made_by = answers.code(plain)
     crop, fit = getattr(classifier, "crop", 1.0), config.fit
+    bands = {"channels": plain["channels"], "levels": plain["levels"]}  # pyright: ignore[reportIndexIssue, reportCallIssue, reportArgumentType]
 
     said = []
-    for photo in load_all(paths, shape, crop, fit):
+    for photo in load_all(paths, shape, crop, fit, bands):
         request = answers.request(photo.image, plain, made_by)
         answer = None if config.again else answers.before(out / photo.name, request)
         if answer is not None:
             cli.say(f"{photo.name}: answered before; again=true searches anew")
         else:
             try:
-                original = pictures.read(photo.path, photo.name)[0] if asked.further.full else None
+                original = photographs.upright(photo.path, shape[2], **bands) if asked.further.full else None
                 found = search(classifier, photo, asked, settings)
             except InputError as error:  # about this photograph: the others are explained all the same
                 cli.say(f"error: {photo.name}: {error}")
                 continue
             answer = Answer(photo.name, sheets.numbers(found.explanation), remarks(found))
             run = {"remarks": answer.remarks, "seed": asked.seed, "config": plain, "request": request}
-            records.write(out / photo.name, drawn(found, photo.name, original, crop, fit, run))
+            records.write(out / photo.name, drawn(found, photo, original, crop, fit, run))
         said.append(answer)
     if said:
         Console().print(overview(said))
@@ -170,23 +171,31 @@ def search(classifier: Classifier, photo: Photo, asked: Asked, settings: Config)
 
 
 def drawn(
-    found: Found, name: str, original: np.ndarray | None, crop: float, fit: str, run: dict[str, Any]
+    found: Found, photo: Photo, original: np.ndarray | None, crop: float, fit: str, run: dict[str, Any]
 ) -> list[sheets.Sheet]:
     """Everything that becomes a file, before any of it is written."""
-    others = further.drawn(found.explanation, found.further, name)
+    others = further.drawn(found.explanation, found.further, photo.name)
     if original is not None:
         others.append(full(found.explanation, original, fit=fit, crop=crop))
     parts = ["explanation", *(one.name for one in others)]
     files = [name for name in records.FILES if name.rpartition(".")[0] in parts]
-    run = {**run, "files": files}
-    return [sheets.explanation(found.explanation, name=name, certificate=found.certificate, run=run), *others]
+    first = sheets.explanation(
+        found.explanation,
+        name=photo.name,
+        certificate=found.certificate,
+        run={**run, "files": files},
+        channels=photo.channels,
+    )
+    return [first, *others]
 
 
-def load_all(paths: Sequence[Path], shape: tuple[int, int, int], crop: float, fit: str) -> Iterator[Photo]:
+def load_all(
+    paths: Sequence[Path], shape: tuple[int, int, int], crop: float, fit: str, bands: Mapping[str, Any]
+) -> Iterator[Photo]:
     """Every image that can be loaded; the others, and what was changed in these, are reported on stderr."""
     for path, name in zip(paths, photographs.unique_names(paths)):
         try:
-            photo = photographs.load(path, shape, crop, fit)
+            photo = photographs.load(path, shape, crop, fit, **bands)
         except ImageError as error:
             cli.say(f"error: {error}")
             continue

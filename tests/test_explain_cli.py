@@ -338,8 +338,8 @@ BAD_LINES = {
     ),
     "unknown key": (
         ["imgae=a.jpg"],
-        "unknown key 'imgae': choose from again, budget, certify, contrast, crossover, decision, demand, disjoint, "
-        "effect, fill, film, fit, fitness, front, full, image",
+        "unknown key 'imgae': choose from again, budget, certify, channels, contrast, crossover, decision, demand, "
+        "disjoint, effect, fill, film, fit, fitness, front, full, image",
     ),
     "unknown nested key": (
         ["preset.budgt=3"],

@@ -5,16 +5,27 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from evomask.data import pictures
+from evomask.data import arrays, pictures
 from evomask.data.pictures import ImageError, unique_names
 from evomask.types import InputError
 
-__all__ = ["SAMPLES", "SMALL", "ImageError", "Photo", "default_for", "expand", "load", "sample", "unique_names"]
+__all__ = [
+    "SAMPLES",
+    "SMALL",
+    "ImageError",
+    "Photo",
+    "default_for",
+    "expand",
+    "load",
+    "sample",
+    "unique_names",
+    "upright",
+]
 
 SAMPLES = Path(__file__).parent.parent / "samples"  # photographs in the public domain that ship with the package
 SMALL = 64  # pixels on the shorter side, up to which a classifier is shown CIFAR-10 pictures by default
@@ -22,12 +33,15 @@ SMALL = 64  # pixels on the shorter side, up to which a classifier is shown CIFA
 
 @dataclasses.dataclass(frozen=True)
 class Photo:
-    """A decoded photograph: `image` f32[H, W, C] in [0, 1], a `name`, its file, and what was changed on the way."""
+    """A decoded photograph: `image` f32[H, W, C] in [0, 1], a `name`, its file, what was changed on the way, and what
+    its channels are called if they are not simply red, green and blue, or grey.
+    """
 
     image: np.ndarray
     name: str
     path: Path
     notices: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
 
 
 def sample(name: str = "coffee") -> Path:
@@ -80,21 +94,60 @@ def _expand_one(path: Path) -> list[Path]:
     return [path]
 
 
-def load(path: str | Path, shape: tuple[int, int, int], crop: float = 1.0, fit: str = "crop") -> Photo:
-    """Decode the image at `path` into f32[H, W, C] in [0, 1], `shape` = (H, W, C) with C = 3 (RGB) or 1 (grey).
+def load(
+    path: str | Path,
+    shape: tuple[int, int, int],
+    crop: float = 1.0,
+    fit: str = "crop",
+    *,
+    channels: str | int | Sequence[str | int] | None = None,
+    levels: Sequence[float] | None = None,
+) -> Photo:
+    """Decode the image at `path` into f32[H, W, C] in [0, 1].
 
-    How it is cut and converted, the part that `crop` stands for, and how else it may `fit`: see `pictures.read`.
+    A photograph becomes RGB (C = 3) or grey (C = 1). Arrays (`.npy`, `.npz`), and any file where C is another number
+    or `channels` or `levels` are chosen, are read channel by channel, see `arrays.read`. How it is cut and resized, the
+    part that `crop` stands for, and how else it may `fit`: see `pictures.read`.
 
     Raises:
-      InputError: the shape or `fit` is not what it must be.
-      ImageError: for a file that is missing, empty, no image, damaged, too small or too large.
+      InputError: the shape, `levels` or `fit` is not what it must be.
+      ImageError: for a file that is missing, empty, no image, damaged, too small or too large, or has other channels.
 
     >>> photo = load(sample("cat"), (224, 224, 3))
     >>> photo.image.shape, photo.image.dtype.name, photo.name, photo.notices
     ((224, 224, 3), 'float32', 'cat', ())
+    >>> load(sample("cat"), (224, 224, 1), channels="green").channels
+    ('green',)
     """
     path = Path(path)
-    if len(shape) != 3 or shape[0] < 1 or shape[1] < 1 or shape[2] not in (1, 3):
-        raise InputError(f"an image shape is (height, width, 3 or 1), got {tuple(shape)}")
+    if len(shape) != 3 or min(shape) < 1:
+        raise InputError(f"an image shape is (height, width, channels), got {tuple(shape)}")
+    name = pictures.folder_name(path)
+    if arrays.is_asked(path, shape[2], channels, levels):
+        whole = arrays.read(path, str(path), shape[2], channels=channels, levels=levels)
+        found = arrays.fitted(whole, tuple(shape), crop, fit)
+        return Photo(found.values, name, path, found.notices, found.channels)
     pixels, notices = pictures.read(path, str(path), tuple(shape), crop, fit)
-    return Photo(pixels.astype(np.float32) / np.float32(255), pictures.folder_name(path), path, notices)
+    return Photo(pixels.astype(np.float32) / np.float32(255), name, path, notices)
+
+
+def upright(
+    path: Path,
+    count: int,
+    *,
+    channels: str | int | Sequence[str | int] | None = None,
+    levels: Sequence[float] | None = None,
+) -> np.ndarray:
+    """All of what `load` read, at its own size, for people: uint8[H, W, 3], see `arrays.as_rgb`.
+
+    Args:
+      path, channels, levels: as `load` had them.
+      count: C of the network.
+
+    Raises:
+      ImageError: see `load`.
+    """
+    if not arrays.is_asked(path, count, channels, levels):
+        return pictures.read(path, str(path))[0]
+    found = arrays.read(path, str(path), count, channels=channels, levels=levels)
+    return np.round(255 * arrays.as_rgb(found.values)).astype(np.uint8)

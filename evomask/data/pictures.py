@@ -283,8 +283,8 @@ def _decoded(file: Image.Image, name: str, shape: Shape | None, crop: float, fit
     transparent = picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info
     picture = picture.convert("RGBA" if transparent else "RGB")
     if shape is not None:
-        notices += _fit_notices(picture, shape[1], shape[0], fit)
-        picture = _fitted(picture, own_size, shape[:2], crop, fit)
+        notices += fit_notices(picture.size, shape[1], shape[0], fit)
+        picture = fitted(picture, own_size, shape[:2], crop, fit)
     if transparent:
         if picture.getextrema()[3][0] < 255:  # pyright: ignore[reportIndexIssue, reportGeneralTypeIssues]
             notices.append("is transparent in places, shown on white")
@@ -301,10 +301,12 @@ def _upright_size(file: Image.Image) -> tuple[int, int]:
     return (width, height) if is_turned else (height, width)
 
 
-def _fitted(
+def fitted(
     picture: Image.Image, own_size: tuple[int, int], target: tuple[int, int], crop: float, fit: str
 ) -> Image.Image:
-    """An upright picture, of (height, width) `own_size` before it was a draft, at the target's (height, width)."""
+    """An upright picture (or a channel of one), of (height, width) `own_size` before it was a draft, at the target's
+    (height, width).
+    """
     from PIL import Image, ImageOps
 
     size, resampling = target[::-1], Image.Resampling.BICUBIC
@@ -328,14 +330,14 @@ def _from_16_bit(picture: Image.Image, name: str) -> Image.Image:
     return Image.fromarray(((levels.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
-def _fit_notices(picture: Image.Image, width: int, height: int, fit: str) -> list[str]:
-    """Say so where the picture is enlarged, or where most of it is cut off."""
-    scales = width / picture.width, height / picture.height
+def fit_notices(size: tuple[int, int], width: int, height: int, fit: str) -> list[str]:
+    """Say so where a picture of (width, height) is enlarged, or where most of it is cut off."""
+    scales = width / size[0], height / size[1]
     scale = min(scales) if fit == "pad" else max(scales)
-    kept = width * height / (scale * picture.width * scale * picture.height)
+    kept = width * height / (scale * size[0] * scale * size[1])
     notices = []
     if scale > 1:
-        notices.append(f"is enlarged from {picture.width} x {picture.height} to fill {width} x {height}")
+        notices.append(f"is enlarged from {size[0]} x {size[1]} to fill {width} x {height}")
     if kept < 0.5 and fit == "crop":
         notices.append(f"is long and narrow, only the central {100 * kept:.2g}% of it is seen")
     return notices

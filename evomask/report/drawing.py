@@ -21,6 +21,8 @@ from matplotlib.image import AxesImage
 from matplotlib.patheffects import Normal, Stroke
 from PIL.Image import Image
 
+from evomask.data.arrays import as_rgb
+
 COLORMAP = "viridis"  # lightness rises evenly, the same to colour-blind readers and in grey
 COLOURS = (
     "#e69f00",
@@ -61,12 +63,14 @@ def place(figure: Figure, left: float, bottom: float, width: float, height: floa
 
 
 def show(axes: Axes, picture: np.ndarray, title: str = "", **kwargs: Any) -> AxesImage:
-    """A picture f32[H, W, 3], f32[H, W, 1] or f32[H, W] in a panel without ticks."""
+    """A picture f32[H, W, C] or f32[H, W] in a panel without ticks; of other channels than grey or RGB see `as_rgb`."""
     if title:
         axes.set_title(title, fontsize=11, parse_math=False)
     axes.set(xticks=[], yticks=[])
     if picture.ndim == 3 and picture.shape[-1] == 1:
         picture, kwargs = picture[..., 0], {"cmap": "gray", "vmin": 0, "vmax": 1}
+    elif picture.ndim == 3:
+        picture = as_rgb(picture)
     return axes.imshow(picture, interpolation="nearest", **kwargs)
 
 

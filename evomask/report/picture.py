@@ -28,13 +28,16 @@ CURVE = 1.35  # inches of the convergence, at least
 
 
 @drawing.own_style
-def explanation_figure(found: Explanation, *, name: str = "", minimal: bool | None = None) -> Figure:
+def explanation_figure(
+    found: Explanation, *, name: str = "", minimal: bool | None = None, channels: Sequence[str] = ()
+) -> Figure:
     """Original with the mask's outline | what is kept | the picture without it | score matrix; stages and convergence.
 
     Args:
       found: of one image (no batch axis).
       name: of the image, for the heading.
       minimal: whether the mask has a certificate, see `evomask.certificate`; None: nobody asked.
+      channels: what they are called, for a note on which of them are seen.
 
     Under the heading stands a sentence that says what the picture shows, and in red what a mask lacks that is not what
     was demanded; under each panel what the network says of it.
@@ -48,7 +51,7 @@ def explanation_figure(found: Explanation, *, name: str = "", minimal: bool | No
         layout.text("; ".join(reasons(found)), 8.5, color=RED),
         _large(found),
         _search(found),
-        layout.text(" · ".join(_notes(found, minimal)), SMALL, color="0.3"),
+        layout.text(" · ".join(_notes(found, minimal, channels)), SMALL, color="0.3"),
     ])  # fmt: skip
 
 
@@ -216,7 +219,7 @@ def _why(found: Explanation) -> str:
     return f"why {explained}" + (f" and not “{one_line(found.name(found.contrast))}”?" if found.contrast >= 0 else "?")
 
 
-def _notes(found: Explanation, minimal: bool | None) -> list[str]:
+def _notes(found: Explanation, minimal: bool | None, channels: Sequence[str]) -> list[str]:
     """What else is known of the mask, for those who know the words."""
     held, counterfactual = fills_held(found), found.status == Status.COUNTERFACTUAL
     every = f"all {len(held)} fills" if len(held) > 1 else held[0] if held else ""
@@ -231,5 +234,6 @@ def _notes(found: Explanation, minimal: bool | None) -> list[str]:
         f"CP {found.cp:.2f} (masked confidence / area)",
         f"confidence of the blank image {found.blank_confidence:.2f}",
         f"{int(found.evaluations):,} evaluations",
+        wording.channels_shown(found.image.shape[-1], channels),
     ]
     return [note for note in notes if note]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -38,7 +38,12 @@ class Sheet(NamedTuple):
 
 
 def explanation(
-    found: Explanation, *, name: str = "", certificate: Certificate | None = None, run: Mapping[str, Any] | None = None
+    found: Explanation,
+    *,
+    name: str = "",
+    certificate: Certificate | None = None,
+    run: Mapping[str, Any] | None = None,
+    channels: Sequence[str] = (),
 ) -> Sheet:
     """The explanation of one image.
 
@@ -47,14 +52,17 @@ def explanation(
       name: of the image, for the picture's heading.
       certificate: of this image alone; None: nobody asked for one.
       run: what else is to stand in the JSON, such as the seed and the configuration; JSON values only.
+      channels: what the picture's are called, where that is not red, green and blue.
 
     The arrays: `image` and `blank` (of the first fill) f32[H, W, C], `mask` bool[H, W], `stage_masks` bool[S, H, W],
     `score` f32[H, W] in [0, 1], `genome` int32[G, 3].
     """
-    figure = picture.explanation_figure(found, name=name, minimal=certificate and bool(certificate.minimal))
+    minimal = certificate and bool(certificate.minimal)
+    figure = picture.explanation_figure(found, name=name, minimal=minimal, channels=channels)
     record = numbers(found) | {
         "line": wording.line(found, name),
         "certificate": certificate and certificates.facts(certificate, found.genome),
+        **({"channels": list(channels)} if channels else {}),
         **(run or {}),
         "versions": versions(),
         "device": jax.devices()[0].device_kind,

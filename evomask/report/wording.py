@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from types import SimpleNamespace  # noqa: F401 (for the doctest)
 
 import numpy as np
@@ -53,6 +54,23 @@ def line(found: Explanation, name: str) -> str:
         share = 100 * float(getattr(found.precision.estimate, found.precision.asked))
         parts.append(f"{verdict(found.precision)} ({math.floor(share + 1e-9)} %)")
     return f"{one_line(name)}: {', '.join(parts)}"
+
+
+def channels_shown(count: int, names: Sequence[str] = ()) -> str:
+    """Which of the channels a picture shows, where that is not plain: see `arrays.as_rgb`.
+
+    >>> channels_shown(5, ["nir", "red", "green", "blue", "swir"])
+    'of 5 channels nir, red, green are shown as red, green, blue'
+    >>> channels_shown(3), channels_shown(1, ["nir"]), channels_shown(2)
+    ('', 'the channel is nir', 'of 2 channels 0, 1 are shown as red, green')
+    """
+    if count == 1:
+        return f"the channel is {one_line(names[0])}" if names else ""
+    colours = ("red", "green", "blue")[:count]
+    if count == 3 and tuple(names or colours) == colours:
+        return ""
+    shown = (names or tuple(map(str, range(count))))[:3]
+    return f"of {count} channels {', '.join(map(one_line, shown))} are shown as {', '.join(colours)}"
 
 
 def percent(share: float) -> str:
