@@ -92,13 +92,16 @@ def check_trust(asked: DictConfig) -> None:
 
 def prepare(config: DictConfig) -> Job:
     """Loads the network and the images, and derives from them and the configuration which run this is."""
-    network, source = plain(config.model), plain(config.data)
+    network, source = {"model": plain(config.model), "decision": plain(config.decision)}, plain(config.data)
     own = json.dumps(sources.own(network))  # an own network that was edited is another one
     classifier, weights = _classifier(json.dumps(network), own)
     images = _images(json.dumps(source), json.dumps(network), own, config.target)
     choices = HydraConfig.get().runtime.choices
     there = plain(config.trust.elsewhere) if config.trust is not None else None
-    elsewhere, other = _classifier(json.dumps(there), json.dumps(sources.own(there))) if there else (None, None)
+    elsewhere, other = None, None
+    if there:
+        there = network | {"model": there}
+        elsewhere, other = _classifier(json.dumps(there), json.dumps(sources.own(there)))
     name = sources.digest(decisive(config, weights, images, other))
     folder = records.prepare_folder(config.out) / choices.get("experiment", "benchmark").replace("/", "_") / name
     method = choices["method"]
@@ -199,11 +202,13 @@ def outside(method: DictConfig) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=2)  # of a job, with the network on which its masks are judged too
 def _classifier(network: str, own: str) -> tuple[Classifier, str]:
-    """The classifier that a configuration (JSON) stands for, and the digest of its arrays; kept for the next job, while
-    the user's files that it is made of stay the same.
+    """The classifier that a model and a decision (JSON) stand for, and the digest of its arrays; kept for the next
+    job, while the user's files that it is made of stay the same.
     """
     del own
-    classifier = evomask.as_classifier(cli.instantiate(OmegaConf.create(json.loads(network))))
+    node = OmegaConf.create(json.loads(network))
+    classifier = evomask.as_classifier(cli.instantiate(node.model))
+    classifier = evomask.decisions.decided(classifier, cli.instantiate(node.decision))
     return classifier, sources.digest([np.asarray(leaf) for leaf in jax.tree.leaves(classifier)])
 
 

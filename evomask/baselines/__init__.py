@@ -15,6 +15,7 @@ Array([[0.02, 0.02, 0.  , 0.  ],
 from __future__ import annotations
 
 from evomask.baselines.controls import CentredSquare, RandomPatches, RandomPixels
+from evomask.baselines.drise import DRISE
 from evomask.baselines.gradcam import GradCAM, GradCAMPlusPlus
 from evomask.baselines.gradients import IntegratedGradients, SmoothGrad
 from evomask.baselines.greedy import GreedyRegions
@@ -42,5 +43,5 @@ BASELINES = {
     "centred_square": CentredSquare,
 }
 
-# Those that need something from outside: an environment of its own, a file.
-OUTSIDE = {"rex": ReX, "heatmaps": HeatMaps}
+# Those that need what not everybody has: an environment of its own, a file, a detector.
+OUTSIDE = {"rex": ReX, "heatmaps": HeatMaps, "drise": DRISE}

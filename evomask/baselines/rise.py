@@ -35,23 +35,45 @@ class RISE:
         return Spent(forward=budget)
 
     def explain(self, classifier: Classifier, image: Array, label: Array, key: Key, budget: int) -> Array:
-        height, width, _ = image.shape
         fill_key, grid_key, shift_key = jax.random.split(key, 3)
-        blank = self.fill(fill_key, image)
-        grid = self.grid or (7 if min(height, width) >= 64 else 4)
-        cells = jax.random.bernoulli(grid_key, self.keep, (budget, grid, grid)).astype(jnp.float32)
-        limit = jnp.asarray([math.ceil(height / grid), math.ceil(width / grid)])
-        shifts = jax.random.randint(shift_key, (budget, 2), 0, limit[None])
+        grid = self.grid or (7 if min(image.shape[:2]) >= 64 else 4)
+        says = lambda images: probability(classifier, images, label)
+        keys, size = (grid_key, shift_key), min(batch_size(classifier), budget)
+        return weighted_masks(keys, says, image, self.fill(fill_key, image), budget, self.keep, grid, size)
 
-        def add(total: Array, batch: tuple[Array, Array]) -> tuple[Array, None]:
-            masks = smooth_masks(*batch, height, width)
-            soft = masks[..., None]
-            found = probability(classifier, soft * image[None] + (1.0 - soft) * blank[None], label)
-            return total + jnp.einsum("n,nhw->hw", found, masks), None  # padding is a mask of zeros and adds nothing
 
-        batches = chunks((cells, shifts), min(batch_size(classifier), budget))
-        total, _ = jax.lax.scan(add, jnp.zeros((height, width)), batches)
-        return total / (budget * self.keep)
+def weighted_masks(
+    keys: tuple[Key, Key],
+    says: Callable[[Array], Array],
+    image: Array,
+    blank: Array,
+    num: int,
+    keep: Array | float,
+    grid: int,
+    size: int,
+) -> Array:
+    """f32[H, W], the sum of random smooth masks, each times what is said of the image under it, over (num keep).
+
+    Args:
+      keys: of the cells that are shown, and of the shifts.
+      says: images f32[N, H, W, C] -> f32[N].
+      num: masks, which are asked about in calls of `size`.
+      keep: probability that a cell of grid x grid is shown.
+    """
+    height, width, _ = image.shape
+    grid_key, shift_key = keys
+    cells = jax.random.bernoulli(grid_key, keep, (num, grid, grid)).astype(jnp.float32)
+    limit = jnp.asarray([math.ceil(height / grid), math.ceil(width / grid)])
+    shifts = jax.random.randint(shift_key, (num, 2), 0, limit[None])
+
+    def add(total: Array, batch: tuple[Array, Array]) -> tuple[Array, None]:
+        masks = smooth_masks(*batch, height, width)
+        soft = masks[..., None]
+        found = says(soft * image[None] + (1.0 - soft) * blank[None])
+        return total + jnp.einsum("n,nhw->hw", found, masks), None  # padding is a mask of zeros and adds nothing
+
+    total, _ = jax.lax.scan(add, jnp.zeros((height, width)), chunks((cells, shifts), size))
+    return total / (num * keep)
 
 
 def smooth_masks(cells: Array, shifts: Array, height: int, width: int) -> Array:

@@ -13,7 +13,7 @@ from evomask.data.classes import (
     class_indices,
     class_names,
 )
-from evomask.data.generated import PLANTED_LABELS, planted, planted_evidence
+from evomask.data.generated import PLANTED_LABELS, SHAPES, planted, planted_evidence, scenes
 from evomask.data.pictures import DataError, ImageError, decode
 from evomask.data.sets import CIFAR10_ARCHIVE, TEST_FOLDERS, Dataset, digits, load, samples
 
@@ -23,6 +23,7 @@ __all__ = [
     "IMAGENET_LABELS",
     "IMAGENET_WNIDS",
     "PLANTED_LABELS",
+    "SHAPES",
     "TEST_FOLDERS",
     "DataError",
     "Dataset",
@@ -36,4 +37,5 @@ __all__ = [
     "planted",
     "planted_evidence",
     "samples",
+    "scenes",
 ]

@@ -40,21 +40,10 @@ class Box:
     threshold: Any = 0.5
 
     def __call__(self, outputs: Any) -> Array:
-        boxes, scores = self._detections(outputs)
+        boxes, scores = detections(self, outputs)
         there = overlaps(boxes, jnp.asarray(self.box, jnp.float32)) >= self.overlap
         best = jnp.max(jnp.where(there, jnp.take(scores, self.label, axis=2), 0.0), axis=1)
         return against(logit(best) - logit(self.threshold))
-
-    def _detections(self, outputs: Any) -> tuple[Array, Array]:
-        pair: Any = (outputs.get("boxes"), outputs.get("scores")) if isinstance(outputs, dict) else outputs
-        fits = isinstance(pair, Sequence) and len(pair) == 2 and all(getattr(part, "ndim", 0) == 3 for part in pair)
-        if not fits or pair[0].shape != (*pair[1].shape[:2], 4):
-            raise InputError(
-                f"decision Box got {described(outputs)}: the network must return boxes f32[N, M, 4] and scores "
-                "f32[N, M, K], as a dict of these names or a pair"
-            )
-        known(self, "label", pair[1].shape[2])
-        return pair  # pyright: ignore[reportReturnType]
 
     def bind(self, labels: tuple[str, ...] | None) -> Box:
         box = np.asarray(self.box, np.float32)
@@ -108,6 +97,19 @@ class Segment:
 
     def alternatives(self, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
         return labels
+
+
+def detections(decision: Box, outputs: Any) -> tuple[Array, Array]:
+    """Boxes f32[N, M, 4] and scores f32[N, M, K] of what a detector returned."""
+    pair: Any = (outputs.get("boxes"), outputs.get("scores")) if isinstance(outputs, dict) else outputs
+    fits = isinstance(pair, Sequence) and len(pair) == 2 and all(getattr(part, "ndim", 0) == 3 for part in pair)
+    if not fits or pair[0].shape != (*pair[1].shape[:2], 4):
+        raise InputError(
+            f"decision Box got {described(outputs)}: the network must return boxes f32[N, M, 4] and scores "
+            "f32[N, M, K], as a dict of these names or a pair"
+        )
+    known(decision, "label", pair[1].shape[2])
+    return pair  # pyright: ignore[reportReturnType]
 
 
 def overlaps(boxes: Array, box: Array) -> Array:

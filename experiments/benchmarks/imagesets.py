@@ -6,9 +6,10 @@ A source is a function `(shape, crop, ...)` -> `Source`; nothing of it is decode
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,6 +19,7 @@ from evomask import data, questions, training
 from evomask.classifiers import cnn
 from evomask.classifiers.wrappers import check_classifier
 from evomask.data import DataError, Dataset, ImageError, photographs, pictures
+from evomask.decisions import Decided, Decision, decided
 from evomask.settings import cache_folder
 from evomask.types import Classifier, InputError
 
@@ -36,6 +38,8 @@ class Source(NamedTuple):
     labels: np.ndarray | None = None  # int32[N], indices into classes
     classes: tuple[str, ...] = ()
     truth: np.ndarray | None = None  # bool[N, H, W], the evidence
+    # (network, index) -> what is asked of the image where that is not its class; None: nothing, it is left out.
+    decide: Callable[[Any, int], Decision | None] | None = None
 
 
 class ImageSet(NamedTuple):
@@ -48,6 +52,7 @@ class ImageSet(NamedTuple):
     truth: np.ndarray | None  # bool[N, H, W]
     left_out: int  # images that were looked at and not taken, because the classifier errs on them
     damaged: tuple[str, ...] = ()  # names of images that cannot be read
+    decisions: tuple[Decision, ...] = ()  # of each image; empty: its class
 
     @property
     def pixels(self) -> np.ndarray:
@@ -62,7 +67,14 @@ class ImageSet(NamedTuple):
             "names": np.array(self.names),
             "classes": np.array(self.classes),
         }
+        if self.decisions:
+            leaves = [jax.tree.leaves(decision) for decision in self.decisions]
+            found |= {f"decision_{part}": np.stack(values) for part, values in enumerate(zip(*leaves, strict=True))}
         return found if self.truth is None else found | {"truth": self.truth}
+
+    def asked(self, network: Any, index: int) -> Classifier:
+        """The network with the decision that is explained of an image."""
+        return decided(network, self.decisions[index]) if self.decisions else network
 
 
 # --------------------------------------------------------------------------------------------------------- sources
@@ -163,7 +175,7 @@ def select(source: Source, classifier: Classifier, num: int | None, only_correct
         labels are all taken.
       target: which class is explained: the image's "label", the one "predicted", or a wrong one: the "second" or the
         "fifth" after the predicted one, or a "random" other one, the same for every method. Images without labels: the
-        predicted.
+        predicted, as is of a decision that is not about the image's class the alternative that stands.
 
     Raises:
       InputError: the classes are not the classifier's, or no image is left.
@@ -172,10 +184,14 @@ def select(source: Source, classifier: Classifier, num: int | None, only_correct
         raise InputError(f"target is {target!r}: choose one of {', '.join(TARGETS)}")
     if num is not None and (isinstance(num, bool) or not isinstance(num, int) or num < 1):
         raise InputError(f"data.num is {num!r}: give a whole number of 1 or more, or null for all images")
+    if source.decide is not None:
+        if isinstance(classifier, Decided):
+            raise InputError("these images come with what is asked of them: leave decision=classes")
+        return _decisions(source, source.decide, classifier, num)
     names = getattr(classifier, "labels", None)
     shape = getattr(classifier, "image_shape", None) or source.read(0).shape
     labels = None
-    if source.labels is not None and target != "predicted":
+    if source.labels is not None and target != "predicted" and not isinstance(classifier, Decided):
         labels = class_indices(source.classes, names, classifier, shape)[source.labels]
     queues = _by_class(source)
     if num is not None and num < len(queues):
@@ -215,6 +231,28 @@ def select(source: Source, classifier: Classifier, num: int | None, only_correct
         truth,
         left_out,
         tuple(damaged),
+    )
+
+
+def _decisions(
+    source: Source, decide: Callable[[Any, int], Decision | None], network: Any, num: int | None
+) -> ImageSet:
+    """The first `num` images of which anything is asked, with that; the first alternative of each is explained."""
+    decisions = ((index, decide(network, index)) for index in range(len(source.names)))
+    taken = list(itertools.islice(((index, one) for index, one in decisions if one is not None), num))
+    if not taken:
+        raise InputError(
+            f"of none of the {len(source.names)} images anything is asked: train the network, or draw more"
+        )
+    rows, asked = zip(*taken, strict=True)
+    return ImageSet(
+        np.stack([source.read(row) for row in rows]),
+        np.zeros(len(rows), np.int32),
+        tuple(source.names[row] for row in rows),
+        ("stands", "does not stand"),
+        None if source.truth is None else source.truth[list(rows)],
+        rows[-1] + 1 - len(rows),
+        decisions=asked,
     )
 
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from evomask import fills, perturbations, presets
 from evomask.data import pictures
+from evomask.decisions import Classes
 from evomask.questions import ask
 from evomask.types import Classifier, InputError
 
@@ -48,6 +49,8 @@ def decisive(config: DictConfig, weights: str, images: ImageSet, elsewhere: str 
         "images": images.arrays(),
         **{name: plain(config[name]) for name in names},
     }
+    if not isinstance(decision := cli.instantiate(config.decision), Classes):
+        found["decision"] = plain(config.decision) | {"arrays": jax.tree.leaves(decision)}
     if config.trust is not None:
         found["trust"] = plain(config.trust) | {"demand": config.preset.demand, "elsewhere": elsewhere}
     if measured.OWN:
@@ -60,7 +63,8 @@ def built(config: DictConfig) -> dict[str, Any]:
     """The parts of a configuration whose `_target_`s decide the numbers."""
     method = plain(config.method)
     parts = preset(config) if method["_target_"] == OURS else {"fill": plain(config.preset.fill)}
-    return {"method": method, "parts": parts, "model": plain(config.model), "metrics": measured.OWN}
+    asked = {"model": plain(config.model), "decision": plain(config.decision)}
+    return {"method": method, "parts": parts, **asked, "metrics": measured.OWN}
 
 
 def preset(config: DictConfig) -> dict[str, Any]:
@@ -112,9 +116,10 @@ def build(config: DictConfig, job: Job) -> Callable[[int, int], runs.Chunk]:
 
     def explain(seed: int, index: int) -> runs.Chunk:
         key, one = jax.random.key(seed), slice(index, index + 1)
-        questions = ask(job.classifier, pixels[one], labels[one], None, key, fill)
-        found = method(job.classifier, questions, key, config.budget)
-        chunk = protocol.measure(key, found, job.classifier, questions, None if truth is None else truth[one], rules)
+        classifier = job.images.asked(job.classifier, index)
+        questions = ask(classifier, pixels[one], labels[one], None, key, fill)
+        found = method(classifier, questions, key, config.budget)
+        chunk = protocol.measure(key, found, classifier, questions, None if truth is None else truth[one], rules)
         return protocol.identified(chunk, job.images, index, seed, job.method)
 
     return explain
