@@ -11,6 +11,9 @@ import numpy as np
 
 from evomask.types import Array, Image, Key, record
 
+# A grey that no file of 8 or 16 bits has, and noise never hits in all channels of a pixel; see `Drop`.
+DROPPED = 0.50001
+
 Fill = Callable[[Key, Image], Array]  # f32[H, W, C] -> blank f32[H, W, C]
 
 
@@ -26,6 +29,19 @@ class Constant:
 
     def __call__(self, key: Key, image: Image) -> Array:
         return jnp.full_like(image, self.value)
+
+
+@record
+class Drop:
+    """Blanked pixels are dropped: a network that knows leaves their patches out, as tokens (`classifiers.vit`). Any
+    other sees grey.
+
+    >>> Drop()(jax.random.key(0), jnp.zeros((1, 1, 1))).tolist()
+    [[[0.5000100135803223]]]
+    """
+
+    def __call__(self, key: Key, image: Image) -> Array:
+        return jnp.full_like(image, DROPPED)
 
 
 @record

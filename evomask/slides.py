@@ -58,7 +58,7 @@ def explain_slide(
 
     Args:
       slide: [H, W, C], bytes or floats in [0, 1]: an array, whatever can be cut like one (`np.memmap`, zarr), or the
-        path of a `.npy` or an uncompressed `.tif` file (the latter wants `tifffile`), of which no more than a row of
+        path of a `.npy` or an uncompressed `.tif` file, of which no more than a row of
         tiles is in memory at a time.
       embed: tiles f32[N, tile, tile, C] in [0, 1] -> f32[N, D]; what `as_classifier` takes.
       decide: embeddings f32[N, R, C, D] of the R x C tiles -> logits f32[N, K], or whatever the decision takes; what
@@ -253,8 +253,6 @@ def _opened(slide: Any) -> Any:
             import tifffile
 
             return tifffile.memmap(path, mode="r")
-    except ImportError as error:
-        raise InputError(f"slide {path} is a TIFF, which tifffile reads: pip install tifffile") from error
     except (OSError, ValueError) as error:
         raise InputError(
             f"slide {path} cannot be read ({first_line(error)}): give a .npy or an uncompressed .tif"

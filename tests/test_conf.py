@@ -97,7 +97,8 @@ def test_fills_do_what_their_names_say():
     assert blank["noise"].std() == pytest.approx(12**-0.5, rel=0.15)
     for name, fill in fills.SHIPPED.items():  # the library's own under that name
         _same(fill, build_config(_compose(f"fill={name}")).fill)
-    assert {*fills.SHIPPED, "several"} == set(NAMES["fill"])
+    assert {*fills.SHIPPED, "several", "drop"} == set(NAMES["fill"])
+    _same(build_config(_compose("fill=drop")).fill, fills.Drop())
     _same(build_config(_compose("fill=several")).fill, tuple(fills.SHIPPED[name] for name in ("black", "mean", "blur")))
 
 

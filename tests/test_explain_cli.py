@@ -329,12 +329,12 @@ BAD_LINES = {
     "unknown preset": (["preset=nonsense"], "unknown preset 'nonsense': choose from dissertation, evomask, smallest"),
     "unknown model": (
         ["model=nonsense"],
-        "unknown model 'nonsense': choose from blackbox, cifar10, cifar10_erased, custom, efficientnet_lite0, "
-        "efficientnet_lite1, imagenette, trained",
+        "unknown model 'nonsense': choose from blackbox, cifar10, cifar10_erased, cifar10_vit, custom, "
+        "efficientnet_lite0, efficientnet_lite1, imagenette, trained",
     ),
     "unknown fill": (
         ["fill=nonsense"],
-        "unknown fill 'nonsense': choose from black, blur, grey, mean, noise, several, white",
+        "unknown fill 'nonsense': choose from black, blur, drop, grey, mean, noise, several, white",
     ),
     "unknown key": (
         ["imgae=a.jpg"],

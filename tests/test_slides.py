@@ -4,6 +4,7 @@ rows of tiles, and bad input is refused before anything is searched."""
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tifffile
 
 import evomask
 from evomask import presets, slides
@@ -77,7 +78,7 @@ def test_a_file_is_as_good_as_an_array(tmp_path, found, suffix):
     if suffix == ".npy":
         np.save(path, slide())
     else:
-        pytest.importorskip("tifffile").imwrite(path, slide(), photometric="rgb")
+        tifffile.imwrite(path, slide(), photometric="rgb")
     told = []
     options = {"tile": TILE, "into": 1, "config": QUICK, "progress": lambda *counts: told.append(counts)}
     read = evomask.explain_slide(path, embed, decide, key=0, **options)

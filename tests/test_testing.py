@@ -15,12 +15,13 @@ from evomask.search import fitness
 
 TERMS = [fitness.Confidence(), fitness.Area(), fitness.Boundary(), fitness.Necessity(), fitness.KeepsClass(),
          fitness.KeepsConfidence(), fitness.LosesClass(), fitness.Wish(fitness.LosesClass())]  # fmt: skip
+FILLS = {**fills.SHIPPED, "drop": fills.Drop()}
 REGISTRIES = {
     testing.check_selection: operators.SELECTIONS,
     testing.check_crossover: operators.CROSSOVERS,
     testing.check_mutation: {name: each for name, each in operators.MUTATIONS.items() if name != "mixture"},
     testing.check_survival: operators.SURVIVALS,
-    testing.check_fill: {name: lambda each=each: each for name, each in fills.SHIPPED.items()},
+    testing.check_fill: {name: lambda each=each: each for name, each in FILLS.items()},
     testing.check_term: {type(term).__name__: lambda term=term: term for term in TERMS},
 }
 SHIPPED = [

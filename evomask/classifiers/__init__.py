@@ -55,12 +55,19 @@ def _cifar10_erased() -> Classifier:
     return cnn.cifar10_erased()
 
 
+def _cifar10_vit() -> Classifier:
+    from evomask.classifiers import vit
+
+    return vit.cifar10_vit()
+
+
 # Each entry imports what it needs when it is called, so that `import evomask` stays light.
 CLASSIFIERS: dict[str, Callable[[], Classifier]] = {
     "efficientnet_lite0": _efficientnet_lite0,
     "imagenette": _imagenette,
     "cifar10": _cifar10,
     "cifar10_erased": _cifar10_erased,
+    "cifar10_vit": _cifar10_vit,
 }
 
 

@@ -16,7 +16,7 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
-from evomask.classifiers import cnn, efficientnet
+from evomask.classifiers import cnn, efficientnet, vit
 from evomask.data import pictures
 from evomask.types import Classifier, InputError
 
@@ -42,6 +42,8 @@ def load(path: str | Path) -> Classifier:
         raise InputError(f"'{path}' is damaged or holds no network ({error}): get it again") from error
     if "stem" in names:
         return cnn.load(path)
+    if "embed.kernel" in names:
+        return vit.load(path)
     if "stem.kernel" in names:
         return load_lite0(path)
     raise InputError(f"'{path}' holds no network that evomask train writes: for one of your own see model=custom")

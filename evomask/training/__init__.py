@@ -21,7 +21,7 @@ from evomask.training.loop import (
     start,
     start_from,
 )
-from evomask.training.networks import Trainable, compute_dtype, efficientnet_lite0, residual_cnn
+from evomask.training.networks import Trainable, compute_dtype, efficientnet_lite0, residual_cnn, vision_transformer
 from evomask.training.recipe import Recipe, any_dtypes, make_optimizer, norm_biases
 
 __all__ = [
@@ -58,4 +58,5 @@ __all__ = [
     "saved_recipe",
     "start",
     "start_from",
+    "vision_transformer",
 ]

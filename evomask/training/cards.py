@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evomask.classifiers import cnn
+from evomask.classifiers import cnn, vit
 from evomask.data import Dataset
 from evomask.training.loop import Diverged, TrainState, predict, remedy
 from evomask.training.networks import Trainable
@@ -61,7 +61,8 @@ def measure(classifier: Classifier, test: Dataset) -> dict[str, float | int | st
         "blank confidence": float(blank.max()),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(classifier)),
     }
-    return found | ({"multiply-adds": cnn.multiply_adds(classifier)} if isinstance(classifier, cnn.CNN) else {})
+    count = {cnn.CNN: cnn.multiply_adds, vit.ViT: vit.multiply_adds}.get(type(classifier))  # pyright: ignore
+    return found | ({} if count is None else {"multiply-adds": count(classifier)})
 
 
 def card(

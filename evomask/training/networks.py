@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from evomask.classifiers import cnn, efficientnet
+from evomask.classifiers import cnn, efficientnet, vit
 from evomask.classifiers.trained import save_lite0
 from evomask.training.recipe import Params
 from evomask.types import Array, Classifier, InputError, Key
@@ -52,6 +52,25 @@ def residual_cnn(num_classes: int, precision: str = "auto", **shape) -> Trainabl
         return cnn.fold(module, {"params": params, **stats}, labels, image_shape)
 
     return Trainable(init, apply, classifier, cnn.save)
+
+
+def vision_transformer(num_classes: int, precision: str = "auto", **shape) -> Trainable:
+    """A `VisionTransformer` from scratch; `shape` are its patch, width, depth and heads."""
+    module = vit.VisionTransformer(num_classes, dtype=compute_dtype(precision), **shape)
+
+    @jax.jit
+    def init(key: Key, images: Array):
+        if any(side % module.patch for side in images.shape[1:3]):
+            raise InputError(f"images are {images.shape[1:]}: give model.patch by which both sides can be divided")
+        return module.init(key, images)["params"], {}
+
+    def apply(params: Params, stats: Params, images: Array, train: bool):
+        return module.apply({"params": params}, images), stats
+
+    def classifier(params: Params, stats: Params, labels: tuple[str, ...], image_shape: tuple[int, int, int]):
+        return vit.of(module, params, labels, image_shape)
+
+    return Trainable(init, apply, classifier, vit.save)
 
 
 def efficientnet_lite0(num_classes: int, precision: str = "auto") -> Trainable:

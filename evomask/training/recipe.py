@@ -93,14 +93,20 @@ def make_optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
     )
     if recipe.optimizer == "sgd":
         return sgd
-    as_matrix = lambda params: jax.tree.map(lambda p: optax.contrib.MuonDimensionNumbers((0, 1, 2), 3), params)
+    matrix = lambda p: optax.contrib.MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1)
+    as_matrix = lambda params: jax.tree.map(matrix, params)
     muon = optax.chain(
         any_dtypes(optax.contrib.scale_by_muon(beta=recipe.momentum, ns_steps=3, weight_dimension_numbers=as_matrix)),
         optax.add_decayed_weights(recipe.kernel_decay),
         optax.scale_by_learning_rate(rate(recipe.kernel_rate)),
     )
-    kinds = lambda params: jax.tree.map(lambda p: "muon" if p.ndim == 4 else "sgd", params)
+    kinds = lambda params: jax.tree.map_with_path(lambda path, p: "muon" if is_hidden(path, p) else "sgd", params)
     return optax.partition({"muon": muon, "sgd": sgd}, kinds)
+
+
+def is_hidden(path: tuple, weight: Any) -> bool:
+    """Whether a weight is a kernel that Muon is for: of a convolution, or of a dense layer in a transformer's block."""
+    return weight.ndim == 4 or (weight.ndim == 2 and "blocks_" in jax.tree_util.keystr(path))
 
 
 def any_dtypes(transform: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -1,16 +1,17 @@
-"""One network in JAX, PyTorch, ONNX Runtime and as a plain function: the same logits, and the same masks.
+"""One network in JAX, PyTorch, ONNX Runtime, Keras and as a plain function: the same logits, and the same masks.
 
     python -m venv frameworks
-    frameworks/bin/pip install '.[baselines]' torch onnx onnxruntime onnxscript transformers timm
+    frameworks/bin/pip install '.[baselines]' torch onnx onnxruntime onnxscript transformers timm torchvision keras
     frameworks/bin/python -m experiments.tools.check_frameworks
 
 Its weights and pictures are multiples of powers of two, so that sums are exact in any order and masks must agree bit
-for bit. Then a network of transformers and one of timm, with weights by chance, are read for size, names and
-normalisation, and a ConvNeXt, a CLIP and a DETR of transformers, likewise, are explained.
+for bit. Then a network of transformers, one of timm and one of torchvision, with weights by chance, are read for
+size, names and normalisation, and a ConvNeXt, a CLIP and a DETR of transformers, likewise, are explained.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -23,6 +24,7 @@ import evomask
 from evomask import presets
 from evomask.report import wording
 
+os.environ.setdefault("KERAS_BACKEND", "jax")  # of its three, the one that is there
 SIDE, PATCH, CLASSES = 16, 4, 3
 RANDOM = np.random.default_rng(0)
 KERNEL = RANDOM.integers(-8, 9, (PATCH, PATCH, 3, 8)).astype(np.float32) / 16
@@ -55,8 +57,21 @@ class Module(torch.nn.Module):
         return self.head(self.dropout(torch.relu(self.patches(images)).amax((2, 3))))
 
 
+def keras_model():
+    """The same in Keras, with that dropout."""
+    import keras
+
+    inputs, layers = keras.Input((SIDE, SIDE, 3)), keras.layers
+    patches = layers.Conv2D(8, PATCH, PATCH, activation="relu", use_bias=False)
+    head = layers.Dense(CLASSES, use_bias=False)
+    model = keras.Model(inputs, head(layers.Dropout(0.5)(layers.GlobalMaxPooling2D()(patches(inputs)))))
+    patches.set_weights([KERNEL])
+    head.set_weights([HEAD])
+    return model
+
+
 def networks(folder: Path) -> dict[str, evomask.Classifier]:
-    """The four, by name."""
+    """All of them, by name."""
     module = Module().train()
     exported = Module().eval()
     batch = torch.export.Dim("batch")
@@ -67,6 +82,7 @@ def networks(folder: Path) -> dict[str, evomask.Classifier]:
         "jax": evomask.as_classifier((compiled, (jnp.asarray(KERNEL), jnp.asarray(HEAD)))),
         "torch": evomask.from_torch(module, image_shape=shape),
         "onnx": evomask.from_onnx(folder / "net.onnx"),
+        "keras": evomask.from_keras(keras_model()),
         "function": evomask.BlackBox(plain, CLASSES, image_shape=shape),
     }
     assert all(part.training for part in module.modules()), "the module's mode was not put back"
@@ -85,6 +101,7 @@ def check_masks(folder: Path) -> None:
 def check_readers() -> None:
     """What transformers' and timm's networks say of themselves."""
     import timm
+    import torchvision
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
     settings = ViTConfig(
@@ -98,6 +115,14 @@ def check_readers() -> None:
     box = evomask.from_torch(timm.create_model("resnet10t", num_classes=5))
     assert (box.image_shape, box.num_classes) == ((176, 176, 3), 5), box
     print("timm: size and normalisation read")
+    module = torchvision.models.mobilenet_v3_small(num_classes=5).eval()
+    images = RANDOM.uniform(size=(2, 64, 64, 3)).astype(np.float32)
+    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    box = evomask.from_torch(module, image_shape=(64, 64, 3), normalize=(mean, std))
+    with torch.no_grad():
+        alone = module(torch.from_numpy(((images - mean) / std).transpose(0, 3, 1, 2))).numpy()
+    np.testing.assert_allclose(np.asarray(box(jnp.asarray(images))), alone, atol=1e-5)
+    print("torchvision: the same logits as by itself")
 
 
 def check_decisions() -> None:
