@@ -200,7 +200,7 @@ def test_conf_of_this_folder_is_found(folder, empty, monkeypatch, capsys):
     assert cli.launch(task, "explain", ["fill=eighth"]) == 0
     assert seen == [{"_target_": "evomask.fills.Constant", "value": 0.125}]
     assert cli.launch(task, "explain", ["fill=nineth"]) == 2
-    assert "unknown fill 'nineth': choose from black, blur, eighth" in capsys.readouterr().err
+    assert "unknown fill 'nineth': choose from black, blur, drop, eighth" in capsys.readouterr().err
     monkeypatch.chdir(ROOT)
     assert cli.launch(task, "explain", ["fill=eighth"]) == 2
 
