@@ -153,6 +153,18 @@ def test_files_that_cannot_be_used(tmp_path):
             load(tmp_path / name, (8, 8, 2))
 
 
+def test_a_compressed_file_says_what_it_wants(tmp_path, monkeypatch):
+    """It is not called damaged where a decoder is missing."""
+
+    def missing(*args, **kwargs):
+        raise ValueError("<COMPRESSION.LERC: 34887> requires the 'imagecodecs' package")
+
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2, 16, 16), np.uint8), metadata={"axes": "CYX"})
+    monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", missing)
+    with pytest.raises(ImageError, match=r"a\.tif is compressed .* \(.*LERC.*\): pip install imagecodecs"):
+        load(tmp_path / "a.tif", (16, 16, 2))
+
+
 def test_a_stack_of_pictures_says_that_the_first_is_taken(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(np.full((2, 16, 16), 51, np.uint8), metadata={"axes": "CYX"}, photometric="minisblack")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from evomask.baselines.base import compiled
 from evomask.baselines.rise import weighted_masks
 from evomask.classifiers.decided import Decided
-from evomask.decisions.places import Box, detections, overlaps
+from evomask.decisions.places import Box, detections
 from evomask.fills import Constant
 from evomask.measures.budget import Spent
 from evomask.search.batching import batch_size
@@ -56,15 +56,14 @@ class DRISE:
             )
         network, there = classifier.network, classifier.decision
         boxes, scores = detections(there, network(image[None]))
-        shared = overlaps(boxes, jnp.asarray(there.box, jnp.float32))[0]
-        at_place = jnp.where(shared >= there.overlap, jnp.take(scores[0], there.label, axis=1), -1.0)
+        at_place = jnp.where(there.shared(boxes)[0] >= there.overlap, jnp.take(scores[0], there.label, axis=1), -1.0)
         wanted = scores[0, jnp.argmax(at_place)]
 
         def alike(images: Array) -> Array:
             boxes, scores = detections(there, network(images))
             lengths = jnp.linalg.norm(scores, axis=2) * jnp.linalg.norm(wanted)
             cosine = scores @ wanted / jnp.maximum(lengths, 1e-9)
-            return jnp.max(overlaps(boxes, jnp.asarray(there.box, jnp.float32)) * cosine * scores.max(2), axis=1)
+            return jnp.max(there.shared(boxes) * cosine * scores.max(2), axis=1)
 
         fill_key, grid_key, shift_key = jax.random.split(key, 3)
         blank, num = self.fill(fill_key, image), budget - 1

@@ -11,19 +11,16 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax  # noqa: F401 (for the doctest)
 import jax.numpy as jnp
-import numpy as np
-import safetensors
-import safetensors.numpy
 
+from evomask.classifiers import storage
 from evomask.classifiers.convolution import convolve
-from evomask.types import Array, InputError, record, static
+from evomask.types import Array, record, static
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 NORM_EPSILON = 1e-5
@@ -233,15 +230,9 @@ def save(cnn: CNN, path: str | pathlib.Path) -> None:
     layers = {"head": cnn.head}
     layers |= {f"stages.{s}.{i}": layer for s, stage in enumerate(cnn.stages) for i, layer in enumerate(stage)}
     tensors = {
-        f"{name}.{part}": np.asarray(value, np.float16)
-        for name, layer in layers.items()
-        for part, value in zip(("kernel", "bias"), layer)
+        f"{name}.{part}": value for name, layer in layers.items() for part, value in zip(("kernel", "bias"), layer)
     }
-    tensors["stem"] = np.asarray(cnn.stem, np.float16)
-    header = {"labels": json.dumps(cnn.labels), "image_shape": json.dumps(cnn.image_shape)}
-    temporary = f"{path}.tmp"
-    safetensors.numpy.save_file(tensors, temporary, header)
-    os.replace(temporary, path)
+    storage.write(path, {**tensors, "stem": cnn.stem}, labels=cnn.labels, image_shape=cnn.image_shape)
 
 
 def load(path: str | pathlib.Path) -> CNN:
@@ -250,20 +241,13 @@ def load(path: str | pathlib.Path) -> CNN:
     Raises:
       InputError: the file is missing, damaged, or holds another kind of network.
     """
-    try:
-        with safetensors.safe_open(path, "numpy") as file:
-            header = file.metadata() or {}
-            tensors = {name: jnp.asarray(file.get_tensor(name), jnp.float32) for name in file.keys()}
+    with storage.reading(path, "evomask.classifiers.cnn.save") as (tensors, header):
         labels, image_shape = (tuple(json.loads(header[name])) for name in ("labels", "image_shape"))
         stages = sorted({tuple(map(int, name.split(".")[1:3])) for name in tensors if name.startswith("stages.")})
         layer = lambda name: (tensors[f"{name}.kernel"], tensors[f"{name}.bias"])
         grouped = itertools.groupby(stages, key=lambda index: index[0])
         stages = tuple(tuple(layer(f"stages.{s}.{i}") for s, i in group) for _, group in grouped)
         return CNN(tensors["stem"], stages, layer("head"), labels, image_shape)
-    except FileNotFoundError as error:
-        raise InputError(f"no weights at '{path}': train them with evomask train") from error
-    except (KeyError, ValueError, safetensors.SafetensorError) as error:
-        raise InputError(f"'{path}' holds no network written by evomask.classifiers.cnn.save ({error})") from error
 
 
 def cifar10() -> CNN:

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
-import jax.numpy as jnp
-import numpy as np
 import safetensors
-import safetensors.numpy
 from flax import traverse_util
 
-from evomask.classifiers import cnn, efficientnet, vit
+from evomask.classifiers import cnn, efficientnet, storage, vit
 from evomask.data import pictures
 from evomask.types import Classifier, InputError
 
@@ -52,10 +48,7 @@ def load(path: str | Path) -> Classifier:
 def save_lite0(classifier: efficientnet.EfficientNetLiteClassifier, path: str | Path) -> None:
     """Writes a fine-tuned EfficientNet-Lite0 in half precision, with its labels and its crop in the header."""
     tensors = traverse_util.flatten_dict(classifier.params, sep=".")
-    tensors = {name: np.asarray(value, np.float16) for name, value in tensors.items()}
-    header = {"labels": json.dumps(classifier.labels), "crop": json.dumps(classifier.crop)}
-    safetensors.numpy.save_file(tensors, f"{path}.tmp", header)
-    os.replace(f"{path}.tmp", path)
+    storage.write(path, tensors, labels=classifier.labels, crop=classifier.crop)
 
 
 def load_lite0(path: str | Path) -> efficientnet.EfficientNetLiteClassifier:
@@ -64,14 +57,7 @@ def load_lite0(path: str | Path) -> efficientnet.EfficientNetLiteClassifier:
     Raises:
       InputError: the file is missing, damaged, or holds something else.
     """
-    try:
-        with safetensors.safe_open(path, "numpy") as file:
-            header = file.metadata() or {}
-            labels, crop = tuple(json.loads(header["labels"])), float(json.loads(header.get("crop", "1.0")))
-            tensors = {name: jnp.asarray(file.get_tensor(name), jnp.float32) for name in file.keys()}
-    except FileNotFoundError as error:
-        raise InputError(f"no weights at '{path}': train them with evomask train") from error
-    except (KeyError, ValueError, safetensors.SafetensorError) as error:
-        raise InputError(f"'{path}' holds no network written by evomask.training.save_lite0 ({error})") from error
+    with storage.reading(path, "evomask.training.save_lite0") as (tensors, header):
+        labels, crop = tuple(json.loads(header["labels"])), float(json.loads(header.get("crop", "1.0")))
     params = traverse_util.unflatten_dict(tensors, sep=".")
     return dataclasses.replace(efficientnet.efficientnet_lite0(), params=params, labels=labels, crop=crop)

@@ -9,7 +9,6 @@ found how little transformers mind).
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -17,14 +16,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-import safetensors
-import safetensors.numpy
 from flax import traverse_util
 
+from evomask.classifiers import storage
 from evomask.classifiers.cnn import FOLDER
 from evomask.fills import DROPPED
-from evomask.types import Array, InputError, record, static
+from evomask.types import Array, record, static
 
 MIDDLE = 0.5  # what the network sees of pixels that are dropped in a patch that is not
 
@@ -75,7 +72,7 @@ class Block(nn.Module):
 def shifted(x: Array) -> Array:
     """f32[N, h, w, D], of whose channels an eighth comes from each of four neighbours, zeros from beyond the border.
 
-    It is what a convolution knows of places, at no cost (ShiftViT, Wang et al. 2022), and all that this network does.
+    It is what a convolution knows of places, at no cost (ShiftViT, Wang et al. 2022), and all that this network knows.
 
     >>> x = jnp.arange(1.0, 5.0).reshape(1, 2, 2, 1).repeat(8, -1)
     >>> [shifted(x)[0, ..., channel].tolist() for channel in (0, 1, 4)]
@@ -114,7 +111,7 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(dtype=jnp.float32)
         self.head = nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros)
 
-    def __call__(self, images: Array, train: bool = False) -> Array:
+    def __call__(self, images: Array) -> Array:
         return self.features_and_logits(images)[1]
 
     def features_and_logits(self, images: Array) -> tuple[tuple[Array, ...], Array]:
@@ -173,13 +170,9 @@ SHAPE = ("num_classes", "patch", "width", "depth", "heads")  # of the module, in
 
 def save(network: ViT, path: str | pathlib.Path) -> None:
     """Writes a `.safetensors` file in half precision, with labels and shapes in its header."""
-    flat = traverse_util.flatten_dict(network.params, sep=".")
-    tensors = {name: np.asarray(value, np.float16) for name, value in flat.items()}
     shape = {name: getattr(network.module, name) for name in SHAPE}
     header = {"labels": network.labels, "image_shape": network.image_shape, "transformer": shape}
-    temporary = f"{path}.tmp"
-    safetensors.numpy.save_file(tensors, temporary, {name: json.dumps(value) for name, value in header.items()})
-    os.replace(temporary, path)
+    storage.write(path, traverse_util.flatten_dict(network.params, sep="."), **header)
 
 
 def load(path: str | pathlib.Path) -> ViT:
@@ -188,17 +181,10 @@ def load(path: str | pathlib.Path) -> ViT:
     Raises:
       InputError: the file is missing, damaged, or holds another kind of network.
     """
-    try:
-        with safetensors.safe_open(path, "numpy") as file:
-            header = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
-            flat = {name: jnp.asarray(file.get_tensor(name), jnp.float32) for name in file.keys()}
-        module = VisionTransformer(**header["transformer"])
-        params = traverse_util.unflatten_dict(flat, sep=".")
-        return ViT(params, module, tuple(header["labels"]), tuple(header["image_shape"]))
-    except FileNotFoundError as error:
-        raise InputError(f"no weights at '{path}': train them with evomask train") from error
-    except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
-        raise InputError(f"'{path}' holds no network written by evomask.classifiers.vit.save ({error})") from error
+    with storage.reading(path, "evomask.classifiers.vit.save") as (tensors, header):
+        module = VisionTransformer(**json.loads(header["transformer"]))
+        labels, image_shape = (tuple(json.loads(header[name])) for name in ("labels", "image_shape"))
+        return ViT(traverse_util.unflatten_dict(tensors, sep="."), module, labels, image_shape)
 
 
 def multiply_adds(network: ViT) -> int:

@@ -77,6 +77,9 @@ def read(
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # decoders fail on damaged files with almost any exception
+        if "imagecodecs" in str(error):
+            remedy = "pip install imagecodecs, or save it without compression"
+            raise ImageError(f"{name} is compressed in a way that wants another package ({error}): {remedy}") from error
         raise ImageError(f"{name} cannot be decoded ({error}); it is damaged or cut short, get it again") from error
     height, width = values.shape[:2]
     if min(height, width) < MIN_SIDE or height * width > MAX_PIXELS:

@@ -41,9 +41,13 @@ class Box:
 
     def __call__(self, outputs: Any) -> Array:
         boxes, scores = detections(self, outputs)
-        there = overlaps(boxes, jnp.asarray(self.box, jnp.float32)) >= self.overlap
+        there = self.shared(boxes) >= self.overlap
         best = jnp.max(jnp.where(there, jnp.take(scores, self.label, axis=2), 0.0), axis=1)
         return against(logit(best) - logit(self.threshold))
+
+    def shared(self, boxes: Array) -> Array:
+        """Intersection over union of boxes f32[N, M, 4] with the one to explain, f32[N, M]."""
+        return overlaps(boxes, jnp.asarray(self.box, jnp.float32))
 
     def bind(self, labels: tuple[str, ...] | None) -> Box:
         box = np.asarray(self.box, np.float32)

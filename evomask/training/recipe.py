@@ -22,7 +22,7 @@ class Recipe:
 
     epochs: int = 10
     batch_size: int = 128
-    optimizer: str = "sgd"  # sgd (Nesterov), adamw, or muon: Muon for convolution kernels, sgd for the rest
+    optimizer: str = "sgd"  # sgd (Nesterov), adamw, or muon: Muon for hidden kernels (`is_hidden`), sgd for the rest
     learning_rate: float = 0.15  # the peak, reached after the warm-up
     warmup: float = 0.2  # fraction of all steps with a linearly rising rate; a cosine to zero follows
     momentum: float = 0.9
@@ -30,8 +30,8 @@ class Recipe:
         1.0  # biases of normalisations learn so many times faster (Jordan 2024, arXiv:2404.00498, uses 64)
     )
     weight_decay: float = 5e-4  # of weights with two or more axes
-    kernel_rate: float = 0.05  # with muon, the peak for convolution kernels
-    kernel_decay: float = 0.02  # with muon, the weight decay of convolution kernels
+    kernel_rate: float = 0.05  # with muon, the peak for these
+    kernel_decay: float = 0.02  # with muon, the weight decay of these
     label_smoothing: float = 0.1
     average: float = 0.995  # decay of the exponential average of the weights that is evaluated and exported
     pad: int = 2  # crops move by up to so many pixels; the border is filled by reflection

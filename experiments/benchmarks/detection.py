@@ -7,7 +7,6 @@ which shape the thing is whose middle lies in it, and how far the thing reaches 
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +21,11 @@ from flax import traverse_util
 from evomask import data
 from evomask.decisions import Box
 from evomask.decisions.places import overlaps
-from evomask.settings import cache_folder
 from evomask.training.recipe import any_dtypes
 from evomask.types import Array, InputError, Key, record, static
 
 from ..shared import cli
-from .imagesets import Shape, Source
+from .imagesets import Shape, Source, trained_once
 
 SIDE, CELL = 64, 8  # pixels
 SEEN = 0.5  # the score and the overlap from which a thing counts as found
@@ -95,12 +93,14 @@ def detector(recipe: Recipe = Recipe()) -> Detector:
     """The detector, trained here the first time that it is asked for (minutes on a CPU) and then kept in the cache
     folder (`EVOMASK_CACHE`).
     """
-    settings = f"{recipe} {jax.__version__} {jax.devices()[0].device_kind}"
-    path = cache_folder() / f"detector-{hashlib.sha256(settings.encode()).hexdigest()[:16]}.safetensors"
-    if not path.exists():
+
+    def write(path: Path) -> None:
         cli.say("training the detector of scenes")
-        _write(path, train(recipe))
-    flat = safetensors.numpy.load_file(path)
+        part = path.with_suffix(".part")
+        safetensors.numpy.save_file(traverse_util.flatten_dict(train(recipe), sep="."), part)
+        part.replace(path)
+
+    flat = safetensors.numpy.load_file(trained_once("detector", f"{recipe}", write))
     return Detector(traverse_util.unflatten_dict(flat, sep="."), recipe.widths)
 
 
@@ -146,13 +146,6 @@ def targets(boxes: Array, shapes: Array) -> tuple[Array, Array]:
     is_here = jax.nn.one_hot(cell, across * across, axis=1) * (shapes >= 0)[:, None].astype(jnp.float32)
     first = jnp.where(jnp.cumsum(is_here, -1) == 1, is_here, 0.0)  # of two things in a cell
     return is_here, jnp.einsum("nmt,ntc->nmc", first, boxes)
-
-
-def _write(path: Path, params: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    safetensors.numpy.save_file(traverse_util.flatten_dict(params, sep="."), part)
-    part.replace(path)
 
 
 # ----------------------------------------------------------------------------------------------------------- the source

@@ -304,14 +304,24 @@ def planted_network() -> Classifier:
         tuple(config.model.widths),
         training.Recipe(**{k: v for k, v in config.recipe.items() if k != "_target_"}),
     )
-    settings = f"{widths} {recipe} {jax.__version__} {jax.devices()[0].device_kind}"
-    name = f"planted-{hashlib.sha256(settings.encode()).hexdigest()[:16]}.safetensors"
-    path = cache_folder() / name
-    if not path.exists():
+
+    def train(path: Path) -> None:
         cli.say("training the network of the planted evidence")
         train, test = data.planted()
         trainable = training.residual_cnn(len(train.names), widths=widths)
-        path.parent.mkdir(parents=True, exist_ok=True)
         state = training.fit(trainable, train, test, recipe)
         trainable.save(training.finished(trainable, state, train), path)
-    return cnn.load(path)
+
+    return cnn.load(trained_once("planted", f"{widths} {recipe}", train))
+
+
+def trained_once(name: str, settings: str, train: Callable[[Path], None]) -> Path:
+    """The file of a network in the cache folder, which `train` writes the first time that it is asked for with these
+    settings, this version of JAX and this kind of device.
+    """
+    settings = f"{settings} {jax.__version__} {jax.devices()[0].device_kind}"
+    path = cache_folder() / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:16]}.safetensors"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        train(path)
+    return path
