@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -27,10 +28,28 @@ from evomask.search.refine import Refined
 from evomask.types import Classifier, Key, Question
 
 LEAST_SURPLUS = -1.0  # nats that a mask may be believed to lack, to be worth a try
+UNKNOWN, NOTHING = -1e3, -1e6  # nats, of a mask of which nothing is believed, and of every pixel, which says nothing
+PATIENCE = 2  # masks smaller than one that passed, that may fail one after the other
 FAILURES = 0.25  # of what the level allows: a winner's luck must not decide
 # Shares of the shorter side by which the champion's patches grow, where nothing smaller does.
 GROWTH = (0.01, 0.02, 0.04, 0.06, 0.09, 0.13, 0.2, 0.3, 0.5, 1.0)
 _RACE = int.from_bytes(b"race", "big")  # a stream of keys that nothing else draws from
+
+
+class Candidates(NamedTuple):
+    """N masks of one image that are worth a try, different ones, from small to large."""
+
+    genomes: np.ndarray  # int32[N, G, 3]
+    masks: np.ndarray  # bool[N, H, W]
+    surplus: (
+        np.ndarray
+    )  # f32[N], nats that each is believed to have more than it needs; `UNKNOWN` or less: nobody knows
+    first: int  # the champion
+
+    def larger_than(self, number: int) -> Candidates:
+        """Those after one of them, to be tried from the first one on that is believed to have what it needs."""
+        genomes, masks, surplus = (field[number + 1 :] for field in self[:3])
+        return Candidates(genomes, masks, surplus, int(np.argmax(surplus >= 0)))
 
 
 def settle(
@@ -54,7 +73,7 @@ def settle(
         own = jax.tree.map(lambda field, row=row: field[row], refined)
         some = candidates(own, None if region is None else region[row])
         options = {"key": key, "config": config, "excused": bool(own.breaks)}
-        genome, masks[row, -1], cost, precision = settle_one(classifier, question, *some, **options)
+        genome, masks[row, -1], cost, precision = settle_one(classifier, question, some, **options)
         genomes.append(genome)
         spent.append(cost)
         held.append(precision)
@@ -62,31 +81,25 @@ def settle(
     return dataclasses.replace(refined, masks=masks, genome=np.stack(genomes)), np.array(spent, np.int32), joined
 
 
-def candidates(refined: Refined, region: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, int]:
-    """Genomes int32[N, G, 3] and masks bool[N, H, W] of one image worth a try, from small to large, and which is the
-    champion's.
-
-    These are the rungs that are believed to do better than every smaller one, the champion, and the champion grown.
-    """
+def candidates(refined: Refined, region: np.ndarray | None = None) -> Candidates:
+    """The rungs that are believed to lack little, the champion, and the champion grown, of which nobody knows."""
     shape = refined.masks.shape[1:]
-    rungs = [rung for rung in refined.rungs if rung is not None]
-    pairs = [pair for rung in rungs for pair in zip(rung.genome, rung.mask, rung.surplus) if pair[2] >= LEAST_SURPLUS]
-    pairs.sort(key=lambda pair: pair[1].sum())
-    best = np.maximum.accumulate([-np.inf, *(surplus for *_, surplus in pairs)])
-    front = [pair[:2] for pair, before in zip(pairs, best) if pair[2] > before]
     inside = np.ones(shape, bool) if region is None else region
     larger = grown(refined.genome, min(shape))
-    around = [
-        *front,
-        (refined.genome, refined.masks[-1]),
-        *zip(larger, inside & np.asarray(genes.rasterize(larger, shape))),
+    rungs = [rung for rung in refined.rungs if rung is not None]
+    known = [each for rung in rungs for each in zip(rung.genome, rung.mask, rung.surplus) if each[2] >= LEAST_SURPLUS]
+    unknown = [
+        (genome, inside & mask, UNKNOWN) for genome, mask in zip(larger, np.asarray(genes.rasterize(larger, shape)))
     ]
-    around.sort(key=lambda pair: pair[1].sum())
-    most = max(len(genome) for genome, _ in around)
-    distinct = {mask.tobytes(): (np.asarray(genes.resize(genome, most)), mask) for genome, mask in reversed(around)}
-    champion = len(distinct) - 1 - list(distinct).index(refined.masks[-1].tobytes())
-    genomes, masks = zip(*reversed(distinct.values()))
-    return np.stack(genomes), np.stack(masks), champion
+    every = [*known, (refined.genome, refined.masks[-1], UNKNOWN), *unknown]
+    most = max(len(genome) for genome, *_ in every)
+    believed: dict[bytes, tuple[np.ndarray, np.ndarray, float]] = {}
+    for genome, mask, surplus in sorted(every, key=lambda each: (each[1].sum(), -each[2])):
+        believed.setdefault(mask.tobytes(), (np.asarray(genes.resize(genome, most)), mask, surplus))
+    first = list(believed).index(refined.masks[-1].tobytes())
+    genomes, masks, surplus = (np.stack(field) for field in zip(*believed.values()))
+    surplus = np.where(masks.all((1, 2)), NOTHING, surplus)
+    return Candidates(genomes, masks, surplus.astype(np.float32), first)
 
 
 def grown(genome: np.ndarray, side: int) -> np.ndarray:
@@ -101,64 +114,64 @@ def grown(genome: np.ndarray, side: int) -> np.ndarray:
 
 
 def settle_one(
-    classifier: Classifier,
-    question: Question,
-    genomes: np.ndarray,
-    masks: np.ndarray,
-    first: int,
-    *,
-    key: Key,
-    config: Config,
-    excused: bool,
+    classifier: Classifier, question: Question, some: Candidates, *, key: Key, config: Config, excused: bool
 ) -> tuple[np.ndarray, np.ndarray, int, Precision]:
     """Of one image with its candidates: genome, mask, evaluations and precision of the winner."""
     options = {"perturbation": config.perturbation, "draws": config.draws, "apart": config.draws_apart}
-    winner, spent, _ = race(classifier, question, masks, first, jax.random.fold_in(key, _RACE), config, excused)
+    winner, spent, _ = race(classifier, question, some, jax.random.fold_in(key, _RACE), config, excused)
     for attempt in range(config.finalists):
         own = jax.random.fold_in(key, _RACE + attempt) if attempt else key
         judged = holding.precision_of(
-            classifier, [question], masks[winner][None], key=own, demand=config.demand, config=config, **options
+            classifier, [question], some.masks[winner][None], key=own, demand=config.demand, config=config, **options
         )
         judged = dataclasses.replace(judged, finalists=config.finalists)
-        is_last = attempt + 1 == config.finalists or winner + 1 == len(masks)
+        is_last = attempt + 1 == config.finalists or winner + 1 == len(some.masks)
         if judged.holds[0] or not judged.decision_holds[0] or is_last:
             break
-        larger, left = masks[winner + 1 :], dataclasses.replace(config, race=config.race - spent)
-        number, cost, passed = race(classifier, question, larger, 0, jax.random.fold_in(own, _RACE), left, excused)
+        left, again = dataclasses.replace(config, race=config.race - spent), jax.random.fold_in(own, _RACE)
+        number, cost, passed = race(classifier, question, some.larger_than(winner), again, left, excused)
         spent += cost
         if not passed:  # what is judged already is at least no guess
             break
         winner += 1 + number
-    return genomes[winner], masks[winner], spent, judged
+    return some.genomes[winner], some.masks[winner], spent, judged
 
 
 def race(
-    classifier: Classifier,
-    question: Question,
-    masks: np.ndarray,
-    first: int,
-    key: Key,
-    config: Config,
-    excused: bool = False,
+    classifier: Classifier, question: Question, some: Candidates, key: Key, config: Config, excused: bool = False
 ) -> tuple[int, int, bool]:
-    """Which of the masks bool[N, H, W], from small to large, is the first to pass, evaluations spent, and if one did.
+    """Which of the candidates is the smallest found to pass, evaluations spent, and whether one did.
 
-    They are tried from mask `first` on: upwards until one passes, or downwards, if that one does, until one fails.
-    Where none passes within `config.race` evaluations, it is the one that failed most seldom. For `excused` failures
-    see `rehearse`.
+    They are tried from the first on upwards until one passes: those that are believed to have what they need, then the
+    others; where the evaluations are nearly spent, the largest. From then on, of the smaller ones, always that which is
+    believed to have most to spare, until `PATIENCE` of them fail one after the other. Where none passes within
+    `config.race` evaluations, it is the one that failed most seldom. For `excused` failures see `rehearse`.
     """
     size = judging.size_of_call(classifier, config, question.blanks, config.rehearsals)
     price = size * judging.price(question.blanks)
-    winner, downwards, number, spent, shares = None, None, first, 0, np.full(len(masks), -np.inf)
-    while 0 <= number < len(masks) and spent + price <= config.race:
+    whole = -(-config.rehearsals // size) * price  # of one that passes
+    winner, number, spent, misses, shares = None, some.first, 0, 0, np.full(len(some.masks), -np.inf)
+    while number is not None and spent + price <= config.race and misses < PATIENCE:
         own, most = jax.random.fold_in(key, number), (config.race - spent) // price
-        passed, shares[number], calls = rehearse(classifier, question, masks[number], own, config, size, most, excused)
+        asked = (classifier, question, some.masks[number], own, config, size, most, excused)
+        passed, shares[number], calls = rehearse(*asked)
         spent += calls * price
-        winner, downwards = number if passed else winner, passed if downwards is None else downwards
-        if passed != downwards:
-            break
-        number += -1 if downwards else 1
+        winner, misses = (number, 0) if passed else (winner, misses + (winner is not None))
+        number = _next(some, np.isneginf(shares), winner, spent + 2 * whole > config.race)
     return int(np.argmax(shares)) if winner is None else winner, spent, winner is not None
+
+
+def _next(some: Candidates, untried: np.ndarray, winner: int | None, is_last: bool) -> int | None:
+    """Which candidate to try after those, given the smallest that passed and whether there is time for one only."""
+    left = np.flatnonzero(untried & (some.surplus > NOTHING))
+    if winner is not None:
+        smaller = left[(left < winner) & (some.surplus[left] > UNKNOWN)]
+        return int(smaller[np.argmax(some.surplus[smaller])]) if len(smaller) else None
+    larger = left[left > some.first]
+    if not len(larger):
+        return None
+    believed = larger[some.surplus[larger] >= 0]
+    return int(larger[-1] if is_last else (believed if len(believed) else larger)[0])
 
 
 def rehearse(

@@ -88,8 +88,9 @@ def test_a_failure_of_the_whole_picture_is_not_that_of_the_mask():
     lost = 96 - plain.decision
     assert 15 < lost < 45 and plain.complete == plain.decision == excused.decision and excused.complete == 96
     masks = np.stack([oracles.box_mask((6 - s // 2, 6 - s // 2, s, s), 12, 12) for s in (2, 4, 8, 12)])
+    some = racing.Candidates(np.zeros((4, 1, 3), np.int32), masks, np.float32([0.1, 0.2, 0.3, 0.4]), 1)
     config = dataclasses.replace(SMALL, race=960)
-    alike, fair = (racing.race(ORACLE, question, masks, 1, KEY, config, on) for on in (False, True))
+    alike, fair = (racing.race(ORACLE, question, some, KEY, config, on) for on in (False, True))
     assert fair[0] in (1, 2) and fair[2] and not alike[2], "without excuse not even the whole image passes"
 
 

@@ -135,29 +135,62 @@ def question(image=IMAGE, classifier=ORACLE):
     return ask(classifier, image[None], np.array([1]), None, KEY, SMALL.fills)[0]
 
 
+def squares(sides, surplus, first):
+    """Candidates: squares around the middle of the box, which is 4 wide; those of 6 and more hold."""
+    masks = np.stack([oracles.box_mask((6 - s // 2, 6 - s // 2, s, s), 12, 12) for s in sides])
+    return racing.Candidates(np.zeros((len(sides), 1, 3), np.int32), masks, np.float32(surplus), first)
+
+
+def test_what_is_believed_to_hold_is_tried_before_what_nobody_knows():
+    """The first one fails; the next larger ones are one of which nobody knows, one believed to fail, and one to hold."""
+    some = squares((3, 6, 7, 8, 10), [0.5, racing.UNKNOWN, -0.5, 0.1, 0.9], 0)
+    assert racing.race(ORACLE, question(), some, KEY, SMALL)[0] == 2, (
+        "8 passes, then 7, which is believed in more than 6"
+    )
+    alone = some._replace(surplus=np.float32([0.5, *[racing.UNKNOWN] * 4]))
+    assert racing.race(ORACLE, question(), alone, KEY, SMALL)[0] == 1
+
+
+def test_of_smaller_masks_the_most_hopeful_comes_first_until_two_fail():
+    some = squares((1, 2, 3, 6, 8), [0.6, 0.7, 0.8, 0.1, 0.2], 4)
+    winner, spent, passed = racing.race(ORACLE, question(), some, KEY, SMALL)
+    assert (winner, passed) == (4, True), "after 3 and 2 nobody asks for 6"
+    assert racing.race(ORACLE, question(), some._replace(surplus=some.surplus[[0, 3, 2, 1, 4]]), KEY, SMALL)[0] == 3
+    whole = 48 * -(-SMALL.rehearsals // 16)
+    assert spent == whole + 2 * 48
+
+
+def test_the_last_chance_is_the_largest_but_not_everything():
+    some = squares((2, 3, 6, 10, 12), [0.3, 0.3, 0.3, 0.3, racing.NOTHING], 0)
+    whole = 48 * -(-SMALL.rehearsals // 16)
+    tight = dataclasses.replace(SMALL, race=48 + whole)
+    assert racing.race(ORACLE, question(), some, KEY, tight) == (3, 48 + whole, True)
+
+
 def test_the_race_is_won_by_the_smallest_that_goes_on_holding():
     sides = [2, 3, 4, 6, 10]  # of squares around the middle of the box; the box itself is 4
-    masks = np.stack([oracles.box_mask((6 - s // 2, 6 - s // 2, s, s), 12, 12) for s in sides])
-    winner, spent, passed = racing.race(ORACLE, question(), masks, 1, KEY, SMALL)
-    share = [judging.count(ORACLE, SMALL, LOCAL, question(), mask, KEY, 160, 16).complete / 160 for mask in masks]
+    some = squares(sides, [0.0, 0.1, 0.2, 0.3, 0.4], 1)
+    winner, spent, passed = racing.race(ORACLE, question(), some, KEY, SMALL)
+    share = [judging.count(ORACLE, SMALL, LOCAL, question(), mask, KEY, 160, 16).complete / 160 for mask in some.masks]
     assert share[winner] > 0.95 and (np.array(share[:winner]) < 0.95).all() and 0 < winner < 4
     assert spent % 48 == 0 and spent <= SMALL.race
-    assert passed and racing.race(ORACLE, question(), masks, 1, KEY, SMALL) == (winner, spent, True)
+    assert passed and racing.race(ORACLE, question(), some, KEY, SMALL) == (winner, spent, True)
 
 
 def test_where_nothing_passes_the_race_takes_what_failed_most_seldom():
-    masks = np.stack([oracles.box_mask((6 - s // 2, 6 - s // 2, s, s), 12, 12) for s in (1, 2)])
-    winner, spent, passed = racing.race(ORACLE, question(), masks, 1, KEY, SMALL)
+    some = squares((1, 2), [0.0, 0.0], 1)
+    winner, spent, passed = racing.race(ORACLE, question(), some, KEY, SMALL)
     assert winner == 1 and spent == 48 and not passed, "it is given up after its first call, and nothing larger is left"
     broke = dataclasses.replace(SMALL, race=10)
-    assert racing.race(ORACLE, question(), masks, 1, KEY, broke)[1:] == (0, False)
+    assert racing.race(ORACLE, question(), some, KEY, broke)[1:] == (0, False)
 
 
 def test_candidates_are_different_masks_from_the_smallest_on_and_their_genomes_cover_them():
     refined = search(ORACLE, KEY, dataclasses.replace(SMALL, race=48), [question()])
     own = jax.tree.map(lambda field: field[0], refined)
-    genomes, masks, champion = racing.candidates(own)
+    genomes, masks, surplus, champion = racing.candidates(own)
     sizes = masks.sum((1, 2))
+    assert surplus[-1] == racing.NOTHING and (surplus >= racing.LEAST_SURPLUS).sum() > 2
     assert (np.diff(sizes) >= 0).all() and len({mask.tobytes() for mask in masks}) == len(masks) > 3
     assert masks[-1].all(), "at last the whole image"
     np.testing.assert_array_equal(masks[champion], own.masks[-1])

@@ -102,9 +102,9 @@ def smallest_held(
     """
     refined = search(classifier, key, config, [question])
     refined = jax.tree.map(lambda field: field[0], refined)
-    genomes, masks, champion = racing.candidates(refined)
-    is_union = np.array([number_of(mask, tiles) is not None for mask in masks])
-    first = int(is_union[:champion].sum())
+    some = racing.candidates(refined)
+    is_union = np.array([number_of(mask, tiles) is not None for mask in some.masks])
+    unions = racing.Candidates(*(field[is_union] for field in some[:3]), int(is_union[: some.first].sum()))
     options = {"key": key, "config": config, "excused": bool(refined.breaks)}
-    _, mask, spent, held = racing.settle_one(classifier, question, genomes[is_union], masks[is_union], first, **options)
+    _, mask, spent, held = racing.settle_one(classifier, question, unions, **options)
     return mask, config.first_cost + config.evolving + spent, held
