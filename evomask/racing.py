@@ -41,9 +41,7 @@ class Candidates(NamedTuple):
 
     genomes: np.ndarray  # int32[N, G, 3]
     masks: np.ndarray  # bool[N, H, W]
-    surplus: (
-        np.ndarray
-    )  # f32[N], nats that each is believed to have more than it needs; `UNKNOWN` or less: nobody knows
+    surplus: np.ndarray  # f32[N], nats that each is believed to have to spare; `UNKNOWN` or less: nobody knows
     first: int  # the champion
 
     def larger_than(self, number: int) -> Candidates:

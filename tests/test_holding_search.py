@@ -142,7 +142,7 @@ def squares(sides, surplus, first):
 
 
 def test_what_is_believed_to_hold_is_tried_before_what_nobody_knows():
-    """The first one fails; the next larger ones are one of which nobody knows, one believed to fail, and one to hold."""
+    """The first one fails; the next larger ones are one of which nobody knows, one believed to fail, one to hold."""
     some = squares((3, 6, 7, 8, 10), [0.5, racing.UNKNOWN, -0.5, 0.1, 0.9], 0)
     assert racing.race(ORACLE, question(), some, KEY, SMALL)[0] == 2, (
         "8 passes, then 7, which is believed in more than 6"
