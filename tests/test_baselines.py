@@ -9,7 +9,7 @@ import oracles
 import pytest
 
 from evomask import fills
-from evomask.baselines import BASELINES, base, gradcam, gradients, greedy, occlusion, rise
+from evomask.baselines import BASELINES, base, gradcam, gradients, greedy, lima, occlusion, phasewin, rise, sobol
 from evomask.baselines.hsic import hsic
 from evomask.baselines.lime import segment
 from evomask.measures.budget import Account, Bill, BudgetExceeded, Counted, Spent, UnequalBudgets, bare, common_budget
@@ -25,15 +25,17 @@ IMAGES = np.stack([LIT, np.where(INSIDE[..., None], LIT, NOISE)])
 LABELS = np.array([1, 1])
 KEY = jax.random.key(0)
 CONTROLS = ("random_patches", "random_pixels", "centred_square")
+BLACK_BOX = ("occlusion", "rise", "hsic", "sobol", "lime", "shap", "kernelshap")  # with a score that has a size
+ORDERS = ("greedy_regions", "lima", "phasewin")  # of regions
 BLIND = ("random_pixels", "centred_square")  # look at neither the image nor the classifier
 every = pytest.mark.parametrize("name", BASELINES)
 
 
 @functools.cache
-def explain(name, counted=False):
+def explain(name, counted=False, budget=BUDGET):
     """One run per method serves most of the tests."""
-    classifier = Counted(ORACLE, BUDGET)
-    scores = BASELINES[name]()(classifier, IMAGES, LABELS, key=KEY, budget=BUDGET)
+    classifier = Counted(ORACLE, budget)
+    scores = BASELINES[name]()(classifier, IMAGES, LABELS, key=KEY, budget=budget)
     return (scores, classifier.spent) if counted else scores
 
 
@@ -55,7 +57,7 @@ def test_same_key_same_bits_and_nothing_is_compiled_again(name):
     np.testing.assert_array_equal(again, first)
     other = BASELINES[name]()(ORACLE, IMAGES[::-1].copy(), LABELS, key=jax.random.key(1), budget=BUDGET)
     assert base._explain._cache_size() == compiled
-    if name in ("rise", "hsic", "lime", "random_patches", "random_pixels"):
+    if name in ("rise", "hsic", "sobol", "lime", "kernelshap", "random_patches", "random_pixels"):
         assert bool((other[::-1] != first).any())
     elif name != "shap":  # breaks ties by chance; the noise of SmoothGrad does not matter to the oracle's linear logit
         np.testing.assert_array_equal(other[::-1], first)
@@ -73,7 +75,7 @@ def test_cost_is_declared_within_the_budget_and_reported(name):
     _, spent = explain(name, counted=True)
     assert len(spent) == 2
     assert declared.total <= BUDGET
-    if name in ("shap", "greedy_regions"):  # nothing is left to split; SLIC found fewer regions
+    if name in ("shap", *ORDERS):  # nothing is left to split; SLIC found fewer regions
         assert all(2 <= one.total <= declared.total for one in spent)
     else:
         assert spent == [declared, declared]
@@ -100,9 +102,10 @@ def test_bad_input_is_named(name, name_of_none):
 # -------------------------------------------------------------------------------------------------- known evidence
 
 
-@pytest.mark.parametrize("name", [name for name in BASELINES if name not in (*CONTROLS, "greedy_regions")])
+@pytest.mark.parametrize("name", [name for name in BASELINES if name not in (*CONTROLS, *ORDERS)])
 def test_explainers_score_the_box_higher_than_the_rest(name):
-    for score in np.asarray(explain(name)):
+    budget = {"sobol": 1200, "kernelshap": 300}.get(name, BUDGET)  # whose cells are few where the budget is small
+    for score in np.asarray(explain(name, budget=budget)):
         # Every pixel of the box counts and no other does; blurred maps spill over its border.
         assert score[INSIDE].mean() > score[~INSIDE].mean() + 2 * score[~INSIDE].std()
         assert INSIDE[np.unravel_index(score.argmax(), score.shape)]
@@ -240,7 +243,7 @@ def test_one_colour_image_and_constant_classifier_give_finite_scores(name):
 @every
 def test_nan_classifier_gives_nan_or_says_why_not(name):
     run = functools.partial(BASELINES[name](), oracles.nan(), IMAGES[:1], [1], key=KEY, budget=BUDGET)
-    if name in ("lime", "shap", "greedy_regions"):
+    if name in ("lime", "shap", "kernelshap", *ORDERS):
         with pytest.raises(ValueError, match="classifier returned NaN"):
             run()
     elif name in (*CONTROLS, "gradcam", "gradcam_plus_plus", "integrated_gradients", "smoothgrad"):
@@ -249,7 +252,7 @@ def test_nan_classifier_gives_nan_or_says_why_not(name):
         assert bool(jnp.isnan(run()).any())
 
 
-@pytest.mark.parametrize("name", ["occlusion", "integrated_gradients", "lime", "shap", "rise", "hsic"])
+@pytest.mark.parametrize("name", [*BLACK_BOX, "integrated_gradients"])
 def test_fill_is_what_the_classifier_sees(name):
     # Blanked with white, a white box that decides the class cannot be missed by anything.
     white = np.ones((1, SIDE, SIDE, 3), np.float32)
@@ -346,7 +349,7 @@ class Seen(list):
     __eq__ = object.__eq__
 
 
-@pytest.mark.parametrize("name", ["occlusion", "rise", "hsic", "lime", "shap", "random_patches", "random_pixels"])
+@pytest.mark.parametrize("name", [*BLACK_BOX, "random_patches", "random_pixels"])
 def test_declared_cost_is_what_the_classifier_really_sees(name):
     seen = Seen()
     counted = Counted(Tally(seen), 64)
@@ -400,16 +403,86 @@ def test_unequal_budgets_are_not_compared():
             common_budget(wrong)
 
 
-def test_greedy_search_takes_regions_by_what_they_add():
-    worth, asked = np.array([0.1, 0.4, 0.0, 0.2]), []
+WORTH = np.array([0.1, 0.4, 0.0, 0.2, 0.3, 0.05])
+
+
+def asked_of(worth, budget=10**6):
+    """An objective to which every region adds what it is worth, and the number of sets that it was asked about."""
+    asked = []
 
     def objective(kept):
+        if sum(asked) + len(kept) > budget:
+            raise BudgetExceeded("no more")
         asked.append(len(kept))
         return kept.astype(float) @ worth
 
-    scores = greedy._scores(objective, 4)
-    np.testing.assert_allclose(scores, [0.5, 1.0, 0.25, 0.75])
-    assert asked == [4, 3, 2, 1]
+    return objective, asked
+
+
+def test_greedy_search_takes_regions_by_what_they_add():
+    objective, asked = asked_of(WORTH)
+    assert greedy.order(objective, 6) == [1, 4, 3, 0, 5, 2]
+    assert asked == [6, 5, 4, 3, 2, 1]
+
+
+def test_search_from_both_ends_finds_the_same_order_for_less():
+    objective, asked = asked_of(WORTH)
+    assert lima.order(objective, 6, doubtful=2) == [1, 4, 3, 0, 5, 2]
+    assert asked == [6, 2, 4, 2, 2, 1]  # takes from both ends while more than two are left
+
+
+def test_the_end_of_the_order_is_what_the_end_says_least_with():
+    """Regions 2 and 3 say nothing alone and everything together: only one of them may go to the end."""
+    objective = lambda kept: kept.astype(float) @ np.array([0.5, 0.1, 0.0, 0.0, 0.2]) + (kept[:, 2] & kept[:, 3])
+    assert lima.order(objective, 5, doubtful=2) == [0, 4, 3, 1, 2]
+
+
+@pytest.mark.parametrize("worth", [WORTH, np.random.default_rng(0).gamma(0.3, size=60)], ids=["six", "sixty"])
+def test_phases_find_nearly_the_order_of_greedy_search_for_less(worth):
+    objective, asked = asked_of(worth)
+    found = phasewin._Search(phasewin.PhaseWin(), objective, len(worth)).order()
+    assert sorted(found) == list(range(len(worth)))
+    assert found[0] == worth.argmax() and found[-1] == worth.argmin()
+    first = worth[found].cumsum()
+    assert (first >= 0.95 * np.sort(worth)[::-1].cumsum()).all()
+    if len(worth) > 6:
+        assert sum(asked) < 0.5 * len(worth) * (len(worth) + 1) / 2
+
+
+def test_a_phase_ends_where_gains_fall_faster():
+    """By the ratios of 1.0, 0.95 and 0.81: the last one falls too fast, and is not taken within the phase."""
+    worth = np.array([1.0, 0.95, 0.81, 0.1])
+    search = phasewin._Search(phasewin.PhaseWin(), asked_of(worth)[0], 4)
+    left = [0, 1, 2, 3]
+    assert search._take_best(left)
+    assert search._phase(left) == [3] and search.taken == [0, 1] and left == [2]
+
+
+@pytest.mark.parametrize("budget", [7, 8, 20, 30])
+def test_a_search_whose_evaluations_are_spent_orders_what_is_left_by_what_it_last_gained(budget):
+    found = phasewin._Search(phasewin.PhaseWin(), asked_of(WORTH, budget)[0], 6).order()
+    assert found == [1, 4, 3, 0, 5, 2]
+
+
+def test_sobol_indices_of_a_product_are_known():
+    """x y, both uniform: the variance is 7/144, of which what depends on x alone or with y is 4/7."""
+    first, second = np.random.default_rng(1).uniform(size=(2, 20_000, 2)).astype(np.float32)
+    designs = sobol.replicated(jnp.asarray(first), jnp.asarray(second))
+    assert designs.shape == (4, 20_000, 2)
+    np.testing.assert_array_equal(designs[3, :, 0], first[:, 0])
+    np.testing.assert_array_equal(designs[3, :, 1], second[:, 1])
+    np.testing.assert_allclose(sobol.total_indices(designs.prod(-1)), [4 / 7, 4 / 7], atol=0.02)
+    np.testing.assert_allclose(sobol.total_indices(3.0 * designs[..., 0]), [1.0, 0.0], atol=0.02)
+    assert sobol.total_indices(jnp.ones((4, 8))).tolist() == [0.0, 0.0]
+
+
+def test_shapley_values_of_superpixels_share_out_what_the_picture_adds():
+    """Where all sets of four segments are asked, the values share out what the picture adds to nothing."""
+    score = np.asarray(BASELINES["kernelshap"](segments=4)(ORACLE, IMAGES[:1], [1], key=KEY, budget=60))[0]
+    segments = segment(IMAGES[0], 4)
+    values = [score[segments == number].mean() for number in range(segments.max() + 1)]
+    whole, blank = (float(base.probability(ORACLE, x[None], 1)[0]) for x in (IMAGES[0], np.zeros_like(IMAGES[0])))
+    assert sum(values) == pytest.approx(whole - blank, abs=1e-4)
 
 
 @pytest.mark.parametrize(("budget", "regions"), [(2, 1), (30, 5), (29, 4), (2000, 44), (10**6, 49)])
@@ -417,9 +490,10 @@ def test_greedy_search_has_as_many_regions_as_it_can_afford(budget, regions):
     assert BASELINES["greedy_regions"]().cost((32, 32, 3), budget).forward == regions * (regions + 1)
 
 
-def test_greedy_search_finds_the_box():
+@pytest.mark.parametrize("name", ORDERS)
+def test_searches_for_an_order_of_regions_find_the_box(name):
     oracle, image = oracles.BoxOracle(boxes=((8, 8, 8, 8),)), oracles.lit((8, 8, 8, 8), 24, 24, background=0.3)[None]
     spent = Counted(oracle, 300)
-    score = np.asarray(BASELINES["greedy_regions"]()(spent, image, [1], key=0, budget=300))[0]
+    score = np.asarray(BASELINES[name]()(spent, image, [1], key=0, budget=300))[0]
     inside = oracles.box_mask((8, 8, 8, 8), 24, 24)
     assert score[inside].min() > score[~inside].mean() and spent.spent[0].forward <= 300

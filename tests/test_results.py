@@ -546,7 +546,7 @@ def test_many_cells_get_a_panel_each(tmp_path):
     shown = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title() for axes in shown[:4]] == ["evomask", "dissertation", "random search", "Grad-CAM"] and len(
         shown
-    ) == 16
+    ) == 20
     curves = [[line for line in axes.lines if len(line.get_xdata()) > 2] for axes in shown]
     assert [len(lines) for lines in curves] == [1] + 15 * [2]
     rise = runs.arrays(

@@ -21,11 +21,15 @@ from evomask.baselines.gradients import IntegratedGradients, SmoothGrad
 from evomask.baselines.greedy import GreedyRegions
 from evomask.baselines.heatmaps import HeatMaps
 from evomask.baselines.hsic import HSIC
+from evomask.baselines.kernelshap import KernelSHAP
+from evomask.baselines.lima import LiMA
 from evomask.baselines.lime import LIME
 from evomask.baselines.occlusion import Occlusion
+from evomask.baselines.phasewin import PhaseWin
 from evomask.baselines.rex import ReX
 from evomask.baselines.rise import RISE
 from evomask.baselines.shap import SHAP
+from evomask.baselines.sobol import Sobol
 
 BASELINES = {
     "gradcam": GradCAM,
@@ -35,9 +39,13 @@ BASELINES = {
     "occlusion": Occlusion,
     "rise": RISE,
     "hsic": HSIC,
+    "sobol": Sobol,
     "greedy_regions": GreedyRegions,
+    "lima": LiMA,
+    "phasewin": PhaseWin,
     "lime": LIME,
     "shap": SHAP,
+    "kernelshap": KernelSHAP,
     "random_patches": RandomPatches,
     "random_pixels": RandomPixels,
     "centred_square": CentredSquare,

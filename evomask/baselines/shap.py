@@ -33,15 +33,11 @@ class SHAP:
         return Spent(forward=max(budget - budget % 2, 4))
 
     def explain(self, predict: Account, image: np.ndarray, label: int, key: Key, budget: int) -> np.ndarray:
-        with warnings.catch_warnings():
-            # shap 0.51 sets the colours of its figures, on import, by a way that matplotlib 3.11 will drop.
-            warnings.filterwarnings("ignore", "The set_(bad|over|under) function", PendingDeprecationWarning)
-            import shap
-
+        shap = package()
         fill_key, seed_key = jax.random.split(key)
         masker = shap.maskers.Image(np.asarray(self.fill(fill_key, image)))  # pyright: ignore[reportAttributeAccessIssue]
         explainer = shap.PartitionExplainer(lambda images: predict(images)[:, label], masker)
-        with _global_seed(int(jax.random.randint(seed_key, (), 0, 2**31 - 1))):
+        with global_seed(seed_key):
             found = explainer(
                 np.asarray(image)[None],
                 max_evals=self.cost(image.shape, budget).forward,
@@ -51,11 +47,20 @@ class SHAP:
         return found.values[0].reshape(image.shape).sum(-1)  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def package():
+    """The `shap` package."""
+    with warnings.catch_warnings():
+        # shap 0.51 sets the colours of its figures, on import, by a way that matplotlib 3.11 will drop.
+        warnings.filterwarnings("ignore", "The set_(bad|over|under) function", PendingDeprecationWarning)
+        import shap
+    return shap
+
+
 @contextlib.contextmanager
-def _global_seed(seed: int) -> Iterator[None]:
-    """The package breaks ties with NumPy's global generator: seed it, and give it back as it was."""
+def global_seed(key: Key) -> Iterator[None]:
+    """The package draws and breaks ties with NumPy's global generator: seed it, and give it back as it was."""
     state = np.random.get_state()  # noqa: NPY002
-    np.random.seed(seed)  # noqa: NPY002
+    np.random.seed(int(jax.random.randint(key, (), 0, 2**31 - 1)))  # noqa: NPY002
     try:
         yield
     finally:
