@@ -548,7 +548,7 @@ def test_many_cells_get_a_panel_each(tmp_path):
         shown
     ) == 20
     curves = [[line for line in axes.lines if len(line.get_xdata()) > 2] for axes in shown]
-    assert [len(lines) for lines in curves] == [1] + 15 * [2]
+    assert [len(lines) for lines in curves] == [1] + 19 * [2]
     rise = runs.arrays(
         cells.gather(tmp_path, "complete_area_cifar10", where="method=rise").cells[0].folder, "prefix_confidence"
     )

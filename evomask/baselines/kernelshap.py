@@ -20,10 +20,10 @@ class KernelSHAP:
     """KernelSHAP (Lundberg & Lee 2017), `shap.KernelExplainer`, of SLIC's superpixels; range (-inf, inf).
 
     The score of a pixel is the Shapley value of its segment, estimated for the label's probability from sets of
-    segments that are drawn by the Shapley kernel's weights and fitted by weighted least squares, without the package's choice of
-    ten features. There are about 64 segments, and fewer than a quarter of the budget, for least squares need more
-    sets than segments. The sets are budget - 2, for the whole and the blank image are asked as well; where fewer sets
-    than that exist, all of them. Deterministic for a key.
+    segments that are drawn by the Shapley kernel's weights and fitted by weighted least squares, without the
+    package's choice of ten features. There are about 64 segments, and fewer than a quarter of the budget, for least
+    squares need more sets than segments. The sets are budget - 2, for the whole and the blank image are asked as well;
+    where fewer sets than that exist, all of them. Deterministic for a key.
     """
 
     segments: int = static(default=64)

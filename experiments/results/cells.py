@@ -30,8 +30,8 @@ TITLES = {  # of methods, as their authors write them
     "gradcam_plus_plus": "Grad-CAM++",
     "integrated_gradients": "Integrated Gradients", "smoothgrad": "SmoothGrad", "rise": "RISE", "hsic": "HSIC",
     "sobol": "Sobol", "greedy_regions": "SMDL", "lima": "LiMA", "phasewin": "PhaseWin", "drise": "D-RISE",
-    "lime": "LIME", "shap": "SHAP", "kernelshap": "KernelSHAP", "rex": "ReX", "heatmaps": "heat maps", "random_patches": "random patches",
-    "random_pixels": "random pixels",
+    "lime": "LIME", "shap": "SHAP", "kernelshap": "KernelSHAP", "rex": "ReX", "heatmaps": "heat maps",
+    "random_patches": "random patches", "random_pixels": "random pixels",
     "centred_square": "centred square",
 }  # fmt: skip
 
