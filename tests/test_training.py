@@ -382,7 +382,11 @@ def test_interrupts_are_noticed_once():
         (["recipe=nothing"], "unknown recipe 'nothing': choose from cifar10"),
         (
             ["recipe=digits", "recipe.epoch=3"],
-            "unknown key 'recipe.epoch': choose from recipe.average, recipe.batch_size, recipe.bias_rate",
+            "unknown key 'recipe.epoch': choose from recipe.average, recipe.batch_size, recipe.epochs, ",
+        ),
+        (
+            ["recipe=cifar10_vit", "model.blocks=3"],
+            "unknown key 'model.blocks': choose from model.depth, model.heads, ",
         ),
         (["recipe=digits", "recipe.epochs=0"], "0 epochs and batches of 64: both must be at least 1"),
     ],

@@ -66,7 +66,7 @@ def launch(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | N
         return max(codes, default=0)
 
     with any_text():
-        code = guard(main, folder / name)
+        code = guard(main, folder / name, argv)
         # Whether anybody reads what was printed is known here, not only when the interpreter has ended.
         return max(code, guard(lambda: print(end="", flush=True) or 0, folder / name))
 
@@ -86,8 +86,8 @@ def _own_conf(folder: Path) -> list[str]:
     return [f"hydra.searchpath=[{_quoted(f'file://{own}', False)}]"]
 
 
-def guard(function: Callable[[], int], config: Path) -> int:
-    """The function's exit code, or what its exception means."""
+def guard(function: Callable[[], int], config: Path, argv: Sequence[str] = ()) -> int:
+    """The function's exit code, or what its exception means, of a command with these overrides."""
     try:
         return function()
     except SystemExit as stop:  # --help, --cfg job, a flag that argparse does not know
@@ -101,7 +101,7 @@ def guard(function: Callable[[], int], config: Path) -> int:
             return READER_GONE
         if FULL_ERROR:
             raise
-        say(f"error: {explain_error(error, config)}")
+        say(f"error: {explain_error(error, config, argv)}")
         return 2
 
 
@@ -147,8 +147,13 @@ codecs.register_error("evomask.plain", _plain)
 
 def _top(config: Path) -> set[str]:
     """The keys and groups at the top of a configuration."""
-    defaults = OmegaConf.load(config.with_suffix(".yaml"))
-    return {*defaults, *(str(key) for item in defaults.defaults if isinstance(item, DictConfig) for key in item)}
+    return {*OmegaConf.load(config.with_suffix(".yaml")), *_groups(config)}
+
+
+def _groups(config: Path) -> set[str]:
+    """The groups that a configuration has a choice of."""
+    defaults = OmegaConf.load(config.with_suffix(".yaml")).defaults
+    return {str(key) for item in defaults if isinstance(item, DictConfig) for key in item}
 
 
 def _refuse_dashes(argv: Sequence[str], config: Path) -> None:
@@ -258,7 +263,7 @@ def _quoted(value: str, name: bool = True) -> str:
     return "'" + re.sub(r"(\\*)'", r"\1\1\\'", re.sub(r"(\\+)$", r"\1\1", value)) + "'"
 
 
-def explain_error(error: Exception, config: Path) -> str:
+def explain_error(error: Exception, config: Path, argv: Sequence[str] = ()) -> str:
     """What was wrong, in one line; what could have been given instead, where Hydra knows only that it was wrong."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
@@ -267,7 +272,7 @@ def explain_error(error: Exception, config: Path) -> str:
         return f"unknown {group} {name!r}: choose from {', '.join(error.options)}"
     unknown = re.search(r"Could not override '([^']+)'", str(error))
     if isinstance(error, ConfigCompositionException) and unknown:
-        return f"unknown key {unknown[1]!r}: choose from {', '.join(_keys(config, unknown[1]))}"
+        return f"unknown key {unknown[1]!r}: choose from {', '.join(_keys(config, unknown[1], argv))}"
     if isinstance(error, OverrideParseException):
         loose, keys = str(error.override), _top(config)
         if loose in keys:
@@ -279,10 +284,11 @@ def explain_error(error: Exception, config: Path) -> str:
     return str(error) or type(error).__name__
 
 
-def _keys(path: Path, unknown: str) -> list[str]:
-    """The keys beside `unknown` in the default configuration, as deep as its path exists; at the top, groups too."""
+def _keys(path: Path, unknown: str, argv: Sequence[str] = ()) -> list[str]:
+    """The keys beside `unknown`, as deep as its path exists, in what the chosen groups make; at the top, groups too."""
+    chosen = [each for each in argv if each.partition("=")[0] in _groups(path) and "," not in each]
     with hydra.initialize_config_dir(str(path.parent), version_base="1.3"):
-        config = hydra.compose(path.name, return_hydra_config=True)
+        config = hydra.compose(path.name, chosen, return_hydra_config=True)
     parent = unknown.rpartition(".")[0]
     node = OmegaConf.select(config, parent) if parent else None
     if isinstance(node, DictConfig):
