@@ -28,7 +28,10 @@ from evomask.search.refine import Refined
 from evomask.types import Classifier, Key, Question
 
 LEAST_SURPLUS = -1.0  # nats that a mask may be believed to lack, to be worth a try
-UNKNOWN, NOTHING = -1e3, -1e6  # nats, of a mask of which nothing is believed, and of every pixel, which says nothing
+# Nats, of a mask of which nothing is believed, and of every pixel, which says nothing; and what is added to the surplus
+# of a mask to guess that of its union with the champion, which comes after all that is believed.
+UNKNOWN, NOTHING, GUESSED = -1e3, -1e6, -1e2
+UNIONS = 6  # of the champion with other masks
 PATIENCE = 2  # masks smaller than one that passed, that may fail one after the other
 FAILURES = 0.25  # of what the level allows: a winner's luck must not decide
 # Shares of the shorter side by which the champion's patches grow, where nothing smaller does.
@@ -41,13 +44,21 @@ class Candidates(NamedTuple):
 
     genomes: np.ndarray  # int32[N, G, 3]
     masks: np.ndarray  # bool[N, H, W]
-    surplus: np.ndarray  # f32[N], nats that each is believed to have to spare; `UNKNOWN` or less: nobody knows
+    surplus: np.ndarray  # f32[N], nats that each is believed to have to spare; `GUESSED` and less: nobody knows
     first: int  # the champion
 
-    def larger_than(self, number: int) -> Candidates:
-        """Those after one of them, to be tried from the first one on that is believed to have what it needs."""
-        genomes, masks, surplus = (field[number + 1 :] for field in self[:3])
-        return Candidates(genomes, masks, surplus, int(np.argmax(surplus >= 0)))
+
+class Tried(NamedTuple):
+    """What is known of N candidates."""
+
+    passed: np.ndarray  # bool[N]
+    shares: np.ndarray  # f64[N], of good showings; minus infinity where it was not tried
+    spent: int  # evaluations
+
+    def smallest(self, above: int) -> int | None:
+        """The smallest that passed, of those larger than one of them."""
+        passed = np.flatnonzero(self.passed[above + 1 :])
+        return above + 1 + int(passed[0]) if len(passed) else None
 
 
 def settle(
@@ -60,8 +71,9 @@ def settle(
 ) -> tuple[Refined, np.ndarray, Precision]:
     """What the stages found (NumPy, leading axis B) with the winner as last mask and genome; its race and judgement.
 
-    A winner that does not hold, although the decision does, is followed by the next larger mask that passes, of
-    `config.finalists` at most. Each is judged on draws of its own, and the level pays for all of them (Bonferroni).
+    A winner that does not hold, although the decision does, is followed by the next larger mask that passed or, where
+    none did, goes on to pass, of `config.finalists` at most. Each is judged on draws of its own, and the level pays for
+    all of them (Bonferroni).
 
     Returns:
       The stages, the evaluations of the race int32[B], and the precision of the winners.
@@ -80,17 +92,22 @@ def settle(
 
 
 def candidates(refined: Refined, region: np.ndarray | None = None) -> Candidates:
-    """The rungs that are believed to lack little, the champion, and the champion grown, of which nobody knows."""
-    shape = refined.masks.shape[1:]
+    """The rungs that are believed to lack little, and the champion: by itself, joined with the best of them, and grown.
+
+    Where two masks nearly hold, each by other pixels, their union often does, and is hardly larger.
+    """
+    shape, champion = refined.masks.shape[1:], (refined.genome, refined.masks[-1])
     inside = np.ones(shape, bool) if region is None else region
     larger = grown(refined.genome, min(shape))
     rungs = [rung for rung in refined.rungs if rung is not None]
     known = [each for rung in rungs for each in zip(rung.genome, rung.mask, rung.surplus) if each[2] >= LEAST_SURPLUS]
+    hopeful = sorted((each for each in known if each[2] >= 0), key=lambda each: -each[2])[:UNIONS]
+    joined = [(union(champion[0], genome), champion[1] | mask, GUESSED + nats) for genome, mask, nats in hopeful]
     unknown = [
         (genome, inside & mask, UNKNOWN) for genome, mask in zip(larger, np.asarray(genes.rasterize(larger, shape)))
     ]
-    every = [*known, (refined.genome, refined.masks[-1], UNKNOWN), *unknown]
-    most = max(len(genome) for genome, *_ in every)
+    every = [*known, (*champion, UNKNOWN), *joined, *unknown]
+    most = len(champion[0]) + max((rung.genome.shape[-2] for rung in rungs), default=0)  # of a union, in any image
     believed: dict[bytes, tuple[np.ndarray, np.ndarray, float]] = {}
     for genome, mask, surplus in sorted(every, key=lambda each: (each[1].sum(), -each[2])):
         believed.setdefault(mask.tobytes(), (np.asarray(genes.resize(genome, most)), mask, surplus))
@@ -98,6 +115,16 @@ def candidates(refined: Refined, region: np.ndarray | None = None) -> Candidates
     genomes, masks, surplus = (np.stack(field) for field in zip(*believed.values()))
     surplus = np.where(masks.all((1, 2)), NOTHING, surplus)
     return Candidates(genomes, masks, surplus.astype(np.float32), first)
+
+
+def union(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The patches of two genomes, int32[G, 3] and int32[H, 3], that are there: int32[N, 3].
+
+    >>> union(np.array([[4, 4, 1], [0, 0, -1]]), np.array([[2, 2, 0]])).tolist()
+    [[4, 4, 1], [2, 2, 0]]
+    """
+    both = np.concatenate([first, second])
+    return both[both[:, 2] > genes.OFF]
 
 
 def grown(genome: np.ndarray, side: int) -> np.ndarray:
@@ -116,60 +143,76 @@ def settle_one(
 ) -> tuple[np.ndarray, np.ndarray, int, Precision]:
     """Of one image with its candidates: genome, mask, evaluations and precision of the winner."""
     options = {"perturbation": config.perturbation, "draws": config.draws, "apart": config.draws_apart}
-    winner, spent, _ = race(classifier, question, some, jax.random.fold_in(key, _RACE), config, excused)
+    run = functools.partial(race, classifier, question, some, jax.random.fold_in(key, _RACE), config, excused)
+    tried, winner, judged = run(), -1, None
     for attempt in range(config.finalists):
+        if (number := tried.smallest(winner)) is None and attempt:
+            tried = run(tried, winner)
+            number = tried.smallest(winner)
+        if number is None and judged is not None:  # what is judged already is at least no guess
+            break
+        winner = int(np.argmax(tried.shares)) if number is None else number
         own = jax.random.fold_in(key, _RACE + attempt) if attempt else key
         judged = holding.precision_of(
             classifier, [question], some.masks[winner][None], key=own, demand=config.demand, config=config, **options
         )
         judged = dataclasses.replace(judged, finalists=config.finalists)
-        is_last = attempt + 1 == config.finalists or winner + 1 == len(some.masks)
-        if judged.holds[0] or not judged.decision_holds[0] or is_last:
+        if judged.holds[0] or not judged.decision_holds[0]:
             break
-        left, again = dataclasses.replace(config, race=config.race - spent), jax.random.fold_in(own, _RACE)
-        number, cost, passed = race(classifier, question, some.larger_than(winner), again, left, excused)
-        spent += cost
-        if not passed:  # what is judged already is at least no guess
-            break
-        winner += 1 + number
-    return some.genomes[winner], some.masks[winner], spent, judged
+    assert judged is not None
+    return some.genomes[winner], some.masks[winner], tried.spent, judged
 
 
 def race(
-    classifier: Classifier, question: Question, some: Candidates, key: Key, config: Config, excused: bool = False
-) -> tuple[int, int, bool]:
-    """Which of the candidates is the smallest found to pass, evaluations spent, and whether one did.
+    classifier: Classifier,
+    question: Question,
+    some: Candidates,
+    key: Key,
+    config: Config,
+    excused: bool = False,
+    before: Tried | None = None,
+    judged: int = -1,
+) -> Tried:
+    """Which of the candidates pass, as far as it takes to find a small one, within `config.race` evaluations.
 
-    They are tried from the first on upwards until one passes: those that are believed to have what they need, then the
-    others; where the evaluations are nearly spent, the largest. From then on, of the smaller ones, always that which is
-    believed to have most to spare, until `PATIENCE` of them fail one after the other. Where none passes within
-    `config.race` evaluations, it is the one that failed most seldom. For `excused` failures see `rehearse`.
+    They are tried from the first on upwards until one passes: those that are believed to have what they need, from the
+    smallest on, then unions, from the most hopeful on, then the others; where the evaluations are nearly spent, the
+    largest. From then on, of the smaller ones, always that which is believed to have most to spare, until `PATIENCE` of
+    them fail one after the other. For `excused` failures see `rehearse`. A race that goes on from what was tried
+    `before` looks for one that passes among those larger than that which is `judged` already.
     """
     size = judging.size_of_call(classifier, config, question.blanks, config.rehearsals)
     price = size * judging.price(question.blanks)
     whole = -(-config.rehearsals // size) * price  # of one that passes
-    winner, number, spent, misses, shares = None, some.first, 0, 0, np.full(len(some.masks), -np.inf)
+    nothing = Tried(np.zeros(len(some.masks), bool), np.full(len(some.masks), -np.inf), 0)
+    spent, (passed, shares) = (before or nothing).spent, (field.copy() for field in (before or nothing)[:2])
+    number = some.first if before is None else _next(some, shares, None, judged, spent + 2 * whole > config.race)
+    misses = 0
     while number is not None and spent + price <= config.race and misses < PATIENCE:
         own, most = jax.random.fold_in(key, number), (config.race - spent) // price
         asked = (classifier, question, some.masks[number], own, config, size, most, excused)
-        passed, shares[number], calls = rehearse(*asked)
+        passed[number], shares[number], calls = rehearse(*asked)
         spent += calls * price
-        winner, misses = (number, 0) if passed else (winner, misses + (winner is not None))
-        number = _next(some, np.isneginf(shares), winner, spent + 2 * whole > config.race)
-    return int(np.argmax(shares)) if winner is None else winner, spent, winner is not None
+        winner = Tried(passed, shares, spent).smallest(judged)
+        misses = 0 if passed[number] else misses + (winner is not None)
+        number = _next(some, shares, winner, judged, spent + 2 * whole > config.race)
+    return Tried(passed, shares, spent)
 
 
-def _next(some: Candidates, untried: np.ndarray, winner: int | None, is_last: bool) -> int | None:
-    """Which candidate to try after those, given the smallest that passed and whether there is time for one only."""
-    left = np.flatnonzero(untried & (some.surplus > NOTHING))
+def _next(some: Candidates, shares: np.ndarray, winner: int | None, judged: int, is_last: bool) -> int | None:
+    """Which candidate to try now, given the smallest that passed and whether there is time for one only."""
+    left = np.flatnonzero(np.isneginf(shares) & (some.surplus > NOTHING))
     if winner is not None:
-        smaller = left[(left < winner) & (some.surplus[left] > UNKNOWN)]
+        smaller = left[(left < winner) & (left > judged) & (some.surplus[left] > UNKNOWN)]
         return int(smaller[np.argmax(some.surplus[smaller])]) if len(smaller) else None
-    larger = left[left > some.first]
-    if not len(larger):
-        return None
-    believed = larger[some.surplus[larger] >= 0]
-    return int(larger[-1] if is_last else (believed if len(believed) else larger)[0])
+    larger = left[left > (some.first if judged < 0 else judged)]
+    if not len(larger) or is_last:
+        return int(larger[-1]) if len(larger) else None
+    surplus = some.surplus[larger]
+    is_union = (surplus > UNKNOWN) & (surplus < LEAST_SURPLUS)
+    if (surplus >= 0).any() or not is_union.any():
+        return int(larger[np.argmax(surplus >= 0)])
+    return int(larger[np.argmax(np.where(is_union, surplus, -np.inf))])
 
 
 def rehearse(

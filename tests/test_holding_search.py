@@ -141,48 +141,85 @@ def squares(sides, surplus, first):
     return racing.Candidates(np.zeros((len(sides), 1, 3), np.int32), masks, np.float32(surplus), first)
 
 
+def race(some, config=SMALL, **options):
+    """Which of the candidates won, and the evaluations spent."""
+    tried = racing.race(ORACLE, question(), some, KEY, config, **options)
+    return tried.smallest(-1), tried.spent
+
+
+WHOLE = 48 * -(-SMALL.rehearsals // 16)  # evaluations for a mask that passes, in calls of 16 showings
+
+
 def test_what_is_believed_to_hold_is_tried_before_what_nobody_knows():
     """The first one fails; the next larger ones are one of which nobody knows, one believed to fail, one to hold."""
     some = squares((3, 6, 7, 8, 10), [0.5, racing.UNKNOWN, -0.5, 0.1, 0.9], 0)
-    assert racing.race(ORACLE, question(), some, KEY, SMALL)[0] == 2, (
-        "8 passes, then 7, which is believed in more than 6"
-    )
-    alone = some._replace(surplus=np.float32([0.5, *[racing.UNKNOWN] * 4]))
-    assert racing.race(ORACLE, question(), alone, KEY, SMALL)[0] == 1
+    assert race(some)[0] == 2, "8 passes, then 7, which is believed in more than 6"
+    assert race(some._replace(surplus=np.float32([0.5, *[racing.UNKNOWN] * 4])))[0] == 1
+
+
+def test_unions_come_after_what_is_believed_and_before_what_nobody_knows_by_what_is_guessed():
+    guess = racing.GUESSED
+    some = squares((1, 2, 6, 8, 10), [0.5, racing.UNKNOWN, racing.UNKNOWN, guess + 0.1, guess + 0.2], 0)
+    assert race(some)[0] == 3, "10, of which more is guessed, then 8, but nothing of which nobody knows"
+    assert race(some._replace(surplus=np.float32([0.5, 0.6, racing.UNKNOWN, guess, guess + 0.2])))[1] == 96 + 2 * WHOLE
 
 
 def test_of_smaller_masks_the_most_hopeful_comes_first_until_two_fail():
     some = squares((1, 2, 3, 6, 8), [0.6, 0.7, 0.8, 0.1, 0.2], 4)
-    winner, spent, passed = racing.race(ORACLE, question(), some, KEY, SMALL)
-    assert (winner, passed) == (4, True), "after 3 and 2 nobody asks for 6"
-    assert racing.race(ORACLE, question(), some._replace(surplus=some.surplus[[0, 3, 2, 1, 4]]), KEY, SMALL)[0] == 3
-    whole = 48 * -(-SMALL.rehearsals // 16)
-    assert spent == whole + 2 * 48
+    assert race(some) == (4, WHOLE + 2 * 48), "after 3 and 2 nobody asks for 6"
+    assert race(some._replace(surplus=some.surplus[[0, 3, 2, 1, 4]]))[0] == 3
 
 
 def test_the_last_chance_is_the_largest_but_not_everything():
     some = squares((2, 3, 6, 10, 12), [0.3, 0.3, 0.3, 0.3, racing.NOTHING], 0)
-    whole = 48 * -(-SMALL.rehearsals // 16)
-    tight = dataclasses.replace(SMALL, race=48 + whole)
-    assert racing.race(ORACLE, question(), some, KEY, tight) == (3, 48 + whole, True)
+    tight = dataclasses.replace(SMALL, race=48 + WHOLE)
+    assert race(some, tight) == (3, 48 + WHOLE)
 
 
 def test_the_race_is_won_by_the_smallest_that_goes_on_holding():
     sides = [2, 3, 4, 6, 10]  # of squares around the middle of the box; the box itself is 4
     some = squares(sides, [0.0, 0.1, 0.2, 0.3, 0.4], 1)
-    winner, spent, passed = racing.race(ORACLE, question(), some, KEY, SMALL)
+    winner, spent = race(some)
     share = [judging.count(ORACLE, SMALL, LOCAL, question(), mask, KEY, 160, 16).complete / 160 for mask in some.masks]
     assert share[winner] > 0.95 and (np.array(share[:winner]) < 0.95).all() and 0 < winner < 4
     assert spent % 48 == 0 and spent <= SMALL.race
-    assert passed and racing.race(ORACLE, question(), some, KEY, SMALL) == (winner, spent, True)
+    assert race(some) == (winner, spent)
 
 
-def test_where_nothing_passes_the_race_takes_what_failed_most_seldom():
+def test_a_race_that_goes_on_asks_nothing_twice_and_looks_above_what_is_judged():
+    some = squares((2, 3, 6, 7, 8, 10), [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 1)
+    before = racing.race(ORACLE, question(), some, KEY, SMALL)
+    assert before.passed.tolist() == [False, False, True, False, False, False]
+    after = racing.race(ORACLE, question(), some, KEY, SMALL, before=before, judged=2)
+    assert after.smallest(2) == 3 and after.spent == before.spent + WHOLE
+    assert (before.shares[:3] == after.shares[:3]).all() and np.isneginf(before.shares[3])
+
+
+def test_where_nothing_passes_it_is_known_what_failed_most_seldom():
     some = squares((1, 2), [0.0, 0.0], 1)
-    winner, spent, passed = racing.race(ORACLE, question(), some, KEY, SMALL)
-    assert winner == 1 and spent == 48 and not passed, "it is given up after its first call, and nothing larger is left"
+    tried = racing.race(ORACLE, question(), some, KEY, SMALL)
+    assert not tried.passed.any() and tried.spent == 48, "it is given up after one call, and nothing larger is left"
+    assert tried.shares.argmax() == 1
     broke = dataclasses.replace(SMALL, race=10)
-    assert racing.race(ORACLE, question(), some, KEY, broke)[1:] == (0, False)
+    assert racing.race(ORACLE, question(), some, KEY, broke).spent == 0
+
+
+@pytest.mark.parametrize(("passed", "expected"), [([1, 1, 1], [0, 1]), ([1, 0, 1], [0, 2]), ([0, 0, 1], [2])])
+def test_where_the_winner_does_not_hold_the_next_that_passed_is_judged(passed, expected, monkeypatch):
+    """A race is said to have passed masks, all but the largest of which do not hold."""
+    some, judged = squares((1, 2, 8), [0.1, 0.2, 0.3], 0), []
+    tried = racing.Tried(np.array(passed, bool), np.array([0.9, 0.8, 0.7]), 48)
+    monkeypatch.setattr(racing, "race", lambda *args, **options: tried)
+    precision_of = racing.holding.precision_of
+
+    def seen(classifier, questions, masks, **options):
+        judged.append(some.masks.sum((1, 2)).tolist().index(masks.sum()))
+        return precision_of(classifier, questions, masks, **options)
+
+    monkeypatch.setattr(racing.holding, "precision_of", seen)
+    _, mask, spent, found = racing.settle_one(ORACLE, question(), some, key=KEY, config=SMALL, excused=False)
+    assert judged == expected and spent == 48
+    assert (mask == some.masks[expected[-1]]).all() and bool(found.holds[0]) == (expected[-1] == 2)
 
 
 def test_candidates_are_different_masks_from_the_smallest_on_and_their_genomes_cover_them():
@@ -194,6 +231,10 @@ def test_candidates_are_different_masks_from_the_smallest_on_and_their_genomes_c
     assert (np.diff(sizes) >= 0).all() and len({mask.tobytes() for mask in masks}) == len(masks) > 3
     assert masks[-1].all(), "at last the whole image"
     np.testing.assert_array_equal(masks[champion], own.masks[-1])
+    partners = [mask for mask, nats in zip(masks, surplus) if nats >= 0]
+    joined = masks[(surplus < racing.LEAST_SURPLUS) & (surplus > racing.UNKNOWN)]
+    assert all(any((mask == masks[champion] | other).all() for other in partners) for mask in joined)
+    assert len(joined) <= racing.UNIONS
     np.testing.assert_array_equal(genes.rasterize(jnp.asarray(genomes), (12, 12)), masks)
 
 

@@ -46,9 +46,7 @@ class Problem(NamedTuple):
     target: Target
     space: Space
     fitness: Fitness
-    penalty: (
-        tuple[Array | float, Array | float] | None
-    )  # first and last, NaN or None: by the strict rule; see `standing`
+    penalty: tuple[Array | float, Array | float] | None  # first and last; NaN or None: the strict rule, see `standing`
     evaluate: Callable[[Key, Mask, Hopeful | None], Evaluation]  # bool[P, H, W] -> evaluation of P masks
     scoring: Callable[[Seen], Any]  # see `evomask.search.scoring`
     collect: Collect | None = None  # see `evomask.search.front`
