@@ -71,9 +71,9 @@ def settle(
 ) -> tuple[Refined, np.ndarray, Precision]:
     """What the stages found (NumPy, leading axis B) with the winner as last mask and genome; its race and judgement.
 
-    A winner that does not hold, although the decision does, is followed by the next larger mask that passed or, where
-    none did, goes on to pass, of `config.finalists` at most. Each is judged on draws of its own, and the level pays for
-    all of them (Bonferroni).
+    After a winner that does not hold, although the decision does, the race goes on among the larger ones, and its
+    winner follows, `config.finalists` of them at most. Each is judged on draws of its own, and the level pays for all
+    of them (Bonferroni).
 
     Returns:
       The stages, the evaluations of the race int32[B], and the precision of the winners.
@@ -146,9 +146,8 @@ def settle_one(
     run = functools.partial(race, classifier, question, some, jax.random.fold_in(key, _RACE), config, excused)
     tried, winner, judged = run(), -1, None
     for attempt in range(config.finalists):
-        if (number := tried.smallest(winner)) is None and attempt:
-            tried = run(tried, winner)
-            number = tried.smallest(winner)
+        tried = run(tried, winner) if attempt else tried
+        number = tried.smallest(winner)
         if number is None and judged is not None:  # what is judged already is at least no guess
             break
         winner = int(np.argmax(tried.shares)) if number is None else number
@@ -179,15 +178,16 @@ def race(
     smallest on, then unions, from the most hopeful on, then the others; where the evaluations are nearly spent, the
     largest. From then on, of the smaller ones, always that which is believed to have most to spare, until `PATIENCE` of
     them fail one after the other. For `excused` failures see `rehearse`. A race that goes on from what was tried
-    `before` looks for one that passes among those larger than that which is `judged` already.
+    `before` is run among those larger than that which is `judged` already.
     """
     size = judging.size_of_call(classifier, config, question.blanks, config.rehearsals)
     price = size * judging.price(question.blanks)
     whole = -(-config.rehearsals // size) * price  # of one that passes
     nothing = Tried(np.zeros(len(some.masks), bool), np.full(len(some.masks), -np.inf), 0)
     spent, (passed, shares) = (before or nothing).spent, (field.copy() for field in (before or nothing)[:2])
-    number = some.first if before is None else _next(some, shares, None, judged, spent + 2 * whole > config.race)
-    misses = 0
+    number, misses = some.first, 0
+    if before is not None:
+        number = _next(some, shares, before.smallest(judged), judged, spent + 2 * whole > config.race)
     while number is not None and spent + price <= config.race and misses < PATIENCE:
         own, most = jax.random.fold_in(key, number), (config.race - spent) // price
         asked = (classifier, question, some.masks[number], own, config, size, most, excused)

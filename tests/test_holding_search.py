@@ -193,6 +193,11 @@ def test_a_race_that_goes_on_asks_nothing_twice_and_looks_above_what_is_judged()
     after = racing.race(ORACLE, question(), some, KEY, SMALL, before=before, judged=2)
     assert after.smallest(2) == 3 and after.spent == before.spent + WHOLE
     assert (before.shares[:3] == after.shares[:3]).all() and np.isneginf(before.shares[3])
+    larger = before._replace(passed=np.array([0, 0, 1, 0, 0, 1], bool), shares=before.shares.copy())
+    larger.shares[5] = 1.0
+    between = racing.race(ORACLE, question(), some, KEY, SMALL, before=larger, judged=2)
+    assert between.smallest(2) == 3, "8 comes first, which is believed in most, and then 7"
+    assert between.spent == before.spent + 2 * WHOLE
 
 
 def test_where_nothing_passes_it_is_known_what_failed_most_seldom():
