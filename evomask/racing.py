@@ -174,11 +174,12 @@ def race(
 ) -> Tried:
     """Which of the candidates pass, as far as it takes to find a small one, within `config.race` evaluations.
 
-    They are tried from the first on upwards until one passes: those that are believed to have what they need, from the
-    smallest on, then unions, from the most hopeful on, then the others; where the evaluations are nearly spent, the
-    largest. From then on, of the smaller ones, always that which is believed to have most to spare, until `PATIENCE` of
-    them fail one after the other. For `excused` failures see `rehearse`. A race that goes on from what was tried
-    `before` is run among those larger than that which is `judged` already.
+    They are tried from the first on upwards until one passes: those that are believed to have what they need, from
+    the smallest on, then unions, from the most hopeful on, then the others; where the evaluations are nearly spent,
+    the largest or, after a refusal, that of which most may be expected. From then on, of the smaller ones, always
+    that which is believed to have most to spare, until `PATIENCE` of them fail one after the other. For `excused`
+    failures see `rehearse`. A race that goes on from what was tried `before` is run among those larger than that
+    which is `judged` already.
     """
     size = judging.size_of_call(classifier, config, question.blanks, config.rehearsals)
     price = size * judging.price(question.blanks)
@@ -188,7 +189,7 @@ def race(
     number, misses = some.first, 0
     if before is not None:
         number = _next(some, shares, before.smallest(judged), judged, spent + 2 * whole > config.race)
-    while number is not None and spent + price <= config.race and misses < PATIENCE:
+    while number is not None and spent + (whole if spent else price) <= config.race and misses < PATIENCE:
         own, most = jax.random.fold_in(key, number), (config.race - spent) // price
         asked = (classifier, question, some.masks[number], own, config, size, most, excused)
         passed[number], shares[number], calls = rehearse(*asked)
@@ -206,9 +207,12 @@ def _next(some: Candidates, shares: np.ndarray, winner: int | None, judged: int,
         smaller = left[(left < winner) & (left > judged) & (some.surplus[left] > UNKNOWN)]
         return int(smaller[np.argmax(some.surplus[smaller])]) if len(smaller) else None
     larger = left[left > (some.first if judged < 0 else judged)]
-    if not len(larger) or is_last:
-        return int(larger[-1]) if len(larger) else None
+    if not len(larger):
+        return None
     surplus = some.surplus[larger]
+    if is_last:  # what was refused nearly holds: a little more is worth a try, but nothing else is nearly sure
+        gain = np.clip(surplus, 0, 1) * (~some.masks[larger]).mean((1, 2)) * (judged >= 0)
+        return int(larger[np.argmax(gain)] if gain.any() else larger[-1])
     is_union = (surplus > UNKNOWN) & (surplus < LEAST_SURPLUS)
     if (surplus >= 0).any() or not is_union.any():
         return int(larger[np.argmax(surplus >= 0)])

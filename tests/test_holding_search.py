@@ -174,6 +174,9 @@ def test_the_last_chance_is_the_largest_but_not_everything():
     some = squares((2, 3, 6, 10, 12), [0.3, 0.3, 0.3, 0.3, racing.NOTHING], 0)
     tight = dataclasses.replace(SMALL, race=48 + WHOLE)
     assert race(some, tight) == (3, 48 + WHOLE)
+    before = racing.Tried(np.array([0, 1, 0, 0, 0], bool), np.array([0, 1, -np.inf, -np.inf, -np.inf]), 48)
+    after = racing.race(ORACLE, question(), some, KEY, tight, before=before, judged=1)
+    assert (after.smallest(1), after.spent) == (2, 48 + WHOLE), "after a refusal not the largest, but a little more"
 
 
 def test_the_race_is_won_by_the_smallest_that_goes_on_holding():
