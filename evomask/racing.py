@@ -186,10 +186,13 @@ def race(
     whole = -(-config.rehearsals // size) * price  # of one that passes
     nothing = Tried(np.zeros(len(some.masks), bool), np.full(len(some.masks), -np.inf), 0)
     spent, (passed, shares) = (before or nothing).spent, (field.copy() for field in (before or nothing)[:2])
-    number, misses = some.first, 0
+    number, winner, misses = some.first, None, 0
     if before is not None:
-        number = _next(some, shares, before.smallest(judged), judged, spent + 2 * whole > config.race)
-    while number is not None and spent + (whole if spent else price) <= config.race and misses < PATIENCE:
+        winner = before.smallest(judged)
+        number = _next(some, shares, winner, judged, spent + 2 * whole > config.race)
+    # Where nothing has passed, what fails most seldom is taken, so that even a part of the showings tells something.
+    least = lambda: whole if winner is not None or judged >= 0 else price
+    while number is not None and spent + least() <= config.race and misses < PATIENCE:
         own, most = jax.random.fold_in(key, number), (config.race - spent) // price
         asked = (classifier, question, some.masks[number], own, config, size, most, excused)
         passed[number], shares[number], calls = rehearse(*asked)
