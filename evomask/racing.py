@@ -175,11 +175,11 @@ def race(
     """Which of the candidates pass, as far as it takes to find a small one, within `config.race` evaluations.
 
     They are tried from the first on upwards until one passes: those that are believed to have what they need, from
-    the smallest on, then unions, from the most hopeful on, then the others; where the evaluations are nearly spent,
-    the largest or, after a refusal, that of which most may be expected. From then on, of the smaller ones, always
-    that which is believed to have most to spare, until `PATIENCE` of them fail one after the other. For `excused`
-    failures see `rehearse`. A race that goes on from what was tried `before` is run among those larger than that
-    which is `judged` already.
+    the smallest on, then unions, from the most hopeful on, then the others. The last that can be tried to the end is
+    the largest; after that, or where one has been refused already, it is the one that promises most, being believed
+    in and small. Once one passes, of the smaller ones always that comes next which is believed to have most to spare,
+    until `PATIENCE` of them fail one after the other. For `excused` failures see `rehearse`. A race that goes on from
+    what was tried `before` is run among those larger than that which is `judged` already.
     """
     size = judging.size_of_call(classifier, config, question.blanks, config.rehearsals)
     price = size * judging.price(question.blanks)
@@ -189,7 +189,7 @@ def race(
     number, winner, misses = some.first, None, 0
     if before is not None:
         winner = before.smallest(judged)
-        number = _next(some, shares, winner, judged, spent + 2 * whole > config.race)
+        number = _next(some, shares, winner, judged, (config.race - spent) // whole)
     # Where nothing has passed, what fails most seldom is taken, so that even a part of the showings tells something.
     least = lambda: whole if winner is not None or judged >= 0 else price
     while number is not None and spent + least() <= config.race and misses < PATIENCE:
@@ -199,12 +199,12 @@ def race(
         spent += calls * price
         winner = Tried(passed, shares, spent).smallest(judged)
         misses = 0 if passed[number] else misses + (winner is not None)
-        number = _next(some, shares, winner, judged, spent + 2 * whole > config.race)
+        number = _next(some, shares, winner, judged, (config.race - spent) // whole)
     return Tried(passed, shares, spent)
 
 
-def _next(some: Candidates, shares: np.ndarray, winner: int | None, judged: int, is_last: bool) -> int | None:
-    """Which candidate to try now, given the smallest that passed and whether there is time for one only."""
+def _next(some: Candidates, shares: np.ndarray, winner: int | None, judged: int, trials: int) -> int | None:
+    """Which candidate to try now, given the smallest that passed, and how many can still be tried to the end."""
     left = np.flatnonzero(np.isneginf(shares) & (some.surplus > NOTHING))
     if winner is not None:
         smaller = left[(left < winner) & (left > judged) & (some.surplus[left] > UNKNOWN)]
@@ -213,10 +213,12 @@ def _next(some: Candidates, shares: np.ndarray, winner: int | None, judged: int,
     if not len(larger):
         return None
     surplus = some.surplus[larger]
-    if is_last:  # what was refused nearly holds: a little more is worth a try, but nothing else is nearly sure
-        gain = np.clip(surplus, 0, 1) * (~some.masks[larger]).mean((1, 2)) * (judged >= 0)
-        return int(larger[np.argmax(gain)] if gain.any() else larger[-1])
     is_union = (surplus > UNKNOWN) & (surplus < LEAST_SURPLUS)
+    if trials < 2:
+        chance = np.clip(np.where(is_union, surplus - GUESSED, surplus), 0, 1)  # as if nats were a probability
+        gain = chance * (~some.masks[larger]).mean((1, 2))
+        is_last = trials == 1 and judged < 0 or not gain.any()
+        return int(larger[-1] if is_last else larger[np.argmax(gain)])
     if (surplus >= 0).any() or not is_union.any():
         return int(larger[np.argmax(surplus >= 0)])
     return int(larger[np.argmax(np.where(is_union, surplus, -np.inf))])
