@@ -175,11 +175,11 @@ def race(
     """Which of the candidates pass, as far as it takes to find a small one, within `config.race` evaluations.
 
     They are tried from the first on upwards until one passes: those that are believed to have what they need, from
-    the smallest on, then unions, from the most hopeful on, then the others. The last that can be tried to the end is
-    the largest; after that, or where one has been refused already, it is the one that promises most, being believed
-    in and small. Once one passes, of the smaller ones always that comes next which is believed to have most to spare,
-    until `PATIENCE` of them fail one after the other. For `excused` failures see `rehearse`. A race that goes on from
-    what was tried `before` is run among those larger than that which is `judged` already.
+    the smallest on, then unions, from the most hopeful on, then the others. Where no two can still be tried to the
+    end, that one comes first which promises most, being believed in and small, and the largest where none is believed
+    in. Once one passes, of the smaller ones always that comes next which is believed to have most to spare, until
+    `PATIENCE` of them fail one after the other. For `excused` failures see `rehearse`. A race that goes on from what
+    was tried `before` is run among those larger than that which is `judged` already.
     """
     size = judging.size_of_call(classifier, config, question.blanks, config.rehearsals)
     price = size * judging.price(question.blanks)
@@ -217,8 +217,7 @@ def _next(some: Candidates, shares: np.ndarray, winner: int | None, judged: int,
     if trials < 2:
         chance = np.clip(np.where(is_union, surplus - GUESSED, surplus), 0, 1)  # as if nats were a probability
         gain = chance * (~some.masks[larger]).mean((1, 2))
-        is_last = trials == 1 and judged < 0 or not gain.any()
-        return int(larger[-1] if is_last else larger[np.argmax(gain)])
+        return int(larger[np.argmax(gain)] if gain.any() else larger[-1])
     if (surplus >= 0).any() or not is_union.any():
         return int(larger[np.argmax(surplus >= 0)])
     return int(larger[np.argmax(np.where(is_union, surplus, -np.inf))])

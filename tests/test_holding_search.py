@@ -170,13 +170,16 @@ def test_of_smaller_masks_the_most_hopeful_comes_first_until_two_fail():
     assert race(some._replace(surplus=some.surplus[[0, 3, 2, 1, 4]]))[0] == 3
 
 
-def test_the_last_chance_is_the_largest_but_not_everything():
-    some = squares((2, 3, 6, 10, 12), [0.3, 0.3, 0.3, 0.3, racing.NOTHING], 0)
+def test_the_last_chance_is_what_promises_most_and_never_everything():
+    """Being believed in counts as much as being small: 0.3 of the picture less 36 pixels against 0.6 less 100."""
+    some = squares((2, 3, 6, 10, 12), [0.3, 0.0, 0.3, 0.6, racing.NOTHING], 0)
     tight = dataclasses.replace(SMALL, race=48 + WHOLE)
-    assert race(some, tight) == (3, 48 + WHOLE)
+    assert race(some, tight) == (2, 48 + WHOLE)
+    assert race(some._replace(surplus=np.float32([0.3, 0, 0.1, 0.6, racing.NOTHING])), tight)[0] == 3
+    assert race(some._replace(surplus=np.float32([0.3, *[racing.UNKNOWN] * 3, racing.NOTHING])), tight)[0] == 3
     before = racing.Tried(np.array([0, 1, 0, 0, 0], bool), np.array([0, 1, -np.inf, -np.inf, -np.inf]), 48)
     after = racing.race(ORACLE, question(), some, KEY, tight, before=before, judged=1)
-    assert (after.smallest(1), after.spent) == (2, 48 + WHOLE), "after a refusal not the largest, but a little more"
+    assert (after.smallest(1), after.spent) == (2, 48 + WHOLE)
 
 
 def test_the_race_is_won_by_the_smallest_that_goes_on_holding():
