@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from scipy.stats import qmc
 
 from evomask.baselines.base import compiled, probability, upsample
 from evomask.fills import Constant
@@ -45,6 +44,8 @@ class Sobol:
         return grid, budget // (grid**2 + 2)
 
     def explain(self, classifier: Classifier, image: Array, label: Array, key: Key, budget: int) -> Array:
+        from scipy.stats import qmc  # changes the filters of warnings, which an import of evomask must not
+
         height, width, _ = image.shape
         fill_key, rotation_key = jax.random.split(key)
         blank = self.fill(fill_key, image)
