@@ -144,11 +144,11 @@ def settle_one(
     """Of one image with its candidates: genome, mask, evaluations and precision of the winner."""
     options = {"perturbation": config.perturbation, "draws": config.draws, "apart": config.draws_apart}
     run = functools.partial(race, classifier, question, some, jax.random.fold_in(key, _RACE), config, excused)
-    tried, winner, judged = run(), -1, None
+    tried, winner, judgements = run(), -1, []
     for attempt in range(config.finalists):
         tried = run(tried, winner) if attempt else tried
         number = tried.smallest(winner)
-        if number is None and judged is not None:  # what is judged already is at least no guess
+        if number is None and judgements:  # what is judged already is at least no guess
             break
         winner = int(np.argmax(tried.shares)) if number is None else number
         own = jax.random.fold_in(key, _RACE + attempt) if attempt else key
@@ -156,10 +156,10 @@ def settle_one(
             classifier, [question], some.masks[winner][None], key=own, demand=config.demand, config=config, **options
         )
         judged = dataclasses.replace(judged, finalists=config.finalists)
+        judgements.append(judged)
         if judged.holds[0] or not judged.decision_holds[0]:
             break
-    assert judged is not None
-    return some.genomes[winner], some.masks[winner], tried.spent, judged
+    return some.genomes[winner], some.masks[winner], tried.spent, judgements[-1]
 
 
 def race(
@@ -184,8 +184,8 @@ def race(
     size = judging.size_of_call(classifier, config, question.blanks, config.rehearsals)
     price = size * judging.price(question.blanks)
     whole = -(-config.rehearsals // size) * price  # of one that passes
-    nothing = Tried(np.zeros(len(some.masks), bool), np.full(len(some.masks), -np.inf), 0)
-    spent, (passed, shares) = (before or nothing).spent, (field.copy() for field in (before or nothing)[:2])
+    known = before or Tried(np.zeros(len(some.masks), bool), np.full(len(some.masks), -np.inf), 0)
+    passed, shares, spent = known.passed.copy(), known.shares.copy(), known.spent
     number, winner, misses = some.first, None, 0
     if before is not None:
         winner = before.smallest(judged)
