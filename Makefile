@@ -18,7 +18,7 @@ explain: $(VENV)/.installed
 	$(BIN)/python -m experiments.explain $(ARGS)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # What takes seconds: none that compiles a search, trains, sweeps or draws.
 FAST := $(addprefix tests/test_,$(addsuffix .py,types house fills genome operators fitness evaluate statistics))

@@ -5,6 +5,7 @@ Warnings become errors in pyproject.toml (`filterwarnings`), and Hypothesis draw
 
 import importlib.metadata
 import os
+import tempfile
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the programs, see `settings.one_blas_thread`; read by NumPy
 
@@ -19,6 +20,11 @@ FLAGS = os.environ.get("XLA_FLAGS", "")
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_use_fusion_emitters=false".strip()
 
+# What one test compiled is read by those after it, in whatever process, and gone in the end.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    PROGRAMS = tempfile.TemporaryDirectory(prefix="evomask-tests-")
+    os.environ |= {"JAX_COMPILATION_CACHE_DIR": PROGRAMS.name, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
+
 import hypothesis
 import jax
 import pytest
@@ -26,11 +32,16 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_enable_compilation_cache", False)  # nothing is left in the home folder
 
 # The first example of a test compiles, so a deadline per example would be a race.
 hypothesis.settings.register_profile("evomask", deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.load_profile("evomask")
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take minutes come first, so that no process of several waits for another's at the end."""
+    long = ["test_notebooks.py", "test_pages.py", "test_cluster.py", "test_recipes.py", "test_benchmark.py"]
+    items.sort(key=lambda item: item.path.name not in long)  # stable
 
 
 @pytest.fixture(scope="module", autouse=True)

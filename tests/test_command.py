@@ -100,6 +100,18 @@ def test_the_doctor_says_what_is_here(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("EVOMASK_CACHE", str(tmp_path))
     (tmp_path / "images.npz").write_bytes(bytes(2_000_000))
     monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/bin/{name}")
+    ours = doctor.jax.config.jax_compilation_cache_dir
+    assert dict(doctor.report())["compiled"].startswith(f"programs are kept in {ours} (")
+    doctor.jax.config.update("jax_enable_compilation_cache", False)
+    doctor.jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        _the_doctor_s_lines(tmp_path, capsys)
+    finally:
+        doctor.jax.config.update("jax_enable_compilation_cache", True)
+        doctor.jax.config.update("jax_compilation_cache_dir", ours)
+
+
+def _the_doctor_s_lines(tmp_path, capsys):
     assert command.main(["doctor"]) == 0
     lines = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
     assert lines["evomask"] == f"{evomask.__version__} in {ROOT / 'evomask'}"
@@ -109,10 +121,7 @@ def test_the_doctor_says_what_is_here(monkeypatch, capsys, tmp_path):
     assert lines["GPU"] == "there is an NVIDIA driver, but JAX does not use it: pip install 'evomask[cuda]'"
     assert lines["cache"].startswith(f"{tmp_path} (2 MB)") and "not kept, as" in lines["compiled"]
     doctor.jax.config.update("jax_enable_compilation_cache", True)
-    try:
-        assert dict(doctor.report())["compiled"].startswith(f"programs are kept in {tmp_path / 'programs'} (empty)")
-    finally:
-        doctor.jax.config.update("jax_enable_compilation_cache", False)
+    assert dict(doctor.report())["compiled"].startswith(f"programs are kept in {tmp_path / 'programs'} (empty)")
 
 
 def test_the_doctor_takes_no_words(capsys):

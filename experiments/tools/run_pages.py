@@ -41,7 +41,7 @@ SAMPLES = pages.ROOT / "evomask" / "samples"
 TEMPLATE = pages.ROOT / "evomask" / "template" / "README.md"
 
 SMALL = {
-    "explain": ("budget=500", "preset.showings=16", "preset.draws=20", "preset.draws_apart=2"),
+    "explain": ("budget=300", "preset.showings=16", "preset.draws=20", "preset.draws_apart=2"),
     "benchmark": ("data.num=1", "budget=400", "cut_steps=5", "auc_steps=5", "fidelity_subsets=5"),
     "speed": ("budget=400", "matching=200", "pairs=1", "rise=100", "naps=200", "batches=[1]"),
     "train": ("recipe.epochs=1",),
