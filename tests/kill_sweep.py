@@ -24,17 +24,21 @@ SWEEP = (
 
 
 def start(out: Path, *overrides: str) -> subprocess.Popen:
-    """The sweep as a process of its own; what XLA compiles is kept for the next one."""
+    """The sweep as a process of its own."""
+    return program("experiments.benchmark", out.parent, "-m", *SWEEP, *overrides, f"out={out}")
+
+
+def program(module: str, folder: Path, *arguments: str) -> subprocess.Popen:
+    """A process in a folder, which finds the tests' own parts; what XLA compiles is kept there for the next one."""
     cache = {
-        "JAX_COMPILATION_CACHE_DIR": str(out.parent / "compiled"),
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    command = [sys.executable, "-m", "experiments.benchmark", "-m", *SWEEP, *overrides, f"out={out}"]
     return subprocess.Popen(
-        command,
+        [sys.executable, "-m", module, *arguments],
         env=os.environ | cache | {"PYTHONPATH": path},
-        cwd=out.parent,
+        cwd=folder,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

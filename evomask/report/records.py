@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import glob
 import json
 import os
+import platform
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -66,7 +69,7 @@ def write(folder: str | Path, parts: Sequence[Sheet]) -> Path:
       OutputError: the folder cannot be written to.
     """
     folder = prepare_folder(folder)
-    with tempfile.TemporaryDirectory(prefix=".evomask-", dir=folder) as made:
+    with tempfile.TemporaryDirectory(prefix=_unfinished(folder), dir=folder) as made:
         new = Path(made)
         for part in parts:
             with open(new / f"{part.name}.png", "wb") as file:
@@ -124,7 +127,7 @@ def as_json(value: Any) -> bytes:
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place: no reader ever sees half a file."""
-    handle, temporary = tempfile.mkstemp(prefix=".evomask-", dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=_unfinished(path.parent), dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
@@ -133,3 +136,26 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _unfinished(folder: Path) -> str:
+    """How the name of what this process has not finished in a folder begins; what dead processes left there goes."""
+    begin = f".evomask-{platform.node()}-"
+    for left in folder.glob(f"{glob.escape(begin)}*"):
+        writer = left.name.removeprefix(begin).partition("-")[0]
+        if writer.isdecimal() and not _runs(int(writer)):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return f"{begin}{os.getpid()}-"
+
+
+def _runs(process: int) -> bool:
+    """Whether a process of that number is there; where the system cannot be asked, it may be."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
