@@ -1,12 +1,14 @@
 """What a user sets for all of JAX and NumPy changes no explanation: public functions have settings of their own.
 
-And one setting that is the user's: where things are kept that cost time to make again.
+And two settings that are the user's: where things are kept that cost time to make again, and what becomes of memory.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
+import mmap
 import os
 import threading
 import types
@@ -16,6 +18,9 @@ from typing import Any
 
 import jax
 import numpy as np
+
+MALLOPT = {-8: 1, -4: 0, -1: 2**31 - 1}  # glibc's M_ARENA_MAX, M_MMAP_MAX and M_TRIM_THRESHOLD
+RESERVED = 7 << 28  # bytes of addresses; M_TRIM_THRESHOLD is an int, and from there on memory is trimmed after all
 
 _outside = threading.local()  # what the user had set before this thread came in here
 _last = types.SimpleNamespace(x64=False)  # the same of whichever thread came in last
@@ -105,6 +110,33 @@ def one_blas_thread() -> contextlib.AbstractContextManager:
     import threadpoolctl  # here, because it sets a variable of the environment when it is imported
 
     return threadpoolctl.threadpool_limits(1, user_api="blas")
+
+
+@functools.cache
+def reuse_memory() -> bool:
+    """Let this process keep the memory that it frees, for good, in huge pages: for programs, before they use JAX.
+
+    By default a forward pass on a CPU gives hundreds of megabytes back to the system each time, and spends a quarter of
+    its time on getting them anew, a page of 4 KiB at a time. Sets glibc's `mallopt` (one arena, no mapping of its own
+    for what is large, no trimming), and reserves addresses, which are no memory yet, for the kernel to back with huge
+    pages (`madvise`).
+
+    Returns:
+      Whether that was done; False, and nothing is changed, without glibc or with `EVOMASK_REUSE_MEMORY=false` in the
+      environment.
+    """
+    libc = ctypes.CDLL(None) if os.name == "posix" else None
+    wanted = os.environ.get("EVOMASK_REUSE_MEMORY") != "false" and hasattr(libc, "mallopt")
+    if not wanted or not all(libc.mallopt(option, value) for option, value in MALLOPT.items()):
+        return False
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    if reserved := libc.malloc(RESERVED):  # None where so much may not be promised
+        first_page = -(-reserved // mmap.PAGESIZE) * mmap.PAGESIZE
+        libc.madvise(first_page, RESERVED - mmap.PAGESIZE, mmap.MADV_HUGEPAGE)  # a kernel that has none says so
+        libc.free(reserved)
+    return True
 
 
 def cache_folder() -> Path:

@@ -64,7 +64,7 @@ def kill_and_resume(folder: Path, kills: int, images: int, seed: int) -> list[in
         assert kept.items() <= records(folder).items(), "what was done was lost or made again"
         kept = records(folder)
         done.append(len(kept))
-    finish(start(folder))
+    finish(start(folder), seconds=300 + images)
     assert kept.items() <= records(folder).items()
     return done
 
@@ -73,7 +73,7 @@ def main(images: int, kills: int) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         draw(Path(temporary, "pictures"), images)
         quiet, killed = Path(temporary, "quiet"), Path(temporary, "killed")
-        finish(start(quiet))
+        finish(start(quiet), seconds=300 + images)
         seed = random.randrange(1000)
         done = kill_and_resume(killed, kills, images, seed)
         expected = written(quiet)

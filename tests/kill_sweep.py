@@ -45,9 +45,9 @@ def program(module: str, folder: Path, *arguments: str) -> subprocess.Popen:
     )
 
 
-def finish(process: subprocess.Popen) -> str:
-    """Waits for success and returns stderr."""
-    _, errors = process.communicate(timeout=300)
+def finish(process: subprocess.Popen, seconds: float = 300) -> str:
+    """Waits for success, for so long, and returns stderr."""
+    _, errors = process.communicate(timeout=seconds)
     assert process.returncode == 0, errors
     return errors
 

@@ -2,6 +2,10 @@
 
 import contextlib
 import functools
+import os
+import platform
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -104,3 +108,26 @@ def test_openblas_has_one_thread_while_a_search_runs_and_its_own_again_afterward
         evomask.explain(evomask.BlackBox(look, 2), np.ones((1, 8, 8, 1)), key=0, config=evomask.presets.smallest(250))
         assert threads() == {2}
     assert [found for num, found in seen if num > 1] and all(found == {1} for num, found in seen if num > 4)
+
+
+KEEPS = """
+import resource
+import numpy as np
+from evomask import settings
+
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+kept = settings.reuse_memory()
+for _ in range(3):
+    before = faults()
+    np.ones(2**24)  # 128 MiB
+print(kept, faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="sets an option of glibc")
+@pytest.mark.parametrize("wanted", ["true", "false"])
+def test_memory_that_was_freed_is_used_again(wanted):
+    environment = os.environ | {"EVOMASK_REUSE_MEMORY": wanted}
+    said = subprocess.run([sys.executable, "-c", KEEPS], env=environment, capture_output=True, text=True, check=True)
+    kept, faults = said.stdout.split()
+    assert kept == str(wanted == "true") and (int(faults) < 100 if wanted == "true" else int(faults) >= 64), said

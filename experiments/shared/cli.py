@@ -19,7 +19,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from evomask.settings import cache_folder, one_blas_thread
+from evomask.settings import cache_folder, one_blas_thread, reuse_memory
 from evomask.types import InputError
 
 from . import compiling
@@ -53,6 +53,7 @@ def launch(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | N
     codes: list[int] = []
 
     def job(config: DictConfig) -> None:  # one of several in a sweep; its failure does not stop the others
+        reuse_memory()
         with one_blas_thread(), compiling.kept(cache_folder() / "programs"):
             codes.append(guard(lambda: task(config), folder / name))
 

@@ -19,7 +19,7 @@ import evomask
 from evomask import presets
 from evomask.classifiers.wrappers import check_classifier
 from evomask.data import photographs
-from evomask.settings import one_blas_thread
+from evomask.settings import one_blas_thread, reuse_memory
 from evomask.types import Array, Classifier, InputError, record
 
 from ..explain import build_config
@@ -36,10 +36,16 @@ def table(config: DictConfig) -> Table:
         if not isinstance(num, int) or num < 1:
             raise InputError(f"{name} has {num!r}: give whole numbers of {unit}")
         # A process of its own, because a peak is never forgotten, and a spawned one, which starts with nothing.
-        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), one_blas_thread) as pool:
+        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), as_in_programs) as pool:
             peak, taken, found = pool.submit(work, plain, num).result()
         out.add_row(str(num), peak, f"{taken:.1f}", found)
     return out
+
+
+def as_in_programs() -> None:
+    """What `cli.launch` does before it runs a task."""
+    reuse_memory()
+    one_blas_thread()
 
 
 def stream(plain: dict, num: int) -> tuple[str, float, str]:
