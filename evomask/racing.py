@@ -55,6 +55,10 @@ class Tried(NamedTuple):
     shares: np.ndarray  # f64[N], of good showings; minus infinity where it was not tried
     spent: int  # evaluations
 
+    def best(self, first: int) -> int:
+        """What failed most seldom; the first where nothing could be tried."""
+        return first if np.isneginf(self.shares).all() else int(np.argmax(self.shares))
+
     def smallest(self, above: int) -> int | None:
         """The smallest that passed, of those larger than one of them."""
         passed = np.flatnonzero(self.passed[above + 1 :])
@@ -150,7 +154,7 @@ def settle_one(
         number = tried.smallest(winner)
         if number is None and judgements:  # what is judged already is at least no guess
             break
-        winner = int(np.argmax(tried.shares)) if number is None else number
+        winner = tried.best(some.first) if number is None else number
         own = jax.random.fold_in(key, _RACE + attempt) if attempt else key
         judged = holding.precision_of(
             classifier, [question], some.masks[winner][None], key=own, demand=config.demand, config=config, **options

@@ -11,6 +11,7 @@ import pytest
 import evomask
 from evomask import InputError, judging, perturbations, presets, racing
 from evomask.explaining import search
+from evomask.measures.certainty import Precision, Tally
 from evomask.perturbations import Perturbations
 from evomask.questions import ask
 from evomask.search import genome as genes
@@ -211,8 +212,32 @@ def test_where_nothing_passes_it_is_known_what_failed_most_seldom():
     tried = racing.race(ORACLE, question(), some, KEY, SMALL)
     assert not tried.passed.any() and tried.spent == 48, "it is given up after one call, and nothing larger is left"
     assert tried.shares.argmax() == 1
-    broke = dataclasses.replace(SMALL, race=10)
-    assert racing.race(ORACLE, question(), some, KEY, broke).spent == 0
+
+
+def test_where_no_race_can_be_paid_the_champion_wins():
+    some, broke = squares((1, 2, 8), [0.0, 0.0, 0.0], 1), dataclasses.replace(SMALL, race=10)
+    _, mask, spent, _ = racing.settle_one(ORACLE, question(), some, key=KEY, config=broke, excused=False)
+    assert spent == 0 and mask.sum() == 4
+
+
+def test_the_level_pays_for_every_finalist_that_could_be_judged(monkeypatch):
+    """189 of 200 showings would be enough for one mask, and are too few for one of three."""
+    some, config = squares((6, 8), [0.1, 0.2], 0), dataclasses.replace(SMALL, finalists=3)
+    tried = racing.Tried(np.ones(2, bool), np.array([0.9, 0.9]), 48)
+    monkeypatch.setattr(racing, "race", lambda *args, **options: tried)
+    good = iter([189, 200])
+
+    def precision_of(*_, **__):
+        counts = Tally(*np.full((4, 1), next(good)))
+        counts = dataclasses.replace(counts, decision=np.array([200]))
+        apart = Tally(*np.zeros((4, 1, 0), int))
+        return Precision(counts, apart, np.array([600]), np.array([False]), draws=200, draws_apart=0)
+
+    assert precision_of().holds[0]
+    good = iter([189, 200])
+    monkeypatch.setattr(racing.holding, "precision_of", precision_of)
+    _, mask, _, found = racing.settle_one(ORACLE, question(), some, key=KEY, config=config, excused=False)
+    assert mask.sum() == 64 and found.counts.complete == 200 and found.finalists == 3
 
 
 @pytest.mark.parametrize(("passed", "expected"), [([1, 1, 1], [0, 1]), ([1, 0, 1], [0, 2]), ([0, 0, 1], [2])])
