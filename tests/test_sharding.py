@@ -21,6 +21,7 @@ from evomask.search.batching import in_batches
 from evomask.search.config import Config
 from evomask.types import InputError
 from experiments.shared.compiling import compile_seconds
+from experiments.tools import cluster
 
 TESTS = pathlib.Path(__file__).parent
 KEY = jax.random.key(5)
@@ -187,9 +188,9 @@ def test_a_mesh_that_cannot_be_used_is_refused_before_anything_is_compiled(funct
 PROCESS = """
 import jax, evomask
 jax.config.update("jax_num_cpu_devices", 2)
-jax.distributed.initialize("{address}", num_processes=2, process_id={process}, initialization_timeout=300)
+jax.distributed.initialize("{}", {}initialization_timeout=300)
 import test_sharding
-test_sharding.explain_share("{folder}")
+test_sharding.explain_share("{}")
 """
 
 
@@ -208,13 +209,21 @@ def explain_share(folder):
     jax.distributed.shutdown()
 
 
-def test_two_processes_find_what_one_finds(tmp_path):
+@pytest.fixture
+def address():
+    """Where the first of several processes listens."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
-    scripts = [PROCESS.format(address=address, process=process, folder=tmp_path) for process in range(2)]
-    options = dict(env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return f"localhost:{free.getsockname()[1]}"
+
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+
+
+def test_two_processes_find_what_one_finds(tmp_path, address):
+    numbered = "num_processes=2, process_id={}, "
+    scripts = [PROCESS.format(address, numbered.format(process), tmp_path) for process in range(2)]
+    options = dict(env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     processes = [subprocess.Popen([sys.executable, "-c", script], **options) for script in scripts]
     try:
         said = [process.communicate(timeout=600)[0] for process in processes]
@@ -222,9 +231,24 @@ def test_two_processes_find_what_one_finds(tmp_path):
         for process in processes:
             process.kill()  # one whose partner has died would wait for it
     assert [process.returncode for process in processes] == [0, 0], said
+    both_found_what_one_finds(tmp_path)
+
+
+@pytest.mark.skipif(bool(cluster.missing()), reason="needs SLURM (slurm-wlm, munge) and root")
+def test_slurm_says_which_process_is_which(tmp_path, address):
+    """The address is given, since the names of these nodes are no names of hosts."""
+    with cluster.running(tmp_path / "slurm") as conf:
+        command = ["srun", "--nodes=2", "--ntasks=2", sys.executable, "-c", PROCESS.format(address, "", tmp_path)]
+        environment = ENVIRONMENT | {"SLURM_CONF": str(conf)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    both_found_what_one_finds(tmp_path)
+
+
+def both_found_what_one_finds(folder):
     expected = jax.tree.leaves(alone())
     for process in range(2):
-        with np.load(tmp_path / f"{process}.npz") as file:
+        with np.load(folder / f"{process}.npz") as file:
             gathered = list(file.values())
         assert len(gathered) == len(expected)
         for field, one in zip(gathered, expected, strict=True):
