@@ -11,6 +11,7 @@ says so, and the search asks for a mask that does what it should wherever the wh
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -119,32 +120,55 @@ def precision_of(
     """`precision` of anybody's masks bool[B, H, W], each for its question; see `questions.ask`."""
     key, drawn, config, masks = _checked(classifier, questions, masks, key, perturbation, level, demand, config)
     draws, draws_apart = whole("draws", draws), whole("apart", draws if apart is None else apart, 0)
-    alone = drawn.apart() if draws_apart else {}
-    alone = alone if len(alone) > 1 else {}
-    count = functools.partial(judging.count, classifier, config)
-    stream = functools.partial(jax.random.fold_in, jax.random.fold_in(key, _JUDGE))
     size = judging.size_of_call(classifier, config, questions[0].blanks, draws)  # one program for all that follows
-    together = [count(drawn, *asked, stream(0), draws, size) for asked in zip(questions, masks, strict=True)]
-    apart_counts = [
-        [
-            count(one, *asked, stream(number), draws_apart, size, on)
-            for number, (one, on) in enumerate(alone.values(), 1)
-        ]
-        for asked in zip(questions, masks, strict=True)
-    ]
-    cost = lambda draws: judging.evaluations(questions[0].blanks, draws, size)
-    price = cost(draws) + len(alone) * cost(draws_apart)
-    return Precision(
+    count = functools.partial(judging.count, classifier, config, drawn)
+    together = [count(*asked, _stream(key, 0), draws, size) for asked in zip(questions, masks, strict=True)]
+    held = Precision(
         counts=judging.stack(together),
-        counts_apart=judging.stack([judging.stack(row) for row in apart_counts]),
-        evaluations=np.full(len(questions), price, np.int32),
+        counts_apart=judging.stack([judging.stack([]) for _ in questions]),
+        evaluations=np.full(len(questions), judging.evaluations(questions[0].blanks, draws, size), np.int32),
         counterfactual=np.array([question.counterfactual for question in questions]),
         draws=draws,
-        draws_apart=draws_apart,
+        draws_apart=0,
         level=float(level),
         demand=demand,
+    )
+    return by_themselves(held, classifier, questions, masks, key=key, drawn=drawn, draws=draws_apart, config=config)
+
+
+def by_themselves(
+    held: Precision,
+    classifier: Classifier,
+    questions: Sequence[Question],
+    masks: np.ndarray,
+    *,
+    key: Key,
+    drawn: Perturbations,
+    draws: int,
+    config: Config,
+) -> Precision:
+    """The precision of masks with their counts under each perturbation by itself, too, where there are several."""
+    alone = drawn.apart() if draws else {}
+    alone = alone if len(alone) > 1 else {}
+    size = judging.size_of_call(classifier, config, questions[0].blanks, held.draws)
+    streams = [(one, _stream(key, number), on) for number, (one, on) in enumerate(alone.values(), 1)]
+    counts = [
+        [judging.count(classifier, config, one, *asked, stream, draws, size, on) for one, stream, on in streams]
+        for asked in zip(questions, masks, strict=True)
+    ]
+    price = len(alone) * judging.evaluations(questions[0].blanks, draws, size)
+    return dataclasses.replace(
+        held,
+        counts_apart=judging.stack([judging.stack(row) for row in counts]),
+        evaluations=held.evaluations + np.int32(price),
+        draws_apart=draws,
         names=tuple(alone),
     )
+
+
+def _stream(key: Key, number: int) -> Key:
+    """Showings that nothing else draws, another stream for each perturbation by itself."""
+    return jax.random.fold_in(jax.random.fold_in(key, _JUDGE), number)
 
 
 @pinned

@@ -146,7 +146,8 @@ def settle_one(
     classifier: Classifier, question: Question, some: Candidates, *, key: Key, config: Config, excused: bool
 ) -> tuple[np.ndarray, np.ndarray, int, Precision]:
     """Of one image with its candidates: genome, mask, evaluations and precision of the winner."""
-    options = {"perturbation": config.perturbation, "draws": config.draws, "apart": config.draws_apart}
+    drawn = config.perturbation or Perturbations()
+    options = {"perturbation": drawn, "draws": config.draws, "apart": 0, "demand": config.demand, "config": config}
     run = functools.partial(race, classifier, question, some, jax.random.fold_in(key, _RACE), config, excused)
     tried, winner, judgements = run(), -1, []
     for attempt in range(config.finalists):
@@ -156,14 +157,17 @@ def settle_one(
             break
         winner = tried.best(some.first) if number is None else number
         own = jax.random.fold_in(key, _RACE + attempt) if attempt else key
-        judged = holding.precision_of(
-            classifier, [question], some.masks[winner][None], key=own, demand=config.demand, config=config, **options
-        )
+        judged = holding.precision_of(classifier, [question], some.masks[winner][None], key=own, **options)
         judged = dataclasses.replace(judged, finalists=config.finalists)
         judgements.append(judged)
         if judged.holds[0] or not judged.decision_holds[0]:
             break
-    return some.genomes[winner], some.masks[winner], tried.spent, judgements[-1]
+    # The bill is for all that were judged; what breaks a mask is asked of the last one only.
+    price = np.sum([one.evaluations for one in judgements], 0, dtype=np.int32)
+    held = dataclasses.replace(judged, evaluations=price)
+    options = {"key": own, "drawn": drawn, "draws": config.draws_apart, "config": config}
+    held = holding.by_themselves(held, classifier, [question], some.masks[winner][None], **options)
+    return some.genomes[winner], some.masks[winner], tried.spent, held
 
 
 def race(

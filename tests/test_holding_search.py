@@ -238,6 +238,8 @@ def test_the_level_pays_for_every_finalist_that_could_be_judged(monkeypatch):
     monkeypatch.setattr(racing.holding, "precision_of", precision_of)
     _, mask, _, found = racing.settle_one(ORACLE, question(), some, key=KEY, config=config, excused=False)
     assert mask.sum() == 64 and found.counts.complete == 200 and found.finalists == 3
+    apart = len(found.names) * judging.evaluations(question().blanks, SMALL.draws_apart, 16)
+    assert found.evaluations.tolist() == [600 + 600 + apart] and len(found.names) == 3, "the refused one costs as well"
 
 
 @pytest.mark.parametrize(("passed", "expected"), [([1, 1, 1], [0, 1]), ([1, 0, 1], [0, 2]), ([0, 0, 1], [2])])
