@@ -110,10 +110,10 @@ class MainEffects:
         confidences = jnp.stack([seen.evaluated.confidence, seen.evaluated.inverse_confidence])
         asked = jnp.isfinite(confidences)  # bool[2, P]
         values = _steps(jnp.where(asked, confidences, 0.0))
-        kept = jnp.stack([seen.masks, ~seen.masks]) & asked[..., None, None]
-        powers = asked.astype(jnp.float32), values, _steps(values**2)
-        over = lambda power: jnp.sum(jnp.where(kept, power[..., None, None], 0.0), axis=1)
-        return Sums(*(power.sum(1) for power in powers), *map(over, powers))
+        powers = jnp.stack([asked.astype(jnp.float32), values, _steps(values**2)])  # f32[3, 2, P]
+        total = powers.sum(-1)
+        masked, inverse = _kept(powers[:, 0], seen.masks), total[:, 1, None, None] - _kept(powers[:, 1], seen.masks)
+        return Sums(*total, *jnp.stack([masked, inverse], axis=1))
 
     def effects(self, sums: Sums) -> tuple[np.ndarray, np.ndarray]:
         """The effect and its standard error, f32[..., H, W] each; NaN where among neither kind of pictures two show a
@@ -173,8 +173,7 @@ class GoodMasks:
         top = level.max(axis=1)
         # Powers of two, so that no sum of them is rounded: it has the same bits in whatever order a compiler adds.
         weight = jnp.where(known, _down(jnp.float32(2**FINEST), level - top[:, None]), 0.0)
-        kept = jnp.sum(jnp.where(seen.masks[None], weight[..., None, None], 0.0), axis=1)
-        return Good(top, weight.sum(axis=1), kept, MainEffects()(seen))
+        return Good(top, weight.sum(axis=1), _kept(weight, seen.masks), MainEffects()(seen))
 
     def merge(self, sums: Good, others: Good) -> Good:
         """The sums over all masks of both."""
@@ -194,6 +193,12 @@ class GoodMasks:
         total, kept = np.asarray(sums.total)[..., None, None], np.asarray(sums.kept)
         share = kept / np.maximum(total, 1.0)
         return np.where(total[..., 0, :, :] > 0, share[..., 0, :, :], share[..., 1, :, :])
+
+
+def _kept(weights: Array, masks: Mask) -> Array:
+    """Sums f32[N, H, W] of the weights f32[N, P] of those of the masks bool[P, H, W] that keep a pixel."""
+    # On an accelerator a product of less than full precision would round the weights.
+    return jnp.tensordot(weights, masks.astype(jnp.float32), axes=1, precision=jax.lax.Precision.HIGHEST)
 
 
 def _down(values: Array, exponent: Array) -> Array:
