@@ -147,7 +147,10 @@ def by_themselves(
     draws: int,
     config: Config,
 ) -> Precision:
-    """The precision of masks with their counts under each perturbation by itself, too, where there are several."""
+    """The precision of masks bool[B, H, W] with their counts under each perturbation by itself, too, of several.
+
+    Each is shown by itself in `draws` showings that nothing else draws; their evaluations are added to those of `held`.
+    """
     alone = drawn.apart() if draws else {}
     alone = alone if len(alone) > 1 else {}
     size = judging.size_of_call(classifier, config, questions[0].blanks, held.draws)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import json
@@ -144,7 +145,8 @@ def _unfinished(folder: Path) -> str:
     for left in folder.glob(f"{glob.escape(begin)}*"):
         writer = left.name.removeprefix(begin).partition("-")[0]
         if writer.isdecimal() and not _runs(int(writer)):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+            with contextlib.suppress(OSError):  # another process was faster, or it is another user's: no harm is done
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
     return f"{begin}{os.getpid()}-"
 
 

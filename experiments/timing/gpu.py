@@ -40,6 +40,8 @@ from evomask.report.records import as_json, prepare_folder, write_atomically
 from evomask.settings import one_blas_thread, reuse_memory
 from evomask.types import Classifier, InputError
 
+from ..speed import seconds
+
 KEY = 0
 PRECISIONS = {"float32": "highest", "TF32": "tensorfloat32", "bfloat16": "bfloat16"}  # of products, as JAX names them
 TEST_SET = 10_000  # images of CIFAR-10's
@@ -160,18 +162,13 @@ def _pace(classifier: Classifier, size: int) -> float:
     call = jax.jit(lambda network, images: network(images).sum(0))
     calls = max(1, 256 // size)
 
-    def run() -> None:
-        jax.block_until_ready([call(classifier, batch) for _ in range(calls)])
-
-    return calls * size / _second(run)[0]
+    return calls * size / _second(lambda: [call(classifier, batch) for _ in range(calls)])[0]
 
 
 def _second(run: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds of the second call, and its result."""
     run()
-    start = time.perf_counter()
-    result = run()
-    return time.perf_counter() - start, result
+    return seconds(run)
 
 
 def explain(classifier: Classifier, count: int, budget: int, sizes: list[int]) -> Figure:
@@ -183,9 +180,7 @@ def explain(classifier: Classifier, count: int, budget: int, sizes: list[int]) -
     run = functools.partial(evomask.explain, classifier, images, key=KEY, config=config)
     run()
     with busy() as samples:
-        start = time.perf_counter()
-        found = run()
-        taken = time.perf_counter() - start
+        taken, found = seconds(run)
     asked, best = int(found.evaluations.sum()), max(_pace(classifier, size) for size in sizes)
     memory = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     return {
