@@ -66,8 +66,8 @@ class Shift:
         most = jnp.floor(self.fraction * min(height, width) + 1e-4)  # 0.02 * 50 is 1, however it is rounded
         most = jnp.maximum(most, 1).astype(jnp.int32)
         step = jax.random.randint(key, (2,), -most, most + 1)
-        rows, cols = _sources(step, height, width)
-        return Showing(showing.image[rows, cols], showing.blank[rows, cols], showing.shift + step)
+        moved = functools.partial(_moved, shift=step, rows=-3)
+        return Showing(moved(showing.image), moved(showing.blank), showing.shift + step)
 
 
 @record
@@ -222,8 +222,7 @@ def move(masks: Mask, shift: Array) -> Mask:
     >>> move(jnp.array([[True, False, False]]), jnp.array([0, 1])).tolist()
     [[True, True, False]]
     """
-    rows, cols = _sources(shift, *masks.shape[-2:])
-    return jnp.asarray(masks)[..., rows, cols]
+    return _moved(jnp.asarray(masks), shift, rows=-2)
 
 
 def render(showing: Showing, masks: Mask) -> Array:
@@ -239,11 +238,12 @@ def _steps(values: Array) -> Array:
     return jnp.round(values * 2.0**20) * 2.0**-20
 
 
-def _sources(shift: Array, height: int, width: int) -> tuple[Array, Array]:
-    """int32[H, 1] and int32[1, W]: the row and the column that each pixel comes from."""
-    rows = jnp.clip(jnp.arange(height, dtype=jnp.int32) - shift[0], 0, height - 1)
-    cols = jnp.clip(jnp.arange(width, dtype=jnp.int32) - shift[1], 0, width - 1)
-    return rows[:, None], cols[None, :]
+def _moved(pixels: Array, shift: Array, rows: int) -> Array:
+    """Pixels whose rows lie along the axis `rows`, columns along the next one; what comes in repeats the edge."""
+    for axis, step in zip((rows, rows + 1), shift, strict=True):  # whole rows, then columns: far faster than by pixel
+        size = pixels.shape[axis]
+        pixels = jnp.take(pixels, jnp.clip(jnp.arange(size, dtype=jnp.int32) - step, 0, size - 1), axis=axis)
+    return pixels
 
 
 _SMALL = (Shift(), Brightness(), Gaussian())
