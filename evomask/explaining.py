@@ -122,10 +122,10 @@ def concluded(
 
     Masks stay in the region bool[B, H, W], if there is one.
     """
-    spent, held = np.full(len(questions), config.first_cost + config.evolving, np.int32), None
+    spent, held = verify.spent_after(refined, config)[:, -1], None
     if config.perturbation is not None:
         refined, raced, held = racing.settle(classifier, questions, refined, key, config, region)
-        spent += raced
+        spent = spent + raced
     return verify.judged(verify.explanation(classifier, questions, refined, spent, key, config), held)
 
 

@@ -307,6 +307,7 @@ class Explanation:
     status: np.ndarray  # int32[B], a `Status`
     evaluations: np.ndarray  # int32[B], images sent through the classifier by the search
     history: History
+    ends: np.ndarray  # int32[B, S], evaluations spent when each stage was over
     whole: Answer  # of the whole images
     blank: Answer  # of the blank ones, see `Question`
     front: Front | None = None  # where the configuration asks for it
@@ -317,7 +318,6 @@ class Explanation:
     demand: str = static(default="complete")  # what was asked of the masks: complete, sufficient or necessary
     fills: tuple[str, ...] = static(default=())  # the N under which every mask is tried, those of the search first
     stages: tuple[str, ...] = static(default=())  # names, coarse to fine
-    ends: tuple[int, ...] = static(default=())  # evaluations spent when each stage was over
     names: tuple[str, ...] = static(default=())  # of the K classes; () where the classifier has none
 
     def __len__(self) -> int:

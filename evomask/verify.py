@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import jax
@@ -40,7 +39,6 @@ def explanation(
     enough = config.confidence_ratio * np.array([question.whole.confidence for question in questions])
     held = getattr(decide(last.margin, last.confidence, last.inverse_margin, enough), config.demand)
     scored = scoring.scores(config.scoring, refined.score, refined.masks[:, -1], config.score_inside_only)
-    costs = [stage.rounds * config.generation_cost(stage) for stage in config.stages]
     return Explanation(
         image=np.stack([question.image for question in questions]),
         blanks=np.stack([question.blanks for question in questions]),
@@ -50,6 +48,7 @@ def explanation(
         genome=refined.genome,
         evaluations=spent,
         history=history(refined, config),
+        ends=spent_after(refined, config),
         whole=_stack([question.whole for question in questions]),
         blank=_stack([question.blank for question in questions]),
         front=None if config.front is None else front(refined.archives),
@@ -57,7 +56,6 @@ def explanation(
         demand=config.demand,
         fills=tuple(fills.tried(config.fills)),
         stages=tuple(stage.name for stage in config.stages),
-        ends=tuple(config.first_cost + end for end in accumulate(costs)),
         names=tuple(getattr(classifier, "labels", None) or ()),
         **verdicts(classifier, questions, refined.masks, held, key, config),
     )
@@ -100,18 +98,28 @@ def verdicts(
 
 
 def history(refined: Refined, config: Config) -> History:
-    """The infos of all stages, one after the other: leading axes [B, T]."""
+    """The infos of all stages, one after the other: leading axes [B, T].
+
+    A stage that stopped early repeats its last generation, in which nothing more is spent.
+    """
     infos = [dataclasses.replace(info, film=None) for info in refined.infos]
     joined = jax.tree.map(lambda *stages: np.concatenate(stages, axis=-1), *infos)
-    costs = [np.full(stage.rounds, config.generation_cost(stage), np.int32) for stage in config.stages]
-    spent = config.first_cost + np.cumsum(np.concatenate(costs), dtype=np.int32)
+    ran = [np.arange(stage.rounds) < rounds[:, None] for stage, rounds in zip(config.stages, refined.rounds.T)]
+    costs = [one * np.int32(config.generation_cost(stage)) for one, stage in zip(ran, config.stages)]
+    spent = config.first_cost + np.cumsum(np.concatenate(costs, axis=-1), axis=-1, dtype=np.int32)
     return History(
         fitness=joined.objective,
         confidence=joined.evaluation.confidence,
         area=joined.evaluation.area,
         feasible=joined.violation == 0,
-        evaluations=np.broadcast_to(spent, joined.objective.shape),
+        evaluations=spent,
     )
+
+
+def spent_after(refined: Refined, config: Config) -> np.ndarray:
+    """int32[B, S], evaluations of the search when each stage was over."""
+    costs = np.array([config.generation_cost(stage) for stage in config.stages], np.int32)
+    return config.first_cost + np.cumsum(refined.rounds * costs, axis=-1, dtype=np.int32)
 
 
 def film(refined: Refined) -> np.ndarray:

@@ -69,5 +69,5 @@ def explanation(size: int = 32, status: Status = Status.COMPLETE, infeasible: in
         blank=Answer(np.int32(0), scalar(0.01), np.log(scalar(0.01)), np.log(scalar(0.01 / 0.99)), scalar(-0.98)),
         fills=tuple(fills.SHIPPED),
         stages=("gross", "fine"),
-        ends=(1000, 2000),
+        ends=np.array([1000, 2000], np.int32),
     )

@@ -382,6 +382,7 @@ BAD = {
     "generations": (dict(config=stage(generations=0)), "stage 'gross': generations is 0: give .*1 or more"),
     "cycles": (dict(config=stage(cycles=0)), "stage 'gross': cycles is 0: give .*1 or more"),
     "longest": (dict(config=stage(longest=0)), "stage 'gross': longest is 0: give .*1 or more, or None"),
+    "patience": (dict(config=stage(patience=0)), "stage 'gross': patience is 0: give .*1 or more, or None"),
     "penalty": (
         dict(config=stage(penalty=(0.0, 5.0))),
         "stage 'gross': penalty is .0.0, 5.0.: give two positive numbers",

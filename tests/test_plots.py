@@ -28,7 +28,7 @@ def explanation(size=32, *args, channels=3, blank=0.0, **kwargs):
     image = _image(size, channels)
     found = synthetic.explanation(size, *args, **kwargs)
     return dataclasses.replace(
-        found, image=image, blanks=np.full_like(image, blank)[None], names=NAMES, ends=(900, 2000)
+        found, image=image, blanks=np.full_like(image, blank)[None], names=NAMES, ends=np.array([900, 2000])
     )
 
 
@@ -162,7 +162,7 @@ def test_any_shape_and_any_number_of_stages_fits(height, width, stages):
         stage_labels=np.ones(stages, int),
         stage_confidences=np.full(stages, 0.5),
         stages=("a stage whose name is long",) * stages,
-        ends=tuple(range(500, 500 * stages + 1, 500)),
+        ends=np.arange(500, 500 * stages + 1, 500),
     )
     figure = _figure(found)
     _apart(_rendered(figure), figure)
@@ -178,7 +178,7 @@ def test_grey_images_single_stages_and_a_missing_inverse():
         stage_labels=found.stage_labels[1:],
         stage_confidences=found.stage_confidences[1:],
         stages=("only",),
-        ends=(),
+        ends=np.array([], int),
         inverse_confidence=np.float32(np.nan),
     )
     figure = _figure(found)

@@ -140,7 +140,7 @@ def test_an_explanation_behaves():
     assert len(found) == 2 and [one.area == found.area[0] for one in found] == [True, True]
     assert found[1].mask.shape == (8, 8) and found[:1].mask.shape == (1, 8, 8)
     assert found.name(found.label[0]) == "bright" and found.stages == ("gross", "middle", "fine")
-    assert found.ends[-1] == found.evaluations[0] and found[0].question().label == 0
+    assert found.ends[0, -1] == found.evaluations[0] and found[0].question().label == 0
     with pytest.raises(TypeError, match="one image"):
         len(found[0])
     with pytest.raises(TypeError, match="one image already"):

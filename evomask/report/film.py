@@ -44,8 +44,9 @@ def moments(found: Explanation, most: int) -> list[Moment]:
     check_single(found)
     if found.film is None:
         raise InputError("the explanation has no film: search with a configuration whose film=True")
-    total, history = len(found.film), found.history
-    shown = np.unique(np.linspace(0, total - 1, min(most - 1, total)).round().astype(int))
+    history = found.history
+    ran = np.unique(history.evaluations, return_index=True)[1]  # without the repetitions of one that stopped early
+    shown = ran[np.unique(np.linspace(0, len(ran) - 1, min(most - 1, len(ran))).round().astype(int))]
     stages = np.searchsorted(found.ends, history.evaluations[shown])
     seen = [
         Moment(found.film[t], int(t), found.stages[s], int(history.evaluations[t]), float(history.confidence[t]))

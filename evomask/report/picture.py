@@ -82,7 +82,7 @@ def four(
     )
 
 
-def convergence(axes: Axes, history: History, ends: Sequence[int] = ()) -> None:
+def convergence(axes: Axes, history: History, ends: Sequence[int] | np.ndarray = ()) -> None:
     """Draw confidence and area of the best individual against evaluations; hollow where a constraint is not met.
 
     Args:

@@ -98,7 +98,7 @@ def film(found: Explanation, *, name: str = "") -> Sheet:
     """How the mask of one image evolved; an array `masks` bool[T, H, W], of every generation."""
     columns = {field.name: getattr(found.history, field.name) for field in dataclasses.fields(found.history)}
     record = {column: [finite(value) for value in values.tolist()] for column, values in columns.items()}
-    record |= {"stages": list(found.stages), "ends": list(found.ends)}
+    record |= {"stages": list(found.stages), "ends": found.ends.tolist()}
     moving = films.gif(found, name=name)
     return Sheet("film", films.strip_figure(found, name=name), record, {"masks": np.asarray(found.film)}, moving)
 

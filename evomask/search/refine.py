@@ -8,6 +8,7 @@ generations: it tells how far the search has come, and can be interrupted.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -29,6 +30,8 @@ from evomask.types import Array, Evaluation, Genome, Key, Mask, Target, record
 
 PAUSE = 0.25  # seconds for which the host lets generations run, where one does not take longer
 LONGEST = 32  # generations at most that it lets run at a time
+GAIN = 0.02  # of a champion's area: what it must lose for a stage with patience to go on
+LOOKS = 2  # in the course of a stage's patience
 
 
 @record
@@ -39,7 +42,8 @@ class Refined:
     genome: Array  # int32[..., G, 3], of the last stage
     violation: Array  # f32[..., S]
     score: Any  # running sum of the scoring rule over all stages
-    infos: tuple[Info, ...]  # one per stage, each with last axis `Stage.rounds`
+    infos: tuple[Info, ...]  # one per stage, each with last axis `Stage.rounds`; the last one that ran is repeated
+    rounds: Array  # int32[..., S], generations that each stage ran, founders included; see `Stage.patience`
     archives: tuple[Archive | None, ...]  # one per stage
     rungs: tuple[Rungs | None, ...]  # one per stage
     breaks: Array | None = None  # bool[], where showings were drawn: whether the decision does not hold in them
@@ -165,45 +169,125 @@ def refine(
       steps: what is computed.
       told: called with a stage and a number of generations that it has just gone through.
     """
-    shape, ends, infos, turns = found.region.shape[-2:], [], [], Turns()
+    shape, ends, infos, rounds, turns = found.region.shape[-2:], [], [], [], Turns()
     for size, alike, plans in planned(stages, shape):
         founding = tuple(stage.founders for stage in alike)
         if infos:  # the stage before was of another size
             found = dataclasses.replace(found, archive=None, rungs=None)
         for stage, own in zip(alike, plans):
-            seen = []
-            for plan in own:
-                cycle = steps.begin(size, founding, plan, found)
-                for first, stop in turns.of(stage.generations + 1):
-                    cycle, info = steps.advance(size, plan, cycle, np.int32(first), np.int32(stop))
-                    info = jax.device_get(info)  # waits until it is there
-                    seen.append(jax.tree.map(lambda x, num=stop - first: x[..., :num], info))
-                    if told is not None:
-                        told(stage, stop - first)
-                found = steps.end(plan, cycle, seen[-1].violation[..., -1])
+            begin = functools.partial(steps.begin, size, founding)
+            advance = functools.partial(steps.advance, size)
+            found, info, ran = _evolved(stage, own, found, Steps(begin, advance, steps.end), turns, told)
             ends.append(jax.device_get(dataclasses.replace(found, score=None, model=None)))
-            infos.append(jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), *seen))
+            infos.append(info)
+            rounds.append(ran)
     masks = np.stack([one.mask for one in ends], axis=-3)
     violations = np.stack([one.violation for one in ends], axis=-1)
-    archives, rungs = tuple(one.archive for one in ends), tuple(one.rungs for one in ends)
-    return Refined(masks, ends[-1].champion, violations, jax.device_get(found.score), tuple(infos), archives, rungs)
+    kept = tuple(one.archive for one in ends), tuple(one.rungs for one in ends)
+    score, ran = jax.device_get(found.score), np.stack(rounds, axis=-1)
+    return Refined(masks, ends[-1].champion, violations, score, tuple(infos), ran, *kept)
+
+
+def _evolved(
+    stage: Stage,
+    plans: Sequence[Plan],
+    found: Found,
+    steps: Steps,
+    turns: Turns,
+    told: Callable[[Stage, int], None] | None,
+) -> tuple[Found, Info, np.ndarray]:
+    """What a stage leaves, its champions, and how many generations it ran: int32[...], the leading axes of `found`.
+
+    A row that has converged is left as it is while others go on, so that no row depends on its company.
+    """
+    every = max((stage.patience or LOOKS * stage.rounds) // LOOKS, 1)
+    seen, over, ran = [], np.zeros(found.mask.shape[:-2], bool), np.zeros(found.mask.shape[:-2], np.int32)
+    for plan in plans:
+        if over.all():
+            break
+        before, was_over, cycle, own = found, over, steps.begin(plan, found), []
+        for first, stop in turns.of(stage.generations + 1, every):
+            after, info = steps.advance(plan, cycle, np.int32(first), np.int32(stop))
+            info = jax.device_get(info)  # waits until it is there
+            info = jax.tree.map(lambda x, num=stop - first: x[..., :num], info)
+            if over.any():
+                after, info = _where(over, cycle, after), _where(over, _repeated(seen[-1], stop - first), info)
+            cycle, ran = after, ran + np.where(over, 0, stop - first).astype(np.int32)
+            own.append(info)
+            seen.append(info)
+            if told is not None:
+                told(stage, stop - first)
+            if stop % every == 0 or stop > stage.generations:  # wherever else a turn ends, which depends on the clock
+                over = over | converged(own, stage.patience)
+            if over.all():
+                break
+        found = steps.end(plan, cycle, seen[-1].violation[..., -1])
+        found = _where(was_over, before, found) if was_over.any() else found
+    left = stage.rounds - sum(one.violation.shape[-1] for one in seen)
+    if left:
+        seen.append(_repeated(seen[-1], left))
+        if told is not None:
+            told(stage, left)
+    return found, jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), *seen), ran
+
+
+def converged(infos: Sequence[Info], patience: int | None) -> np.ndarray:
+    """bool[...], whether the champion has lost hardly any area in the last `patience` generations of a cycle.
+
+    Args:
+      infos: of the generations of the cycle so far, in parts.
+      patience: None: never. While the champion is not feasible, or in a cycle that is shorter, it has not.
+
+    >>> figures = [jnp.array([0.50, 0.30, 0.30, 0.299])] + [jnp.zeros(4)] * 6
+    >>> info = Info(-figures[0], jnp.zeros(4), Evaluation(*figures))
+    >>> [bool(converged([info], patience)) for patience in (None, 1, 2, 3, 4)]
+    [False, True, True, False, False]
+    """
+    area, violation = (
+        np.concatenate(parts, axis=-1)
+        for parts in ([one.evaluation.area for one in infos], [one.violation for one in infos])
+    )
+    if patience is None or area.shape[-1] <= patience:
+        return np.zeros(area.shape[:-1], bool)
+    then, now = -1 - patience, -1
+    feasible = (violation[..., then] == 0) & (violation[..., now] == 0)
+    return feasible & (area[..., now] > (1 - GAIN) * area[..., then])
+
+
+def _repeated(info: Info, num: int) -> Info:
+    """The last generation of an `Info`, `num` times."""
+    return jax.tree.map(lambda x: np.repeat(x[..., -1:], num, axis=-1), info)
+
+
+def _where(flags: np.ndarray, first: Any, second: Any) -> Any:
+    """Of two trees whose arrays begin with the axes of `flags`, bool[...], the rows of the first where they are set."""
+
+    def chosen(one: Any, other: Any) -> Any:
+        choose = np.where if isinstance(one, np.ndarray) else jnp.where
+        return choose(flags.reshape(flags.shape + (1,) * (one.ndim - flags.ndim)), one, other)
+
+    return jax.tree.map(chosen, first, second)
 
 
 class Turns:
     """How many generations to let run at a time, so that each turn takes about `PAUSE` seconds.
 
+    A turn ends `every` so many generations, whatever time it takes.
+
     >>> [stop - first for first, stop in Turns().of(100)]  # of generations that take no time
     [1, 2, 4, 8, 16, 32, 32, 5]
+    >>> [stop - first for first, stop in Turns().of(30, every=8)]
+    [1, 2, 4, 1, 8, 8, 6]
     """
 
     def __init__(self):
         self.num = 1
 
-    def of(self, generations: int) -> Iterator[tuple[int, int]]:
+    def of(self, generations: int, every: int | None = None) -> Iterator[tuple[int, int]]:
         """The first generation of each turn and the one after its last; a turn lasts until the next is asked for."""
-        first = 0
+        first, every = 0, every or generations
         while first < generations:
-            stop, began = min(first + self.num, generations), time.perf_counter()
+            stop, began = min(first + self.num, (first // every + 1) * every, generations), time.perf_counter()
             yield first, stop
             fitting = (stop - first) * PAUSE / max(time.perf_counter() - began, 1e-9)
             self.num = max(1, int(min(fitting, 2 * self.num, LONGEST)))

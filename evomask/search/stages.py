@@ -24,6 +24,9 @@ class Stage:
     evaluates (generations + 1) * offspring masks. A stage of several `cycles` begins anew that often: each has founders
     of its own, inside the mask that the one before it found, and its penalty rises again from the first to the last
     value. For `penalty` see `evolve.standing`, for `inverses` `evolve.hopeful`, for `longest` `presets.with_budget`.
+
+    A stage with `patience` is over as soon as its champion, feasible now and that many generations ago, has lost less
+    than 2 % of its area since (looked at twice in the course of as many): what the image then costs less is not spent.
     """
 
     name: str = static()
@@ -40,6 +43,7 @@ class Stage:
     cycles: int = static(default=1)
     longest: int | None = static(default=None)  # generations of a cycle that a budget does not exceed; None: any number
     confines: bool = static(default=True)  # whether what comes later searches inside of its mask only
+    patience: int | None = static(default=None)  # generations without progress that end the stage; None: none do
     least: float = static(default=0)  # the smallest radius that mutation leaves a patch with
 
     @property
@@ -69,6 +73,10 @@ def check_stages(stages: Sequence[Stage]) -> None:
         if stage.longest is not None and (not isinstance(stage.longest, int) or stage.longest < 1):
             raise InputError(
                 f"stage {stage.name!r}: longest is {stage.longest!r}: give a whole number of 1 or more, or None"
+            )
+        if stage.patience is not None and (not isinstance(stage.patience, int) or stage.patience < 1):
+            raise InputError(
+                f"stage {stage.name!r}: patience is {stage.patience!r}: give a whole number of 1 or more, or None"
             )
         if stage.num_inverses > stage.num_offspring:
             raise InputError(

@@ -64,13 +64,13 @@ class Found(NamedTuple):
 
 def evolve(config: Config, classifier: Classifier, questions: list[Question], key: Key, budget: int) -> Found:
     """Ours: `evomask.explain`."""
-    spent = Spent(config.evaluations)
-    check_spent(spent, budget, "this configuration of evomask")
+    check_spent(Spent(config.evaluations), budget, "this configuration of evomask")
     found = explain_questions(classifier, questions, key=key, config=config)
     arrays = {"stage_masks": found.stage_masks}
     for name in ("evaluations", "area", "confidence", "feasible"):
         arrays[f"history_{name}"] = np.array(getattr(found.history, name))
-    return Found(found.score, found.mask, [spent] * len(questions), found.precision is not None, found.status, arrays)
+    spent = [Spent(int(own)) for own in found.evaluations]
+    return Found(found.score, found.mask, spent, found.precision is not None, found.status, arrays)
 
 
 def attribute(

@@ -18,6 +18,7 @@ from evomask.measures.certainty import Precision
 from evomask.search import genome
 from evomask.search.config import Config
 from evomask.types import Array, Classifier, InputError, Key, Mask, Question
+from evomask.verify import spent_after
 
 from ..benchmarks.ablations import Around, Flip
 
@@ -101,10 +102,11 @@ def smallest_held(
     The race is run among unions: the champion grown is one only where it covers the picture.
     """
     refined = search(classifier, key, config, [question])
+    evolving = int(spent_after(refined, config)[0, -1])
     refined = jax.tree.map(lambda field: field[0], refined)
     some = racing.candidates(refined)
     is_union = np.array([number_of(mask, tiles) is not None for mask in some.masks])
     unions = racing.Candidates(*(field[is_union] for field in some[:3]), int(is_union[: some.first].sum()))
     options = {"key": key, "config": config, "excused": bool(refined.breaks)}
     _, mask, spent, held = racing.settle_one(classifier, question, unions, **options)
-    return mask, config.first_cost + config.evolving + spent, held
+    return mask, evolving + spent, held

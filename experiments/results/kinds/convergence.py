@@ -26,7 +26,7 @@ def draw(sweep: Sweep, most: int) -> Figure | None:
     if not cells:
         return None
     found = [runs.arrays(cell.folder, "history_evaluations", *NAMES) for cell in cells]
-    spent = [arrays["history_evaluations"][0] for arrays in found]
+    spent = [arrays["history_evaluations"].max(0) for arrays in found]  # of the image that was searched longest
     complete = [float(per_image(cell.run, "complete").mean()) for cell in cells]
     star = {"marker": "*", "markersize": 11, "markeredgecolor": "white", "linestyle": "", "clip_on": False, "zorder": 6}
     if len(cells) > TOGETHER:
