@@ -8,7 +8,6 @@ generations: it tells how far the search has come, and can be interrupted.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -171,13 +170,10 @@ def refine(
     """
     shape, ends, infos, rounds, turns = found.region.shape[-2:], [], [], [], Turns()
     for size, alike, plans in planned(stages, shape):
-        founding = tuple(stage.founders for stage in alike)
         if infos:  # the stage before was of another size
             found = dataclasses.replace(found, archive=None, rungs=None)
         for stage, own in zip(alike, plans):
-            begin = functools.partial(steps.begin, size, founding)
-            advance = functools.partial(steps.advance, size)
-            found, info, ran = _evolved(stage, own, found, Steps(begin, advance, steps.end), turns, told)
+            found, info, ran = _evolved(size, alike, stage, own, found, steps, turns, told)
             ends.append(jax.device_get(dataclasses.replace(found, score=None, model=None)))
             infos.append(info)
             rounds.append(ran)
@@ -189,6 +185,8 @@ def refine(
 
 
 def _evolved(
+    size: Size,
+    alike: tuple[Stage, ...],
     stage: Stage,
     plans: Sequence[Plan],
     found: Found,
@@ -196,18 +194,19 @@ def _evolved(
     turns: Turns,
     told: Callable[[Stage, int], None] | None,
 ) -> tuple[Found, Info, np.ndarray]:
-    """What a stage leaves, its champions, and how many generations it ran: int32[...], the leading axes of `found`.
+    """What one of the stages of a size leaves, its champions, and how many generations it ran: int32[...], as `found`.
 
     A row that has converged is left as it is while others go on, so that no row depends on its company.
     """
+    founding = tuple(stage.founders for stage in alike)
     every = max((stage.patience or LOOKS * stage.rounds) // LOOKS, 1)
     seen, over, ran = [], np.zeros(found.mask.shape[:-2], bool), np.zeros(found.mask.shape[:-2], np.int32)
     for plan in plans:
         if over.all():
             break
-        before, was_over, cycle, own = found, over, steps.begin(plan, found), []
+        before, was_over, cycle, own = found, over, steps.begin(size, founding, plan, found), []
         for first, stop in turns.of(stage.generations + 1, every):
-            after, info = steps.advance(plan, cycle, np.int32(first), np.int32(stop))
+            after, info = steps.advance(size, plan, cycle, np.int32(first), np.int32(stop))
             info = jax.device_get(info)  # waits until it is there
             info = jax.tree.map(lambda x, num=stop - first: x[..., :num], info)
             if over.any():
