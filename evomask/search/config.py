@@ -120,12 +120,12 @@ class Config:
 
     @property
     def evaluations(self) -> int:
-        """Images that the search sends through the classifier, for each image explained."""
+        """Images that the search sends through the classifier at most, for each image explained."""
         return self.fixed_cost + self.evolving
 
     @property
     def evolving(self) -> int:
-        """Those of them that the generations send."""
+        """Those of them that the generations send, where no stage stops early."""
         return sum(stage.rounds * self.generation_cost(stage) for stage in self.stages)
 
     @property
