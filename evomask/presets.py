@@ -67,7 +67,7 @@ def evomask(budget: int | None = 4000, demand: str = "complete") -> Config:
     that is drawn. That leaves them less freedom to fit single showings, so they are smaller as well.
     """
     stages = _closing_in({"gross": 33, "middle": 32, "fine": 63}, confines=False, least=0.03)
-    stages["fine"] = dataclasses.replace(stages["fine"], patience=16)
+    stages["fine"] = dataclasses.replace(stages["fine"], patience=12)
     operators = _operators(Screening(noise=0.1, caution=Caution()))
     options = {"demand": demand, "perturbation": SHIPPED["local"], "slack": 0.3, "scoring": GoodMasks()}
     return build(stages, operators, fitness_lib.smallest_in_few_pieces(), budget=budget, **options)

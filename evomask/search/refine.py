@@ -30,7 +30,6 @@ from evomask.types import Array, Evaluation, Genome, Key, Mask, Target, record
 PAUSE = 0.25  # seconds for which the host lets generations run, where one does not take longer
 LONGEST = 32  # generations at most that it lets run at a time
 GAIN = 0.02  # of a champion's area: what it must lose for a stage with patience to go on
-LOOKS = 2  # in the course of a stage's patience
 
 
 @record
@@ -199,7 +198,7 @@ def _evolved(
     A row that has converged is left as it is while others go on, so that no row depends on its company.
     """
     founding = tuple(stage.founders for stage in alike)
-    every = max((stage.patience or LOOKS * stage.rounds) // LOOKS, 1)
+    every = stage.patience or stage.rounds
     seen, over, ran = [], np.zeros(found.mask.shape[:-2], bool), np.zeros(found.mask.shape[:-2], np.int32)
     for plan in plans:
         if over.all():

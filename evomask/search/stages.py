@@ -26,7 +26,7 @@ class Stage:
     value. For `penalty` see `evolve.standing`, for `inverses` `evolve.hopeful`, for `longest` `presets.with_budget`.
 
     A stage with `patience` is over as soon as its champion, feasible now and that many generations ago, has lost less
-    than 2 % of its area since (looked at twice in the course of as many): what the image then costs less is not spent.
+    than 2 % of its area since (looked at as often, and at the end of a cycle): what the rest would cost is not spent.
     """
 
     name: str = static()
