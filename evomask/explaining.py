@@ -58,7 +58,8 @@ def explain(
       config: see `evomask.presets`; the preset `evomask` where None.
       mesh: devices that share the images, see `evomask.search.sharding`. Where None, the first device does all.
       progress: called several times a second, where the classifier is that fast, with the evaluations that the
-        generations have done and will do in all. What it raises ends the search.
+        generations have done and will do in all; those that a stage saves by stopping early count as done. What it
+        raises ends the search.
 
     Returns:
       An `Explanation` of NumPy arrays. Its confidences, labels and verdicts come from the final masks, seen once more
