@@ -79,7 +79,7 @@ def measure(config: DictConfig) -> int:
     if config.stream is not None or config.slide is not None:
         Console().print(memory.table(config))
         return 0
-    settings = build_config(config)
+    settings = build_config(config).replace(patience=None)  # its forward passes alone are as many as it plans
     classifier = evomask.as_classifier(cli.instantiate(config.model))
     photo = photographs.load(photographs.sample(), classifier.image_shape, getattr(classifier, "crop", 1.0))
     taking_part = list(contestants(classifier, photo.image, settings, config))
