@@ -23,7 +23,7 @@ from evomask.search.fitness import Fitness
 from evomask.search.front import Archive, Collect
 from evomask.search.ladder import Ladder, Rungs
 from evomask.search.scoring import Seen
-from evomask.search.stages import Founding, Plan, Size, Stage, planned
+from evomask.search.stages import Founding, Plan, Size, Stage, planned, size_of
 from evomask.search.surrogate import Model
 from evomask.types import Array, Evaluation, Genome, Key, Mask, Target, record
 
@@ -168,11 +168,11 @@ def refine(
       told: called with a stage and a number of generations that it has just gone through.
     """
     shape, ends, infos, rounds, turns = found.region.shape[-2:], [], [], [], Turns()
-    for size, alike, plans in planned(stages, shape):
+    for _, alike, plans in planned(stages, shape):
         if infos:  # the stage before was of another size
             found = dataclasses.replace(found, archive=None, rungs=None)
         for stage, own in zip(alike, plans):
-            found, info, ran = _evolved(size, alike, stage, own, found, steps, turns, told)
+            found, info, ran = _evolved(alike, stage, own, found, steps, turns, told)
             ends.append(jax.device_get(dataclasses.replace(found, score=None, model=None)))
             infos.append(info)
             rounds.append(ran)
@@ -184,7 +184,6 @@ def refine(
 
 
 def _evolved(
-    size: Size,
     alike: tuple[Stage, ...],
     stage: Stage,
     plans: Sequence[Plan],
@@ -197,7 +196,7 @@ def _evolved(
 
     A row that has converged is left as it is while others go on, so that no row depends on its company.
     """
-    founding = tuple(stage.founders for stage in alike)
+    size, founding = size_of(stage), tuple(stage.founders for stage in alike)
     every = stage.patience or stage.rounds
     seen, over, ran = [], np.zeros(found.mask.shape[:-2], bool), np.zeros(found.mask.shape[:-2], np.int32)
     for plan in plans:
@@ -241,10 +240,8 @@ def converged(infos: Sequence[Info], patience: int | None) -> np.ndarray:
     >>> [bool(converged([info], patience)) for patience in (None, 1, 2, 3, 4)]
     [False, True, True, False, False]
     """
-    area, violation = (
-        np.concatenate(parts, axis=-1)
-        for parts in ([one.evaluation.area for one in infos], [one.violation for one in infos])
-    )
+    area = np.concatenate([one.evaluation.area for one in infos], axis=-1)
+    violation = np.concatenate([one.violation for one in infos], axis=-1)
     if patience is None or area.shape[-1] <= patience:
         return np.zeros(area.shape[:-1], bool)
     then, now = -1 - patience, -1
