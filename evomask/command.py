@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import evomask
+from evomask.settings import collect_rarely
 from evomask.types import InputError
 
 
@@ -56,6 +57,7 @@ WITH_VALUE = ("--cfg", "-c", "--config-dir", "-cd", "--config-name", "-cn", "--c
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Does what the command line (or `argv`) asks and returns the exit code: 2 for what it cannot read."""
+    collect_rarely()
     argv = list(sys.argv[1:] if argv is None else argv)
     first = argv[0] if argv else "--help"
     if first in ("--help", "-h", "help", "--version"):

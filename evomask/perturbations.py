@@ -246,6 +246,7 @@ def _moved(pixels: Array, shift: Array, rows: int) -> Array:
     return pixels
 
 
+CLIPPED = Shift, Brightness, Gaussian  # they keep to [0, 1] by themselves
 _SMALL = (Shift(), Brightness(), Gaussian())
 
 # Where fills are drawn, they are first, so that they are moved with the picture, as the configuration's own is.
@@ -297,7 +298,7 @@ def check(perturbations: Perturbations, shape: tuple[int, int, int]) -> None:
     for part in perturbations.parts:
         _check_numbers(part)
         _check_form(part, shape)
-    if not perturbations.parts:
+    if all(type(part) in CLIPPED for part in perturbations.parts):
         return
     ranges = jax.device_get(_ranges(perturbations.parts, jax.random.key(0), tuple(shape)))
     for part, found in zip(perturbations.parts, ranges, strict=True):

@@ -25,7 +25,7 @@ from evomask.perturbations import Perturbations
 from evomask.search import genome as genes
 from evomask.search.config import Config
 from evomask.search.refine import Refined
-from evomask.types import Classifier, Key, Question
+from evomask.types import Array, Classifier, Key, Question
 
 LEAST_SURPLUS = -1.0  # nats that a mask may be believed to lack, to be worth a try
 # Nats, of a mask of which nothing is believed, and of every pixel, which says nothing; and what is added to the surplus
@@ -107,18 +107,31 @@ def candidates(refined: Refined, region: np.ndarray | None = None) -> Candidates
     known = [each for rung in rungs for each in zip(rung.genome, rung.mask, rung.surplus) if each[2] >= LEAST_SURPLUS]
     hopeful = sorted((each for each in known if each[2] >= 0), key=lambda each: -each[2])[:UNIONS]
     joined = [(union(champion[0], genome), champion[1] | mask, GUESSED + nats) for genome, mask, nats in hopeful]
-    unknown = [
-        (genome, inside & mask, UNKNOWN) for genome, mask in zip(larger, np.asarray(genes.rasterize(larger, shape)))
-    ]
+    unknown = [(genome, inside & mask, UNKNOWN) for genome, mask in zip(larger, np.asarray(_rasterize(larger, shape)))]
     every = [*known, (*champion, UNKNOWN), *joined, *unknown]
     most = len(champion[0]) + max((rung.genome.shape[-2] for rung in rungs), default=0)  # of a union, in any image
     believed: dict[bytes, tuple[np.ndarray, np.ndarray, float]] = {}
     for genome, mask, surplus in sorted(every, key=lambda each: (each[1].sum(), -each[2])):
-        believed.setdefault(mask.tobytes(), (np.asarray(genes.resize(genome, most)), mask, surplus))
+        believed.setdefault(mask.tobytes(), (padded(genome, most), mask, surplus))
     first = list(believed).index(refined.masks[-1].tobytes())
     genomes, masks, surplus = (np.stack(field) for field in zip(*believed.values()))
     surplus = np.where(masks.all((1, 2)), NOTHING, surplus)
     return Candidates(genomes, masks, surplus.astype(np.float32), first)
+
+
+@functools.partial(jax.jit, static_argnums=1)  # op by op it would be twenty programs to load
+def _rasterize(genome: Array, shape: tuple[int, int]) -> Array:
+    return genes.rasterize(genome, shape)
+
+
+def padded(genome: np.ndarray, most: int) -> np.ndarray:
+    """A genome int32[G, 3] with genes that are off behind it: int32[most, 3], those that are on first.
+
+    >>> padded(np.array([[0, 0, -1], [2, 2, 0]]), 3).tolist()
+    [[2, 2, 0], [0, 0, -1], [-1, -1, -1]]
+    """
+    on_first = genome[np.argsort(genome[:, 2] <= genes.OFF, kind="stable")]
+    return np.pad(on_first, [(0, most - len(genome)), (0, 0)], constant_values=genes.OFF)
 
 
 def union(first: np.ndarray, second: np.ndarray) -> np.ndarray:

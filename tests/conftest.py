@@ -29,6 +29,10 @@ import hypothesis
 import jax
 import pytest
 
+from evomask.settings import collect_rarely
+
+collect_rarely()  # as in the programs
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

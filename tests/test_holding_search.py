@@ -276,6 +276,12 @@ def test_candidates_are_different_masks_from_the_smallest_on_and_their_genomes_c
     np.testing.assert_array_equal(genes.rasterize(jnp.asarray(genomes), (12, 12)), masks)
 
 
+def test_a_genome_is_padded_as_the_search_resizes_it():
+    genome = jax.random.randint(KEY, (9, 3), genes.OFF, 3)
+    assert 0 < (genome[:, 2] == genes.OFF).sum() < 9
+    np.testing.assert_array_equal(racing.padded(np.asarray(genome), 12), genes.resize(genome, 12))
+
+
 @pytest.fixture(scope="module")
 def found():
     return evomask.explain(ORACLE, IMAGE[None], key=KEY, labels=[1], config=SMALL)

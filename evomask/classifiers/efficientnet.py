@@ -213,7 +213,7 @@ class EfficientNetLiteClassifier:
 
     def features_and_logits(self, images: Array) -> tuple[tuple[Array, ...], Array]:
         """Both from one pass: images f32[N, S, S, 3] in [0, 1] -> (feature maps, logits f32[N, K])."""
-        return self._network.apply({"params": self.params}, images)  # pyright: ignore[reportReturnType]
+        return _both(self, images)
 
     def from_features(self, depth: int, feature: Array) -> Array:
         """Logits f32[N, K] from `features(...)[depth]` alone: what Grad-CAM differentiates."""
@@ -223,6 +223,11 @@ class EfficientNetLiteClassifier:
     @property
     def _network(self) -> EfficientNetLite:
         return EfficientNetLite(self.variant, len(self.labels), self.depthwise)
+
+
+@jax.jit  # traced once for all programs that call it with as many images
+def _both(classifier: EfficientNetLiteClassifier, images: Array) -> tuple[tuple[Array, ...], Array]:
+    return classifier._network.apply({"params": classifier.params}, images)  # pyright: ignore[reportReturnType]
 
 
 def efficientnet_lite0(classes: Sequence[int] | None = None) -> EfficientNetLiteClassifier:
@@ -302,7 +307,7 @@ def from_weights(
             raise InputError(f"classes must be two or more ImageNet indices in 0..{len(labels) - 1}, got {classes}")
         labels = [labels[index] for index in classes]
         weights |= {name: weights[name][..., classes] for name in ("logits.kernel", "logits.bias")}
-    params = traverse_util.unflatten_dict(jax.tree.map(jnp.asarray, weights), sep=".")
+    params = traverse_util.unflatten_dict(jax.device_put(weights), sep=".")
     depthwise = depthwise or ("shift" if jax.default_backend() == "cpu" else "conv")
     shape = variant.side, variant.side, 3
     return EfficientNetLiteClassifier(params, tuple(labels), depthwise, shape, crop=variant.crop, variant=variant)

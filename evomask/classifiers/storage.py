@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -35,14 +35,14 @@ def reading(path: str | Path, writer: str) -> Iterator[tuple[dict[str, Array], d
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write(f"{folder}/a", {"bias": jnp.ones(2)}, labels=["no", "yes"])
+    ...     write(f"{folder}/a", {"bias": np.ones(2)}, labels=["no", "yes"])
     ...     with reading(f"{folder}/a", "write") as (tensors, header):
     ...         print(tensors["bias"], header["labels"])
     [1. 1.] ["no", "yes"]
     """
     try:
         with safetensors.safe_open(path, "numpy") as file:
-            tensors = {name: jnp.asarray(file.get_tensor(name), jnp.float32) for name in file.keys()}
+            tensors = {name: jax.device_put(file.get_tensor(name).astype(np.float32)) for name in file.keys()}
             header = file.metadata() or {}
         yield tensors, header
     except FileNotFoundError as error:

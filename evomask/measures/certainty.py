@@ -136,10 +136,10 @@ def lower_bound(count: Any, draws: int, confidence: float = CONFIDENCE) -> np.nd
     >>> lower_bound([0, 150, 188, 200], 200).round(3).tolist()
     [0.0, 0.695, 0.905, 0.985]
     """
-    from scipy.stats import beta  # heavy: only those who judge masks wait for it
+    from scipy.special import betaincinv  # only those who judge masks wait for it
 
     count = np.asarray(count, np.float64)
-    return np.where(count > 0, beta.ppf(1 - confidence, np.maximum(count, 1), draws - count + 1), 0.0)
+    return np.where(count > 0, betaincinv(np.maximum(count, 1), draws - count + 1, 1 - confidence), 0.0)
 
 
 def interval(count: Any, draws: int, confidence: float = CONFIDENCE) -> np.ndarray:

@@ -19,7 +19,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from evomask.settings import cache_folder, one_blas_thread, reuse_memory
+from evomask.settings import cache_folder, collect_rarely, one_blas_thread, reuse_memory
 from evomask.types import InputError
 
 from . import compiling
@@ -49,6 +49,7 @@ def launch(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | N
       The exit code: that of the task, 2 after bad input (reported on one line of stderr), 130 after an interruption.
       With HYDRA_FULL_ERROR=1 in the environment, exceptions come through with their traceback.
     """
+    collect_rarely()
     argv = [*_own_conf(folder), *(sys.argv[1:] if argv is None else argv)]
     codes: list[int] = []
 
