@@ -27,6 +27,7 @@ class Verb(NamedTuple):
 
 VERBS = {
     "explain": Verb("photographs: which pixels did the network decide on?"),
+    "shards": Verb("of pictures by the million, a table for each: tar or parquet files", "benchmark"),
     "train": Verb("a network, to be explained with model=trained"),
     "benchmark": Verb("methods on image sets, and sweeps over anything", "benchmark"),
     "tables": Verb("of an experiment that the benchmark ran", "benchmark"),

@@ -34,7 +34,13 @@ LITERAL = (
     "where",
     "reference",
 )  # keys whose value is text, whatever commas, blanks and brackets are in it
-PATHS = ("data.path", "model.path", "method.path", "runs")  # and those whose value is text where there is such a file
+PATHS = (
+    "data.path",
+    "model.path",
+    "method.path",
+    "runs",
+    "shards",
+)  # and those whose value is text where there is such a file
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"  # the user wants tracebacks
 BAD_INPUT = (InputError, OSError, HydraException, OmegaConfBaseException)
 READER_GONE = 141  # the exit code of a program whose output nobody reads on, as of `... --help | head`
