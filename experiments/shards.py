@@ -106,6 +106,8 @@ def build(config: DictConfig) -> Job:
     network = evomask.as_classifier(cli.instantiate(config.model))
     classifier = evomask.decisions.decided(network, cli.instantiate(config.decision))
     shape = image_shape(classifier)
+    if shape[2] not in (1, 3):
+        raise InputError(f"shards hold photographs, and the network takes {shape[2]} channels: give one of 1 or 3")
     validate.inputs(classifier, np.zeros((1, *shape), np.float32), None, None, settings)
     if config.target not in TARGETS:
         raise InputError(f"target is {config.target!r}: give {' or '.join(TARGETS)}")

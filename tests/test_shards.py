@@ -227,6 +227,7 @@ def test_a_killed_run_leaves_what_an_undisturbed_one_does(tmp_path):
         ("shards=nothing.tar", "no shards at nothing.tar"),
         ("shards=null", "no shards: say shards="),
         ("fit=stretch", "fit"),
+        (f"model.image_shape=[{SIDE},{SIDE},4]", "shards hold photographs, and the network takes 4 channels"),
         ("chunks=3", "unknown key 'chunks': choose from again, budget, chunk"),
     ],
 )
