@@ -887,4 +887,5 @@ def test_standings_say_who_is_first_and_by_how_much(tmp_path):
         (areas["evomask"] > areas[rival]).sum(),
     ]
     assert {"insertion", "deletion", "muFidelity", "ROAD", "insertion - deletion"} <= {*found.index}
+    assert "IoU" not in found.index, "nobody knows the truth"
     assert "| failures as 1 | evomask |" in (out / "dissertation_cifar10_standings.md").read_text()

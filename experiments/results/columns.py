@@ -23,6 +23,11 @@ def per_image(run: runs.Run, name: str, failure: float | None = None) -> np.ndar
     return values.groupby(run.rows["index"]).mean().to_numpy()
 
 
+def has_truth(run: runs.Run) -> bool:
+    """Whether it is known of any image which pixels decide."""
+    return bool(run.rows["iou"].notna().any())
+
+
 def insertion_less_deletion(run: runs.Run) -> np.ndarray:
     """f64[N]; where there is no score, the worst of curves."""
     return per_image(run, "insertion_auc", 0.0) - per_image(run, "deletion_auc", 1.0)
@@ -54,7 +59,7 @@ class Test(NamedTuple):
 TESTS = {
     "p": Test("failures as 1", lambda run: per_image(run, "complete_area", 1.0), True),
     "p of insertion - deletion": Test("insertion - deletion", insertion_less_deletion, False),
-    "p of IoU": Test("IoU", lambda run: per_image(run, "iou", 0.0), False),
+    "p of IoU": Test("IoU", lambda run: per_image(run, "iou", 0.0 if has_truth(run) else None), False),
     "p of certified area": Test("certified area", lambda run: of_holding("certified_area")(run), True),
 }
 
@@ -84,7 +89,7 @@ def interval(values: Callable[[runs.Run], np.ndarray]) -> Callable[[runs.Run], s
 
 def overlap(name: str) -> Callable[[runs.Run], float | None]:
     """The mean of a column that needs a truth."""
-    return lambda run: mean(name)(run) if run.rows["iou"].notna().any() else None
+    return lambda run: mean(name)(run) if has_truth(run) else None
 
 
 def complete_areas(run: runs.Run) -> np.ndarray:
