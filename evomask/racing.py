@@ -25,7 +25,7 @@ from evomask.perturbations import Perturbations
 from evomask.search import genome as genes
 from evomask.search.config import Config
 from evomask.search.refine import Refined
-from evomask.types import Array, Classifier, Key, Question
+from evomask.types import Classifier, Key, Question
 
 LEAST_SURPLUS = -1.0  # nats that a mask may be believed to lack, to be worth a try
 # Nats, of a mask of which nothing is believed, and of every pixel, which says nothing; and what is added to the surplus
@@ -119,13 +119,13 @@ def candidates(refined: Refined, region: np.ndarray | None = None) -> Candidates
     return Candidates(genomes, masks, surplus.astype(np.float32), first)
 
 
-@functools.partial(jax.jit, static_argnums=1)  # op by op it would be twenty programs to load
-def _rasterize(genome: Array, shape: tuple[int, int]) -> Array:
-    return genes.rasterize(genome, shape)
+_rasterize = jax.jit(genes.rasterize, static_argnums=1)  # op by op it would be twenty programs to load
 
 
 def padded(genome: np.ndarray, most: int) -> np.ndarray:
     """A genome int32[G, 3] with genes that are off behind it: int32[most, 3], those that are on first.
+
+    As `genome.resize`, in NumPy, since every number of genes would be a program of its own.
 
     >>> padded(np.array([[0, 0, -1], [2, 2, 0]]), 3).tolist()
     [[2, 2, 0], [0, 0, -1], [-1, -1, -1]]

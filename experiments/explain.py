@@ -69,8 +69,7 @@ def explain_photographs(config: DictConfig) -> int:
     """
     out = records.prepare_folder(config.out)
     settings = build_config(config)
-    network = evomask.as_classifier(cli.instantiate(config.model))
-    classifier = evomask.decisions.decided(network, cli.instantiate(config.decision))
+    classifier = cli.classifier(config)
     shape = image_shape(classifier)
     paths = photographs.expand(photographs.default_for(shape) if config.image is None else config.image)
     names = getattr(classifier, "labels", None) or tuple(map(str, range(check_classifier(classifier, shape))))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
-import evomask
 from evomask.types import InputError
 
 from .shared import cli
@@ -20,8 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def labels(config: DictConfig) -> int:
     """Prints number and name of each alternative that `find` occurs in, one on a line."""
-    network = evomask.as_classifier(cli.instantiate(config.model))
-    classifier = evomask.decisions.decided(network, cli.instantiate(config.decision))
+    classifier = cli.classifier(config)
     names = getattr(classifier, "labels", None)
     if names is None:
         raise InputError("the network has no names for its classes: say them by number, label=0")

@@ -77,10 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def explain_shards(config: DictConfig) -> int:
     """Goes from shard to shard; 2 if one of them could not be read to its end."""
-    job, out = build(config), records.prepare_folder(config.out)
     if config.shards is None:
         raise InputError("no shards: say shards=files.tar, a folder of them, or a pattern")
     paths = shards.find(config.shards if isinstance(config.shards, str) else list(config.shards))
+    job, out = build(config), records.prepare_folder(config.out)
     names = pictures.unique_names([Path(f"{shards.stem(path)}.shard") for path in paths])
     failed, found = 0, collections.Counter()
     for path, name in zip(paths, names):
@@ -103,8 +103,7 @@ def explain_shards(config: DictConfig) -> int:
 def build(config: DictConfig) -> Job:
     """What the command line asks, checked before any shard is opened."""
     settings = build_config(config)
-    network = evomask.as_classifier(cli.instantiate(config.model))
-    classifier = evomask.decisions.decided(network, cli.instantiate(config.decision))
+    classifier = cli.classifier(config)
     shape = image_shape(classifier)
     if shape[2] not in (1, 3):
         raise InputError(f"shards hold photographs, and the network takes {shape[2]} channels: give one of 1 or 3")
@@ -113,7 +112,7 @@ def build(config: DictConfig) -> Job:
         raise InputError(f"target is {config.target!r}: give {' or '.join(TARGETS)}")
     plain: Any = OmegaConf.to_container(config, resolve=True)
     asked = {key: value for key, value in plain.items() if key not in ASIDE}
-    request = sources.digest({"settings": asked, "code": answers.code(plain)})
+    request = sources.digest({"settings": asked, "code": answers.code(plain, "shards")})
     numbers = whole("seed", config.seed, 0), whole("chunk", config.chunk)
     return Job(classifier, shape, settings, numbers[0], config.target, config.fit, numbers[1], request, config.again)
 
@@ -134,13 +133,13 @@ def finish(job: Job, path: Path, out: Path, name: str) -> bool:
     table, request = out / f"{name}.parquet", f"{job.request}-{shards.identity(path)}"
     with runs.locked(out / UNFINISHED / name, wait=False):
         chunks = out / UNFINISHED / name / "chunks"
-        records.prepare_folder(chunks)
-        if is_of(table, request) and not job.again:
+        chunks.mkdir(exist_ok=True)
+        before = is_of(table, request) and not job.again
+        if before or job.again:
             _remove(chunks)
+        if before:
             return True
-        if job.again:
-            _remove(chunks)
-        done = sum(_kept(chunks, request))
+        done = _done(chunks, request)
         samples = itertools.islice(shards.read(path), done, None)
         for start, stop, rows in _answered(job, samples, done):
             _write(chunks / f"{start:09}-{stop:09}.parquet", [rows], request)
@@ -174,16 +173,16 @@ def in_words(counts: collections.Counter) -> str:
     )
 
 
-def _kept(chunks: Path, request: str) -> Iterator[int]:
-    """Rows of each chunk that can be gone on from; everything else in the folder is removed."""
+def _done(chunks: Path, request: str) -> int:
+    """How many rows can be gone on from; all that is not part of them is removed from the folder."""
     done = 0
     for file in sorted(chunks.iterdir()):
         rows = pq.read_metadata(file).num_rows if is_of(file, request) else 0
         if rows and file.name == f"{done:09}-{done + rows:09}.parquet":
             done += rows
-            yield rows
         else:
             file.unlink()
+    return done
 
 
 def _remove(chunks: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import random
+import resource
 import sys
 import tarfile
 import tempfile
@@ -114,12 +115,12 @@ def main(num: int, pictures: int, kills: int) -> None:
         begin = time.monotonic()
         finish(start(quiet, *options), seconds=3600 + num * pictures)
         seconds, seed = time.monotonic() - begin, random.randrange(1000)
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
         done = kill_and_resume(killed, kills, num * pictures, seed, *options)
         assert tables(quiet) == tables(killed), f"seed {seed}: tables differ"
         assert sorted(names(killed)) == [f"{number:09}" for number in range(num * pictures)], f"seed {seed}"
-        print(
-            f"{num * pictures:,} pictures in {seconds:.0f} s; {kills} kills (seed {seed}) after {done} rows: the same"
-        )
+        print(f"{num * pictures:,} pictures in {seconds:.0f} s, {peak} MiB")
+        print(f"{kills} kills (seed {seed}) after {done} rows: the same")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from evomask.data.pictures import DataError
 from experiments import explain
 from experiments import shards as program
 from experiments.benchmarks import runs
+from experiments.shared import answers, cli
 
 OPTIONS = [*SMALL, "budget=96", "chunk=4"]
 
@@ -139,8 +140,6 @@ def test_a_row_says_what_explain_says(made):
 def compose():
     from hydra import compose, initialize_config_dir
 
-    from experiments.shared import cli
-
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         return compose("shards", overrides=OPTIONS)
 
@@ -157,6 +156,11 @@ def test_what_stands_there_is_left_and_another_request_is_answered(made, capsys)
     assert run(made, "again=true", f"shards={made}/second.tgz") == 0
     assert path.stat().st_mtime_ns > before and path.read_bytes() == rows
     assert run(made, "seed=1", f"shards={made}/second.tgz") == 0 and path.read_bytes() != rows
+
+
+def test_what_reads_shards_is_part_of_the_request():
+    made_by = answers.code({}, "shards")["modules"]
+    assert {"evomask.data.shards", f"{cli.PROGRAMS}.shards"} <= {*made_by} > {*answers.code({})["modules"]}
 
 
 def test_the_label_of_a_shard_is_explained(tmp_path):

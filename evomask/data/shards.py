@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 from evomask.data import pictures
 from evomask.data.pictures import DataError
+from evomask.data.sets import ARCHIVE_SUFFIXES
 
-SUFFIXES = (".parquet", ".tar", ".tar.gz", ".tgz")
+SUFFIXES = (".parquet", *ARCHIVE_SUFFIXES)
 COLUMNS = ("image", "label")  # of a parquet file
 ENDS = 1 << 20  # bytes at either end of a shard that its identity is made of
 

@@ -26,10 +26,10 @@ class Answer(NamedTuple):
     remarks: Sequence[str]
 
 
-def code(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the answers beside picture and settings: sources, versions and the device."""
+def code(config: Mapping[str, Any], program: str = "explain") -> dict[str, Any]:
+    """What decides the answers of a program beside picture and settings: sources, versions and the device."""
     made_by = {"versions": sheets.versions(), "device": jax.devices()[0].device_kind}
-    return {**sources.of_run(config, f"{cli.PROGRAMS}.explain"), **made_by}
+    return {**sources.of_run(config, f"{cli.PROGRAMS}.{program}"), **made_by}
 
 
 def request(image: np.ndarray, config: Mapping[str, Any], made_by: Mapping[str, Any]) -> str:

@@ -19,8 +19,10 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import evomask
+from evomask.decisions import decided
 from evomask.settings import cache_folder, collect_rarely, one_blas_thread, reuse_memory
-from evomask.types import InputError
+from evomask.types import Classifier, InputError
 
 from . import compiling
 
@@ -34,13 +36,8 @@ LITERAL = (
     "where",
     "reference",
 )  # keys whose value is text, whatever commas, blanks and brackets are in it
-PATHS = (
-    "data.path",
-    "model.path",
-    "method.path",
-    "runs",
-    "shards",
-)  # and those whose value is text where there is such a file
+# And those whose value is text where there is such a file.
+PATHS = ("data.path", "model.path", "method.path", "runs", "shards")
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"  # the user wants tracebacks
 BAD_INPUT = (InputError, OSError, HydraException, OmegaConfBaseException)
 READER_GONE = 141  # the exit code of a program whose output nobody reads on, as of `... --help | head`
@@ -188,6 +185,11 @@ def instantiate(node: Any) -> Any:
         if isinstance(error.__cause__, InputError):  # bad input, said by evomask itself
             raise error.__cause__ from error
         raise
+
+
+def classifier(config: DictConfig) -> Classifier:
+    """The network of a configuration, with the decision that is explained."""
+    return decided(evomask.as_classifier(instantiate(config.model)), instantiate(config.decision))
 
 
 def here(name: str) -> str:
