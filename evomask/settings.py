@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jaxlib.version
 import numpy as np
 
 MALLOPT = {-8: 1, -4: 0, -1: 2**31 - 1}  # glibc's M_ARENA_MAX, M_MMAP_MAX and M_TRIM_THRESHOLD
@@ -120,6 +121,17 @@ def collect_rarely() -> None:
     program takes until it searches.
     """
     gc.set_threshold(50_000, 20, 50)
+
+
+def compile_quickly() -> None:
+    """Let XLA compile for CPUs without its fusion emitters: for programs, before they use JAX.
+
+    A search then compiles in four fifths of the time, and runs as fast. Later versions of jaxlib than 0.10 have nothing
+    else, and end the process where they are told an unknown flag. What the user says in `XLA_FLAGS` counts for more.
+    """
+    if jaxlib.version.__version__.startswith("0.10."):
+        said = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {said}".strip()
 
 
 @functools.cache

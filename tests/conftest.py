@@ -3,22 +3,16 @@
 Warnings become errors in pyproject.toml (`filterwarnings`), and Hypothesis draws the same examples in every run.
 """
 
-import importlib.metadata
 import os
 import tempfile
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the programs, see `settings.one_blas_thread`; read by NumPy
 
-# Tests compile for longer than they run: without LLVM's optimizations a search compiles in two thirds of the time,
-# though it then runs for ten times as long, so tests ask for few evaluations, or to be `optimized`. The environment is
-# for the processes that tests start.
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-
-# Without those, XLA's fusion emitters are half of what a search takes here (tests/test_evolve.py: 76 s with
-# them, 35 s without). Later versions have nothing else, and end the process where they are told an unknown flag.
-FLAGS = os.environ.get("XLA_FLAGS", "")
-if importlib.metadata.version("jaxlib").startswith("0.10."):
-    os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_use_fusion_emitters=false".strip()
+# Tests compile for longer than they run. With few of LLVM's optimizations (and, as in the programs, without XLA's fusion
+# emitters) a search compiles in half of the time and runs as fast. The environment is for the processes that tests
+# start, too.
+FEW = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
+os.environ["XLA_FLAGS"] = f"{FEW} {os.environ.get('XLA_FLAGS', '')}".strip()
 
 # What one test compiled is read by those after it, in whatever process, and gone in the end.
 if "PYTEST_XDIST_WORKER" not in os.environ:
@@ -29,9 +23,10 @@ import hypothesis
 import jax
 import pytest
 
-from evomask.settings import collect_rarely
+from evomask.settings import collect_rarely, compile_quickly
 
 collect_rarely()  # as in the programs
+compile_quickly()
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -53,13 +48,3 @@ def few_programs():
     """Compiled programs hold memory maps, of which a process has only so many: each module gives its own back."""
     yield
     jax.clear_caches()
-
-
-@pytest.fixture
-def optimized(monkeypatch):
-    """For a test that runs for longer than it compiles, by itself or in a process that it starts."""
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
-    monkeypatch.setenv("XLA_FLAGS", FLAGS)  # read once: for the processes that it starts
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)

@@ -125,7 +125,6 @@ def test_history_and_evaluations():
     np.testing.assert_allclose(history.confidence[:, -1], found.masked_confidence, atol=1e-5)
 
 
-@pytest.mark.usefixtures("optimized")
 def test_the_default_comes_near_the_smallest_mask():
     """Each of two boxes of 8 white pixels on black is evidence, and 5 pixels of each are needed (see above)."""
     boxes = ((2, 2, 4, 2), (6, 8, 2, 4))

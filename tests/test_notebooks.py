@@ -32,7 +32,6 @@ def test_stored_as_its_text_says(text):
     assert not [output for output in shown(stored) if output.get("name") == "stderr"]
 
 
-@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.stem)
 def test_runs(text, tmp_path):
     outputs = shown(notebooks.execute(text))

@@ -75,7 +75,6 @@ def test_targets_and_extras_are_there(page):
             assert {*names.split(",")} <= {*extras["project"]["optional-dependencies"]}, line
 
 
-@pytest.mark.usefixtures("optimized")
 def test_commands_of_the_readme_run(capsys):
     assert run_pages.main(["README.md", "--here", "--commands"]) == 0
     said = capsys.readouterr().out

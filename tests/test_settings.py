@@ -9,6 +9,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import jaxlib.version
 import numpy as np
 import oracles
 import pytest
@@ -131,3 +132,11 @@ def test_memory_that_was_freed_is_used_again(wanted):
     said = subprocess.run([sys.executable, "-c", KEEPS], env=environment, capture_output=True, text=True, check=True)
     kept, faults = said.stdout.split()
     assert kept == str(wanted == "true") and (int(faults) < 100 if wanted == "true" else int(faults) >= 64), said
+
+
+@pytest.mark.parametrize("version, added", [("0.10.2", "--xla_cpu_use_fusion_emitters=false "), ("0.12.0", "")])
+def test_the_users_flags_of_xla_come_last_and_unknown_ones_are_not_given(monkeypatch, version, added):
+    monkeypatch.setattr(jaxlib.version, "__version__", version)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=true")
+    settings.compile_quickly()
+    assert os.environ["XLA_FLAGS"] == f"{added}--xla_cpu_use_fusion_emitters=true"

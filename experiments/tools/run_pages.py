@@ -205,7 +205,6 @@ def _tried(page: str, shown: str, argv: Sequence[str | pathlib.Path], folder: pa
     """Runs a command in a folder, and says how long it took, or what it said at last where it failed."""
     folder.mkdir(exist_ok=True)
     settings = {**os.environ, "PYTHONPATH": str(pages.ROOT), "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu")}
-    settings.pop("XLA_FLAGS", None)  # of who runs this
     if "experiments" not in " ".join(map(str, argv)):
         settings.pop("PYTHONPATH")  # what is installed must do
     began = time.perf_counter()
