@@ -8,9 +8,8 @@ import tempfile
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the programs, see `settings.one_blas_thread`; read by NumPy
 
-# Tests compile for longer than they run. With few of LLVM's optimizations (and, as in the programs, without XLA's fusion
-# emitters) a search compiles in half of the time and runs as fast. The environment is for the processes that tests
-# start, too.
+# Tests compile for longer than they run. With few of LLVM's optimizations (and without XLA's fusion emitters, as in the
+# programs) a search compiles in half of the time and runs as fast. The environment is for processes of the tests, too.
 FEW = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
 os.environ["XLA_FLAGS"] = f"{FEW} {os.environ.get('XLA_FLAGS', '')}".strip()
 
