@@ -19,8 +19,8 @@ from evomask.fills import apply
 from evomask.measures.budget import Counted, bare
 from evomask.measures.maps import nan_unless_finite, rank_correlation
 from evomask.measures.metrics import area_under, drops, mu_fidelity, orders, random_subsets, shuffled
-from evomask.measures.thresholding import places, prefix_pixels
-from evomask.search.batching import batch_size, in_batches
+from evomask.measures.thresholding import in_every_order, prefix_pixels
+from evomask.search.batching import batch_size
 from evomask.settings import pinned
 from evomask.types import Array, Classifier, InputError, Key, Mask, whole
 
@@ -65,26 +65,22 @@ def road(
 
 @functools.partial(jax.jit, static_argnames=("pixels", "orders"))
 def _road(classifier, images, labels, scores, key, noise, pixels: tuple[int, ...], orders: int) -> Array:
-    asked = jnp.repeat(jnp.arange(orders), len(pixels)), jnp.tile(jnp.asarray(pixels, jnp.int32), orders)
-
     def one(item):
         image, label, score, key = item
-        ranked = jnp.stack([places(score, order) for order in range(orders)])
 
-        def lost(asked: tuple[Array, Array, Array]) -> Array:
-            turn, order, pixels = asked
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, turn)
-            best = ranked[order] >= pixels[:, None, None]
-            worst = ranked[order] < score.size - pixels[:, None, None]
+        def lost(places: Array, pixels: Array, number: Array) -> Array:
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, number)
+            best, worst = places < score.size - pixels, places >= pixels  # which are kept
             with_best, with_worst = (
                 jax.nn.softmax(classifier(jax.vmap(imputed, (0, None, 0, None))(keys, image, kept, noise)), axis=-1)[
                     :, label
                 ]
-                for kept in (worst, best)
+                for kept in (best, worst)
             )
             return (with_best - with_worst) / 2
 
-        return in_batches(lost, (jnp.arange(len(asked[0])), *asked), batch_size(classifier)).mean()
+        counts = jnp.asarray(pixels, jnp.int32)
+        return in_every_order(lost, score, counts, orders, batch_size(classifier)).mean()
 
     keys = jax.random.split(key, len(images))
     return nan_unless_finite(scores, jax.lax.map(one, (images, labels, scores, keys)))
@@ -211,19 +207,16 @@ def _calibration(classifier, images, labels, scores, blanks, steps: int, orders:
 
     def one(item):
         image, label, score, blank = item
-        ranked = jnp.stack([places(score, order) for order in range(orders)])
         parts = jnp.maximum(score, 0.0)
         total = parts.sum()
         parts = jnp.where(total > 0, parts / jnp.where(total > 0, total, 1.0), 1.0 / score.size)
 
-        def asked(order_and_pixels: tuple[Array, Array]) -> tuple[Array, Array]:
-            order, pixels = order_and_pixels
-            gone = ranked[order] < pixels[:, None, None]
+        def asked(places: Array, pixels: Array, _) -> tuple[Array, Array]:
+            gone = places < pixels
             found = jax.nn.softmax(classifier(apply(~gone, image, blank)), axis=-1)[:, label]
             return found, jnp.where(gone, parts[None], 0.0).sum((1, 2))
 
-        every = jnp.repeat(jnp.arange(orders), len(pixels)), jnp.tile(pixels, orders)
-        found, promised = (x.reshape(orders, -1) for x in in_batches(asked, every, batch_size(classifier)))
+        found, promised = in_every_order(asked, score, pixels, orders, batch_size(classifier))
         lost, all_of_it = found[:, :1] - found, found[:, :1] - found[:, -1:]
         return jax.vmap(area_under)(jnp.abs(promised * all_of_it - lost)).mean()
 

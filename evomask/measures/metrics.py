@@ -38,7 +38,7 @@ from evomask.measures.maps import precision as precision
 from evomask.measures.maps import rank_correlation as rank_correlation
 from evomask.measures.maps import recall as recall
 from evomask.measures.maps import ssim as ssim
-from evomask.measures.thresholding import places, prefix_pixels
+from evomask.measures.thresholding import in_every_order, prefix_pixels
 from evomask.search.batching import batch_size, in_batches
 from evomask.search.evaluate import evaluate
 from evomask.settings import pinned
@@ -201,15 +201,11 @@ def _auc(classifier, images, labels, scores, starts, ends, steps: int, orders: i
 
     def one(item):
         label, score, start, end = item
-        ranked = jnp.stack([places(score, order) for order in range(orders)])
 
-        def probability(asked: tuple[Array, Array]) -> Array:
-            order, pixels = asked
-            replaced = ranked[order] < pixels[:, None, None]
-            return jax.nn.softmax(classifier(apply(replaced, end, start)), axis=-1)[:, label]
+        def probability(places: Array, pixels: Array, _) -> Array:
+            return jax.nn.softmax(classifier(apply(places < pixels, end, start)), axis=-1)[:, label]
 
-        asked = jnp.repeat(jnp.arange(orders), len(pixels)), jnp.tile(pixels, orders)
-        curves = in_batches(probability, asked, batch_size(classifier)).reshape(orders, -1)
+        curves = in_every_order(probability, score, pixels, orders, batch_size(classifier))
         return jax.vmap(area_under)(curves).mean()
 
     return nan_unless_finite(scores, jax.lax.map(one, (labels, scores, starts, ends)))

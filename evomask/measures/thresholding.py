@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import enum
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +23,7 @@ import numpy as np
 
 from evomask import validate
 from evomask.measures.budget import Counted, Spent, bare
-from evomask.search.batching import batch_size
+from evomask.search.batching import batch_size, in_batches
 from evomask.search.evaluate import evaluate
 from evomask.settings import pinned
 from evomask.types import RATIO, Array, Classifier, InputError, Mask, Target, Verdict, decide, record, whole
@@ -167,6 +169,29 @@ def places(score: Array, order: int = 0) -> Array:
     ties = np.random.default_rng(order).permutation(score.size)
     ranked = jnp.lexsort((jnp.asarray(ties), -score.reshape(-1)))
     return jnp.zeros(score.size, jnp.int32).at[ranked].set(jnp.arange(score.size)).reshape(score.shape)
+
+
+def in_every_order(
+    ask: Callable[[Array, Array, Array], Any], score: Array, pixels: Array, orders: int, size: int
+) -> Any:
+    """What `ask` finds at each of the pixel counts T, in each of so many orders of equal scores: [orders, T].
+
+    Of `size` questions at a time it takes `places` int32[N, H, W], counts int32[N, 1, 1] and the questions' numbers
+    int32[N], and returns a pytree of arrays [N].
+
+    >>> best = lambda places, pixels, number: (places < pixels).sum((1, 2))
+    >>> in_every_order(best, jnp.array([[1.0, 3.0], [2.0, 0.0]]), jnp.array([0, 3]), 2, 8)
+    Array([[0, 3],
+           [0, 3]], dtype=int32)
+    """
+    ranked = jnp.stack([places(score, order) for order in range(orders)])
+
+    def asked(number: Array) -> Array:
+        order, step = jnp.divmod(number, len(pixels))
+        return ask(ranked[order], pixels[step][:, None, None], number)
+
+    found = in_batches(asked, jnp.arange(orders * len(pixels)), size)
+    return jax.tree.map(lambda x: x.reshape(orders, -1), found)
 
 
 def _first(sweep: Sweep, holds: Array) -> Cut:
