@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,13 +84,14 @@ def explain_photographs(config: DictConfig) -> int:
             f"effect is true, but scoring {rule} says nothing of effects: give scoring=good_masks or effects"
         )
     validate.configuration(settings, shape[:2])
-    plain = OmegaConf.to_container(config, resolve=True)
+    plain: Any = OmegaConf.to_container(config, resolve=True)
     made_by = answers.code(plain)
-    crop, fit = getattr(classifier, "crop", 1.0), config.fit
-    bands = {"channels": plain["channels"], "levels": plain["levels"]}  # pyright: ignore[reportIndexIssue, reportCallIssue, reportArgumentType]
+    bands = {key: plain[key] for key in ("channels", "levels")}
+    fitted = {"crop": getattr(classifier, "crop", 1.0), "fit": config.fit}
+    load = functools.partial(photographs.load, shape=shape, **fitted, **bands)
 
     said = []
-    for photo in load_all(paths, shape, crop, fit, bands):
+    for photo in load_all(paths, load):
         request = answers.request(photo.image, plain, made_by)
         answer = None if config.again else answers.before(out / photo.name, request)
         if answer is not None:
@@ -103,7 +105,8 @@ def explain_photographs(config: DictConfig) -> int:
                 continue
             answer = Answer(photo.name, sheets.numbers(found.explanation), remarks(found))
             run = {"remarks": answer.remarks, "seed": asked.seed, "config": plain, "request": request}
-            records.write(out / photo.name, drawn(found, photo, original, crop, fit, run))
+            enlarged = [] if original is None else [full(found.explanation, original, **fitted)]
+            records.write(out / photo.name, drawn(found, photo, enlarged, run))
         said.append(answer)
     if said:
         Console().print(overview(said))
@@ -169,13 +172,9 @@ def search(classifier: Classifier, photo: Photo, asked: Asked, settings: Config)
     return Found(explanation, certificate, more)
 
 
-def drawn(
-    found: Found, photo: Photo, original: np.ndarray | None, crop: float, fit: str, run: dict[str, Any]
-) -> list[sheets.Sheet]:
+def drawn(found: Found, photo: Photo, enlarged: list[sheets.Sheet], run: dict[str, Any]) -> list[sheets.Sheet]:
     """Everything that becomes a file, before any of it is written."""
-    others = further.drawn(found.explanation, found.further, photo.name)
-    if original is not None:
-        others.append(full(found.explanation, original, fit=fit, crop=crop))
+    others = [*further.drawn(found.explanation, found.further, photo.name), *enlarged]
     parts = ["explanation", *(one.name for one in others)]
     files = [name for name in records.FILES if name.rpartition(".")[0] in parts]
     first = sheets.explanation(
@@ -188,13 +187,11 @@ def drawn(
     return [first, *others]
 
 
-def load_all(
-    paths: Sequence[Path], shape: tuple[int, int, int], crop: float, fit: str, bands: Mapping[str, Any]
-) -> Iterator[Photo]:
+def load_all(paths: Sequence[Path], load: Callable[[Path], Photo]) -> Iterator[Photo]:
     """Every image that can be loaded; the others, and what was changed in these, are reported on stderr."""
     for path, name in zip(paths, photographs.unique_names(paths)):
         try:
-            photo = photographs.load(path, shape, crop, fit, **bands)
+            photo = load(path)
         except ImageError as error:
             cli.say(f"error: {error}")
             continue
