@@ -98,28 +98,26 @@ def contestants(
     key, published = jax.random.key(KEY), presets.dissertation(config.budget)
     label = int(np.argmax(jax.jit(lambda c, x: c(x))(classifier, image[None])[0]))
     explained = {"explain": settings, "dissertation": published}
-    for name in config.runs:
+    for name in sorted(config.runs, key="forward".__eq__):  # last, for an explanation says how many passes it takes
         start = time.perf_counter()
         since = lambda: time.perf_counter() - start
         if name in ("dissertation", *LOOPS) and not hasattr(classifier, "features"):
             cli.say(f"{name}: left out, the published fitness needs a classifier with features")
         elif name == "forward":
-            compiled = compile_forward(classifier, image[None], settings)
-            yield Contestant(
-                name,
-                functools.partial(compiled, classifier, image[None]),
-                settings.evaluations,
-                since(),
-                used_bytes(compiled),
-            )
+            beside = asked_beside(classifier, image, label, settings)
+            start = time.perf_counter()
+            compiled = compile_forward(classifier, image[None], settings, beside)
+            run = functools.partial(compiled, classifier, image[None])
+            yield Contestant(name, run, settings.evolving + beside, since(), used_bytes(compiled))
         elif name in explained:
             options = {"config": explained[name]}
             evomask.precompile(classifier, image[None], **options)
             seconds = since()
             programs = explaining.lower(classifier, image, **options)
             program = max(used_bytes(lowered.compile()) for lowered in programs)
+            asked = explained[name].evolving + asked_beside(classifier, image, label, explained[name])
             run = functools.partial(evomask.explain, classifier, image[None], key=key, labels=[label], **options)
-            yield Contestant(name, run, explained[name].evaluations, seconds, program)
+            yield Contestant(name, run, asked, seconds, program)
         elif name in LOOPS:
             sequential.precompile(classifier, image, published)
             options = {"key": key, "config": published, "as_published": name == "published"}
@@ -227,10 +225,24 @@ def check_same(forward: rivals.Forward, classifier: Classifier, image: np.ndarra
         raise InputError(f"{name} gives logits that are {apart:.3g} away from those of JAX: its description is wrong")
 
 
-def compile_forward(classifier: Classifier, image: np.ndarray, settings: Config) -> jax.stages.Compiled:
+def asked_beside(classifier: Classifier, image: np.ndarray, label: int, settings: Config) -> int:
+    """Images that an explanation asks about besides those of its generations: showings of the whole picture, the race,
+    and the draws that verify what came out; none where nothing is shown anew.
+    """
+    if settings.perturbation is None:
+        return 0
+    found = evomask.explain(classifier, image[None], key=jax.random.key(KEY), labels=[label], config=settings)
+    return int(found.evaluations[0]) - settings.evolving + int(found.precision.evaluations[0])
+
+
+def compile_forward(
+    classifier: Classifier, image: np.ndarray, settings: Config, beside: int = 0
+) -> jax.stages.Compiled:
     """The forward passes of one explanation and nothing else: as many images, in batches as large, in one program."""
     most = settings.batch_size_for(classifier)
     sizes = [(stage.rounds, *batches(num, most)) for stage in settings.stages for num in settings.passes(stage)]
+    if beside:
+        sizes.append((1, *batches(beside, most)))
 
     def run(classifier: Classifier, image: jax.Array) -> list[jax.Array]:
         def passed(total: jax.Array, dimmed: jax.Array, size: int):

@@ -45,7 +45,25 @@ def test_forward_passes_are_those_of_the_search():
     classifier, image = evomask.as_classifier(count), np.ones((1, 8, 8, 3), np.float32)
     speed.compile_forward(classifier, image, settings)(classifier, image)
     assert set(seen) == {16, 8}  # masks, and inverses of the hopeful
+    seen.clear()
+    speed.compile_forward(classifier, image, settings, 5)(classifier, image)
+    assert set(seen) == {16, 8, 5}
     assert sum((stage.generations + 1) * settings.generation_cost(stage) for stage in settings.stages) == 144
+
+
+def test_what_is_asked_beside_the_generations_is_all_that_a_black_box_is_asked():
+    asked = 0
+
+    def bright(images):
+        nonlocal asked
+        asked += len(images)
+        return np.stack([images[:, 2:4, 2:4].mean((1, 2, 3)), np.full(len(images), 0.3)], 1)
+
+    box, image = evomask.BlackBox(bright, 2), np.ones((8, 8, 1), np.float32)
+    settings = presets.evomask(400).replace(patience=None, showings=16, draws=20, draws_apart=4)
+    beside = speed.asked_beside(box, image, 0, settings)  # but for what fills last batches up
+    assert beside >= 16 + 20 and 0 <= asked - settings.evolving - beside <= 16
+    assert speed.asked_beside(box, image, 0, presets.smallest(144)) == 0
 
 
 def test_everybody_takes_part(tmp_path, capsys, monkeypatch):
