@@ -130,8 +130,9 @@ def compile_quickly() -> None:
     else, and end the process where they are told an unknown flag. What the user says in `XLA_FLAGS` counts for more.
     """
     if jaxlib.version.__version__.startswith("0.10."):
-        said = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {said}".strip()
+        flag, said = "--xla_cpu_use_fusion_emitters=false", os.environ.get("XLA_FLAGS", "")
+        if flag not in said.split():  # a program may be started from another
+            os.environ["XLA_FLAGS"] = f"{flag} {said}".strip()
 
 
 @functools.cache

@@ -98,24 +98,25 @@ def contestants(
     key, published = jax.random.key(KEY), presets.dissertation(config.budget)
     label = int(np.argmax(jax.jit(lambda c, x: c(x))(classifier, image[None])[0]))
     explained = {"explain": settings, "dissertation": published}
+    beside = functools.cache(lambda name: asked_beside(classifier, image, label, explained[name]))  # takes long
     for name in sorted(config.runs, key="forward".__eq__):  # last, for an explanation says how many passes it takes
         start = time.perf_counter()
         since = lambda: time.perf_counter() - start
         if name in ("dissertation", *LOOPS) and not hasattr(classifier, "features"):
             cli.say(f"{name}: left out, the published fitness needs a classifier with features")
         elif name == "forward":
-            beside = asked_beside(classifier, image, label, settings)
+            rest = beside("explain")
             start = time.perf_counter()
-            compiled = compile_forward(classifier, image[None], settings, beside)
+            compiled = compile_forward(classifier, image[None], settings, rest)
             run = functools.partial(compiled, classifier, image[None])
-            yield Contestant(name, run, settings.evolving + beside, since(), used_bytes(compiled))
+            yield Contestant(name, run, settings.evolving + rest, since(), used_bytes(compiled))
         elif name in explained:
             options = {"config": explained[name]}
             evomask.precompile(classifier, image[None], **options)
             seconds = since()
             programs = explaining.lower(classifier, image, **options)
             program = max(used_bytes(lowered.compile()) for lowered in programs)
-            asked = explained[name].evolving + asked_beside(classifier, image, label, explained[name])
+            asked = explained[name].evolving + beside(name)
             run = functools.partial(evomask.explain, classifier, image[None], key=key, labels=[label], **options)
             yield Contestant(name, run, asked, seconds, program)
         elif name in LOOPS:
