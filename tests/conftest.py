@@ -22,10 +22,10 @@ import hypothesis
 import jax
 import pytest
 
-from evomask.settings import collect_rarely, compile_quickly
+from evomask.settings import collect_rarely, tune_compiler
 
 collect_rarely()  # as in the programs
-compile_quickly()
+tune_compiler()
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")

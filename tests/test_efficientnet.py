@@ -56,21 +56,6 @@ def test_both_depthwise_forms_agree(classifier, images, outputs):
     np.testing.assert_allclose(jax.jit(conv.__call__)(images[:1]), outputs[1][:1], atol=1e-3)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [3, 5])
-@pytest.mark.parametrize("shape", [(7, 8), (8, 7)])
-def test_shifted_sum_is_the_grouped_convolution(shape, size, stride):
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(2, *shape, 4)).astype(np.float32)
-    kernel = rng.normal(size=(size, size, 4)).astype(np.float32)
-    layout = ("NHWC", "HWIO", "NHWC")
-    expected = jax.lax.conv_general_dilated(
-        x, kernel[:, :, None], (stride, stride), "SAME", dimension_numbers=layout, feature_group_count=4
-    )
-    actual = efficientnet.shifted_sum(jnp.asarray(x), jnp.asarray(kernel), stride)
-    np.testing.assert_allclose(actual, expected, atol=1e-5)
-
-
 def test_feature_maps(classifier, outputs):
     features, _ = outputs
     assert classifier.depths == ("shallow", "middle", "deep", "last")

@@ -19,7 +19,7 @@ import jax  # noqa: F401 (for the doctest)
 import jax.numpy as jnp
 
 from evomask.classifiers import storage
-from evomask.classifiers.convolution import convolve
+from evomask.classifiers.winograd import convolve
 from evomask.types import Array, record, static
 
 FOLDER = pathlib.Path(__file__).parent / "weights"

@@ -1,14 +1,13 @@
 """EfficientNet-Lite0 and its like (Tan & Le 2019, the Lite variants: ReLU6, no squeeze-and-excitation), for ImageNet.
 
 The weights of Lite0 ship; those of Lite1 are made by whoever wants them, with `experiments/tools/convert_lite.py`.
-Batch-norms are folded into the convolutions there, so the networks are convolutions and biases only. Every 1 x 1
-convolution is a matrix product. A depthwise convolution is XLA's grouped convolution on an accelerator; on a CPU that
-is where nearly all time would go, so there it is the sum of k * k shifted, scaled copies.
+Batch-norms are folded into the convolutions there, so the networks are convolutions and biases only. A 1 x 1
+convolution is a matrix product. The first and the depthwise convolutions are XLA's on an accelerator; on a CPU nearly
+all time would go there, so there they are sums of shifted, scaled copies (`convolution`).
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import pathlib
@@ -22,6 +21,7 @@ import safetensors.numpy
 from flax import linen as nn
 from flax import traverse_util
 
+from evomask.classifiers.convolution import depthwise, direct, narrow
 from evomask.data import pictures
 from evomask.types import Array, InputError, first_line, record, static
 
@@ -66,6 +66,7 @@ STAGES = (
     (1, (6, 3, 1, 320)),
 )
 DEPTHS = ("shallow", "middle", "deep", "last")  # the names of the feature maps
+NARROW = 16  # input channels, up to which a sum over them is faster than a matrix product
 BORDER = 32  # pixels around what is cut out of a photograph
 
 
@@ -94,29 +95,6 @@ def relu6(x: Array) -> Array:
     return jnp.clip(x, 0.0, 6.0)
 
 
-def shifted_sum(x: Array, kernel: Array, stride: int) -> Array:
-    """Depthwise convolution, SAME padding, as a sum over taps: f32[N, H, W, C], f32[k, k, C] -> f32[N, h, w, C].
-
-    >>> x = jnp.arange(9.0).reshape(1, 3, 3, 1)
-    >>> shifted_sum(x, jnp.ones((3, 3, 1)), stride=1)[0, :, :, 0]
-    Array([[ 8., 15., 12.],
-           [21., 36., 27.],
-           [20., 33., 24.]], dtype=float32)
-    """
-    size = kernel.shape[0]
-    outputs = [-(-length // stride) for length in x.shape[1:3]]
-    totals = [max((out - 1) * stride + size - length, 0) for out, length in zip(outputs, x.shape[1:3])]
-    x = jnp.pad(x, ((0, 0), *((total // 2, total - total // 2) for total in totals), (0, 0)))
-    rows, cols = ((out - 1) * stride + 1 for out in outputs)
-    kernel = kernel[None, None]  # as [1, 1, k, k, C], a tap broadcasts over images and pixels
-    taps = (
-        x[:, i : i + rows : stride, j : j + cols : stride] * kernel[:, :, i, j, None]
-        for i in range(size)
-        for j in range(size)
-    )
-    return functools.reduce(jnp.add, taps)
-
-
 class Depthwise(nn.Module):
     """A depthwise convolution with bias: `form` 'shift' sums shifted copies (CPU), 'conv' is XLA's grouped one."""
 
@@ -127,17 +105,40 @@ class Depthwise(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         features = x.shape[-1]
-        shape = (self.kernel, self.kernel, 1, features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (self.kernel, self.kernel, 1, features))
         bias = self.param("bias", nn.initializers.zeros, (features,))
         if self.form == "shift":
-            x = shifted_sum(x, kernel[:, :, 0], self.stride)
+            x = depthwise(x, kernel[:, :, 0], self.stride)
         else:
-            layout = ("NHWC", "HWIO", "NHWC")
-            x = jax.lax.conv_general_dilated(
-                x, kernel, (self.stride,) * 2, "SAME", dimension_numbers=layout, feature_group_count=features
-            )
+            x = direct(x, kernel, self.stride, groups=features)
         return x + bias[None, None, None]
+
+
+class Stem(nn.Module):
+    """The first convolution, 3 x 3 with stride 2, of an image's three channels; `form` as above."""
+
+    features: int
+    form: str
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return (narrow if self.form == "shift" else direct)(x, kernel, 2) + bias[None, None, None]
+
+
+class Pointwise(nn.Module):
+    """A convolution of 1 x 1 with bias: a matrix product, or a sum over channels where 'shift' has few of them."""
+
+    features: int
+    form: str
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        few = self.form == "shift" and x.shape[-1] <= NARROW
+        return (narrow(x, kernel[None, None]) if few else x @ kernel) + bias[None, None, None]
 
 
 class InvertedResidual(nn.Module):
@@ -150,7 +151,7 @@ class InvertedResidual(nn.Module):
     def __call__(self, x: Array) -> Array:
         shortcut = x
         if self.block.expand > 1:
-            x = relu6(nn.Dense(self.block.expand * x.shape[-1], name="expand")(x))
+            x = relu6(Pointwise(self.block.expand * x.shape[-1], self.form, name="expand")(x))
         x = relu6(Depthwise(self.block.kernel, self.block.stride, self.form, name="depthwise")(x))
         x = nn.Dense(self.block.features, name="project")(x)
         return x + shortcut if x.shape == shortcut.shape else x
@@ -164,14 +165,22 @@ class EfficientNetLite(nn.Module):
     form: str = "shift"
 
     def setup(self):
-        self.stem = nn.Conv(32, (3, 3), (2, 2), "SAME")
+        self.stem = Stem(32, self.form)
         self.blocks = [InvertedResidual(block, self.form) for block in self.variant.blocks]
         self.top = nn.Dense(1280)
         self.logits = nn.Dense(self.classes)
 
     def __call__(self, images: Array) -> tuple[tuple[Array, ...], Array]:
+        shallow = self.begin(images)
+        features, logits = self.resume(shallow, self.variant.depths[0])
+        return (shallow, *features), logits
+
+    def begin(self, images: Array) -> Array:
+        """The first of the feature maps."""
         x = relu6(self.stem((255.0 * images - 127.0) / 128.0))
-        return self.resume(x, start=0)
+        for block in self.blocks[: self.variant.depths[0]]:
+            x = block(x)
+        return x
 
     def resume(self, x: Array, start: int) -> tuple[tuple[Array, ...], Array]:
         """The rest of the network, from the input of block `start`; the feature maps are those still to come."""
@@ -227,7 +236,13 @@ class EfficientNetLiteClassifier:
 
 @jax.jit  # traced once for all programs that call it with as many images
 def _both(classifier: EfficientNetLiteClassifier, images: Array) -> tuple[tuple[Array, ...], Array]:
-    return classifier._network.apply({"params": classifier.params}, images)  # pyright: ignore[reportReturnType]
+    network, params = classifier._network, {"params": classifier.params}
+    if classifier.depthwise == "conv":
+        return network.apply(params, images)  # pyright: ignore[reportReturnType]
+    # Up to the first feature map an image takes megabytes: one at a time, they stay in the processor's cache.
+    shallow = jax.lax.map(lambda image: network.apply(params, image[None], method="begin")[0], images)
+    features, logits = network.apply(params, shallow, classifier.variant.depths[0], method="resume")
+    return (shallow, *features), logits
 
 
 def efficientnet_lite0(classes: Sequence[int] | None = None) -> EfficientNetLiteClassifier:

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import evomask
 from evomask.decisions import decided
-from evomask.settings import cache_folder, collect_rarely, compile_quickly, one_blas_thread, reuse_memory
+from evomask.settings import cache_folder, collect_rarely, one_blas_thread, reuse_memory, tune_compiler
 from evomask.types import Classifier, InputError
 
 from . import compiling
@@ -53,7 +53,7 @@ def launch(task: Callable[[DictConfig], int], name: str, argv: Sequence[str] | N
       With HYDRA_FULL_ERROR=1 in the environment, exceptions come through with their traceback.
     """
     collect_rarely()
-    compile_quickly()
+    tune_compiler()
     argv = [*_own_conf(folder), *(sys.argv[1:] if argv is None else argv)]
     codes: list[int] = []
 
