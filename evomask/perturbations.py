@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from evomask import fills as fill_lib
+from evomask.prng import unrolled
 from evomask.search.checks import Plain, described, name_of
 from evomask.types import Array, Image, InputError, Key, Mask, first_line, record, set_tuples
 
@@ -115,7 +116,7 @@ class Gaussian:
     def __call__(self, key: Key, showing: Showing) -> Showing:
         much, which = jax.random.split(key)
         deviation = self.deviation * jax.random.uniform(much, (), jnp.float32)
-        noise = _steps(deviation * _steps(jax.random.normal(which, showing.image.shape, jnp.float32)))
+        noise = _steps(deviation * _steps(jax.random.normal(unrolled(which), showing.image.shape, jnp.float32)))
         return dataclasses.replace(showing, image=jnp.clip(showing.image + noise, 0.0, 1.0))
 
 

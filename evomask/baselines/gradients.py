@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from evomask.baselines.base import compiled
 from evomask.fills import Constant
 from evomask.measures.budget import Spent
+from evomask.prng import unrolled
 from evomask.search.batching import batch_size, in_batches
 from evomask.types import Array, Classifier, Key, record, static
 
@@ -67,7 +68,7 @@ class SmoothGrad:
         deviation = self.noise * (image.max() - image.min())
 
         def gradients(number: Array) -> Array:
-            noise = jax.vmap(lambda n: jax.random.normal(jax.random.fold_in(key, n), image.shape))(number)
+            noise = jax.vmap(lambda n: jax.random.normal(unrolled(jax.random.fold_in(key, n)), image.shape))(number)
             return _gradients(classifier, image[None] + deviation * noise, label)
 
         found = in_batches(gradients, jnp.arange(_affordable(self.samples, budget)), batch_size(classifier))

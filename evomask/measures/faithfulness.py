@@ -20,6 +20,7 @@ from evomask.measures.budget import Counted, bare
 from evomask.measures.maps import nan_unless_finite, rank_correlation
 from evomask.measures.metrics import area_under, drops, mu_fidelity, orders, random_subsets, shuffled
 from evomask.measures.thresholding import in_every_order, prefix_pixels
+from evomask.prng import unrolled
 from evomask.search.batching import batch_size
 from evomask.settings import pinned
 from evomask.types import Array, Classifier, InputError, Key, Mask, whole
@@ -104,7 +105,7 @@ def imputed(key: Key, image: Array, kept: Mask, noise: Array | float = NOISE) ->
     known = jnp.where(missing, 0.0, image)
     start = only(known.mean((0, 1), keepdims=True) / kept.mean(dtype=image.dtype))
     found, _ = jax.scipy.sparse.linalg.cg(laplacian, only(around(known)), start, tol=1e-6, maxiter=1000)
-    filled = found + noise * jax.random.normal(key, image.shape)
+    filled = found + noise * jax.random.normal(unrolled(key), image.shape)
     return jnp.clip(jnp.where(missing, filled, image), 0.0, 1.0)
 
 
