@@ -36,7 +36,6 @@ def depthwise(x: Array, kernel: Array, stride: int = 1) -> Array:
     return functools.reduce(jnp.add, (tap * weight for tap, weight in zip(_taps(x, size, stride), weights)))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def narrow(x: Array, kernel: Array, stride: int = 1) -> Array:
     r"""All channels, of which there are few: f32[N, H, W, Cin], f32[k, k, Cin, Cout] -> f32[N, h, w, Cout].
 
@@ -51,6 +50,10 @@ def narrow(x: Array, kernel: Array, stride: int = 1) -> Array:
     Array([[18., 12.],
            [12.,  8.]], dtype=float32)
     """
+    return _narrow(x, kernel, stride)
+
+
+def _sum(x: Array, kernel: Array, stride: int) -> Array:
     size, _, channels, outputs = kernel.shape
     weights = kernel.reshape(size**2, channels, 1, 1, 1, outputs)
     terms = (
@@ -62,14 +65,15 @@ def narrow(x: Array, kernel: Array, stride: int = 1) -> Array:
 
 
 def _forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
-    return narrow(x, kernel, stride), (x, kernel)
+    return _sum(x, kernel, stride), (x, kernel)
 
 
 def _backward(stride: int, residual: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     return jax.vjp(functools.partial(direct, stride=stride), *residual)[1](g)
 
 
-narrow.defvjp(_forward, _backward)
+_narrow = jax.custom_vjp(_sum, nondiff_argnums=(2,))
+_narrow.defvjp(_forward, _backward)
 
 
 def _taps(x: Array, size: int, stride: int) -> list[Array]:

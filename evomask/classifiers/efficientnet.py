@@ -242,7 +242,7 @@ def _both(classifier: EfficientNetLiteClassifier, images: Array) -> tuple[tuple[
     # Up to the first feature map an image takes megabytes: one at a time, they stay in the processor's cache.
     shallow = jax.lax.map(lambda image: network.apply(params, image[None], method="begin")[0], images)
     features, logits = network.apply(params, shallow, classifier.variant.depths[0], method="resume")
-    return (shallow, *features), logits
+    return (shallow, *features), logits  # pyright: ignore[reportReturnType]
 
 
 def efficientnet_lite0(classes: Sequence[int] | None = None) -> EfficientNetLiteClassifier:
