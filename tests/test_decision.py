@@ -75,8 +75,13 @@ SMALL = presets.evomask(1200).replace(
 
 
 @pytest.fixture(scope="module")
-def found():
-    return evomask.explain(ORACLE, IMAGE[None], key=KEY, labels=[1], config=SMALL)
+def searches():
+    return [evomask.explain(ORACLE, IMAGE[None], key=key, labels=[1], config=SMALL) for key in range(4)]
+
+
+@pytest.fixture(scope="module")
+def found(searches):
+    return searches[0]
 
 
 def test_a_failure_of_the_whole_picture_is_not_that_of_the_mask():
@@ -94,12 +99,15 @@ def test_a_failure_of_the_whole_picture_is_not_that_of_the_mask():
     assert fair.smallest(-1) in (1, 2) and not alike.passed.any(), "without excuse not even the whole image passes"
 
 
-def test_the_mask_comes_near_to_what_the_whole_picture_does_without_growing_to_everything(found):
-    held = found.precision
-    assert Status(found.status[0]) is Status.DECISION_BREAKS and held.decision_breaks[0] and not held.holds[0]
-    assert found.area[0] < 0.4 and (found.mask[0] & MASK).sum() >= 12
-    complete, decision = held.counts.complete[0], held.counts.decision[0]
-    assert complete / decision >= 0.9 - 4 * np.sqrt(0.9 * 0.1 / decision) and 110 < decision < 170
+def test_the_mask_comes_near_to_what_the_whole_picture_does_without_growing_to_everything(searches):
+    shares = []
+    for found in searches:
+        held = found.precision
+        assert Status(found.status[0]) is Status.DECISION_BREAKS and held.decision_breaks[0] and not held.holds[0]
+        assert found.area[0] < 0.4 and (found.mask[0] & MASK).sum() >= 12
+        assert 110 < held.counts.decision[0] < 170
+        shares.append(held.counts.complete[0] / held.counts.decision[0])
+    assert np.mean(shares) >= 0.9, "one that misses a pixel of the box is right in 85 to 88 % of them"
 
 
 def test_it_is_said_with_its_figure(found):
