@@ -20,7 +20,7 @@ from pyarrow import parquet
 
 import evomask
 from evomask import baselines
-from evomask.measures import metrics, thresholding
+from evomask.measures import faithfulness, metrics, thresholding
 from evomask.measures.budget import UnequalBudgets
 from evomask.questions import ask
 from evomask.types import Status, record, static
@@ -263,13 +263,39 @@ def test_a_baseline_is_cut_and_measured_as_the_library_does(tmp_path):
         np.testing.assert_allclose(rows["masked_confidence"], verdict.confidence, rtol=1e-5)
         np.testing.assert_allclose(rows["inverse_confidence"], verdict.inverse_confidence, rtol=1e-5)
         np.testing.assert_array_equal(rows["complete"], metrics.complete(verdict))
-    auc = metrics.insertion_auc(tiny(), images, labels, score, blanks, steps=8)
-    np.testing.assert_allclose(one.rows["insertion_auc"], auc, rtol=1e-6)
-    fidelity = metrics.mu_fidelity(
-        tiny(), images, labels, score, blanks, measured.fidelity_subsets(8, images.shape[1:3])
-    )
-    np.testing.assert_allclose(one.rows["mu_fidelity"], fidelity, rtol=1e-5)
+    asked = (tiny(), images, labels, score, blanks)
+    subsets = measured.fidelity_subsets(8, images.shape[1:3])
+    for name, values in (
+        ("insertion_auc", metrics.insertion_auc(*asked, steps=8)),
+        ("deletion_auc", metrics.deletion_auc(*asked, steps=8)),
+        ("calibration", faithfulness.calibration(*asked, steps=8)),
+        ("mu_fidelity", metrics.mu_fidelity(*asked, subsets)),
+        ("infidelity", faithfulness.infidelity(*asked, subsets)),
+    ):
+        np.testing.assert_allclose(one.rows[name], values, rtol=1e-5, err_msg=name)
     assert one.rows["evaluations"].tolist() == [40, 40] and one.rows["backward"].tolist() == [0, 0]
+
+
+def test_what_several_metrics_need_is_asked_once():
+    shown = []
+
+    def predict(pictures):
+        shown.append(len(pictures))
+        return np.stack([9 * pictures.mean((1, 2, 3)), 1 - pictures.mean((1, 2, 3))], 1)
+
+    classifier = evomask.BlackBox(predict, num_classes=2, batch_size=1)
+    images = np.linspace(0, 1, 8 * 8, dtype=np.float32).reshape(1, 8, 8, 1)
+    rules = protocol.Protocol(0.9, 4, (0.25,), auc_steps=16, fidelity_subsets=10)
+    asked = measured.Asked(images[..., 0], classifier, images, 0 * images, np.array([0]), None, rules)
+
+    def pictures(*names):
+        shown.clear()
+        for name in names:
+            measured.METRICS[name].of(asked)
+        return sum(shown)
+
+    assert pictures("deletion_auc", "calibration") == 16 + 1
+    assert pictures("calibration", "deletion_auc", "mu_fidelity") == 10 + 1 and pictures("infidelity") == 0
 
 
 def test_a_heat_map_that_is_not_finite_is_a_failure():
@@ -280,11 +306,8 @@ def test_a_heat_map_that_is_not_finite_is_a_failure():
     rules = protocol.Protocol(0.9, 4, (0.25,), 4, 4)
     chunk = protocol.measure(jax.random.key(0), found, classifier, asked, None, rules)
     assert chunk.rows["reason"].tolist() == ["not_finite"] and chunk.rows["area"].tolist() == [1.0]
-    assert (
-        np.isnan(chunk.rows["insertion_auc"]).all()
-        and np.isnan(chunk.rows["mu_fidelity"]).all()
-        and np.isnan(chunk.rows["iou"]).all()
-    )
+    unknown = ("insertion_auc", "deletion_auc", "calibration", "mu_fidelity", "infidelity", "iou")
+    assert all(np.isnan(chunk.rows[name]).all() for name in unknown)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (32, 20), (5, 9)])

@@ -15,11 +15,19 @@ import numpy as np
 
 from evomask import settings, validate
 from evomask.classifiers.blackbox import completed
-from evomask.fills import apply
 from evomask.measures.budget import Counted, bare
 from evomask.measures.maps import nan_unless_finite, rank_correlation
-from evomask.measures.metrics import area_under, drops, mu_fidelity, orders, random_subsets, shuffled
-from evomask.measures.thresholding import in_every_order, prefix_pixels
+from evomask.measures.metrics import (
+    Curves,
+    deletion_curves,
+    drops,
+    mean_area,
+    mu_fidelity,
+    orders,
+    random_subsets,
+    shuffled,
+)
+from evomask.measures.thresholding import in_every_order
 from evomask.prng import unrolled
 from evomask.search.batching import batch_size
 from evomask.settings import pinned
@@ -136,10 +144,14 @@ def infidelity(
     Raises:
       InputError: as `metrics.mu_fidelity`.
     """
-    sums, lost = drops(classifier, images, labels, scores, blanks, subsets)
+    return infidelity_of(*drops(classifier, images, labels, scores, blanks, subsets))
+
+
+def infidelity_of(sums: Array, lost: Array) -> Array:
+    """The same of what `metrics.drops` returns, f32[B, N] each."""
     squares = (sums**2).sum(-1)
     factor = jnp.where(squares > 0, (sums * lost).sum(-1) / jnp.where(squares > 0, squares, 1.0), 0.0)
-    return nan_unless_finite(jnp.asarray(scores), jnp.mean((factor[:, None] * sums - lost) ** 2, axis=-1))
+    return jnp.mean((factor[:, None] * sums - lost) ** 2, axis=-1)
 
 
 def sensitivity_n(
@@ -197,31 +209,14 @@ def calibration(
     Raises:
       InputError: as `metrics.deletion_auc`.
     """
-    plain = bare(classifier)
-    images, labels, scores, blanks = validate.measured(plain, images, labels, blanks, scores=scores)
-    return completed(_calibration, plain, images, labels, scores, blanks, whole("steps", steps), orders(scores))
+    return calibration_of(deletion_curves(classifier, images, labels, scores, blanks, steps=steps))
 
 
-@functools.partial(jax.jit, static_argnames=("steps", "orders"))
-def _calibration(classifier, images, labels, scores, blanks, steps: int, orders: int) -> Array:
-    pixels = jnp.concatenate([jnp.zeros(1, jnp.int32), prefix_pixels(steps, scores[0].size)])
-
-    def one(item):
-        image, label, score, blank = item
-        parts = jnp.maximum(score, 0.0)
-        total = parts.sum()
-        parts = jnp.where(total > 0, parts / jnp.where(total > 0, total, 1.0), 1.0 / score.size)
-
-        def asked(places: Array, pixels: Array, _) -> tuple[Array, Array]:
-            gone = places < pixels
-            found = jax.nn.softmax(classifier(apply(~gone, image, blank)), axis=-1)[:, label]
-            return found, jnp.where(gone, parts[None], 0.0).sum((1, 2))
-
-        found, promised = in_every_order(asked, score, pixels, orders, batch_size(classifier))
-        lost, all_of_it = found[:, :1] - found, found[:, :1] - found[:, -1:]
-        return jax.vmap(area_under)(jnp.abs(promised * all_of_it - lost)).mean()
-
-    return nan_unless_finite(scores, jax.lax.map(one, (images, labels, scores, blanks)))
+def calibration_of(curves: Curves) -> Array:
+    """The same of what `metrics.deletion_curves` returns."""
+    found = curves.probability
+    lost, all_of_it = found[..., :1] - found, found[..., :1] - found[..., -1:]
+    return mean_area(jnp.abs(curves.share * all_of_it - lost))
 
 
 # ------------------------------------------------------------------------------------------------- randomisation

@@ -122,13 +122,13 @@ def rank_correlation(a: Array, b: Array) -> Array:
 
 
 def correlation(a: Array, b: Array) -> Array:
-    """Pearson's correlation of f32[N] and f32[N]; range [-1, 1]; 0 where one of them does not vary."""
+    """Pearson's correlation of f32[N] and f32[N]; range [-1, 1]; 0 where one does not vary, NaN where one is."""
 
     def unit(x: Array) -> Array:
         centred = x - x.mean()
         norm = jnp.linalg.norm(centred)
         # Of sums that are equal but for rounding, a little variation remains: below 1e-6 of the values.
-        varies = norm > 1e-6 * jnp.linalg.norm(x)
+        varies = ~(norm <= 1e-6 * jnp.linalg.norm(x))  # NaN does
         return jnp.where(varies, centred / jnp.where(varies, norm, 1.0), 0.0)
 
     return unit(a) @ unit(b)

@@ -15,7 +15,6 @@ well.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -25,7 +24,16 @@ import numpy as np
 from evomask import settings, validate
 from evomask.classifiers.blackbox import completed
 from evomask.fills import apply
-from evomask.measures.budget import Counted, Spent, bare
+from evomask.measures.budget import Counted, bare
+from evomask.measures.curves import ORDERS as ORDERS
+from evomask.measures.curves import Curves as Curves
+from evomask.measures.curves import area_under as area_under
+from evomask.measures.curves import auc_cost as auc_cost
+from evomask.measures.curves import deletion_auc as deletion_auc
+from evomask.measures.curves import deletion_curves as deletion_curves
+from evomask.measures.curves import insertion_auc as insertion_auc
+from evomask.measures.curves import mean_area as mean_area
+from evomask.measures.curves import orders as orders
 from evomask.measures.maps import correlation as correlation
 from evomask.measures.maps import cp as cp
 from evomask.measures.maps import cp_floored as cp_floored
@@ -38,7 +46,6 @@ from evomask.measures.maps import precision as precision
 from evomask.measures.maps import rank_correlation as rank_correlation
 from evomask.measures.maps import recall as recall
 from evomask.measures.maps import ssim as ssim
-from evomask.measures.thresholding import in_every_order, prefix_pixels
 from evomask.search.batching import batch_size, in_batches
 from evomask.search.evaluate import evaluate
 from evomask.settings import pinned
@@ -144,82 +151,6 @@ def confidence_increase(whole: Array, confidence: Array) -> Array:
 # ------------------------------------------------------------------------------------ heat maps and the classifier
 
 
-ORDERS = 4  # of equal scores, that a curve is averaged over
-
-
-def auc_cost(steps: int = 100, orders: int = 1) -> Spent:
-    """Evaluations per image of `deletion_auc` or `insertion_auc`, of maps with equal scores in so many orders."""
-    return Spent(forward=orders * (steps + 1))
-
-
-@pinned
-def deletion_auc(
-    classifier: Classifier | Counted, images: Array, labels: Array, scores: Array, blanks: Array, *, steps: int = 100
-) -> Array:
-    """Deletion (Petsiuk et al. 2018): area under the probability while the best pixels are blanked.
-
-    Range [0, 1], smaller is better. Step t of `steps` has blanked the best round(t / steps * H * W) pixels, from none
-    to all; trapezoid rule; activation softmax. The paper blanks with 0 and takes steps of one image row.
-
-    Where a map has equal scores, it is the mean over four random orders of these: the order of the pixels would follow
-    the picture's rows, and give a map with few scores credit for what it does not say.
-
-    Raises:
-      InputError: the shapes do not belong together, a label is no class, or there is no step.
-    """
-    images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
-    return completed(
-        _auc, bare(classifier), images, labels, scores, images, blanks, whole("steps", steps), orders(scores)
-    )
-
-
-@pinned
-def insertion_auc(
-    classifier: Classifier | Counted, images: Array, labels: Array, scores: Array, blanks: Array, *, steps: int = 100
-) -> Array:
-    """Insertion (Petsiuk et al. 2018): the same while the best pixels are put back; range [0, 1], larger is better.
-
-    Starts from the blank image; the paper's is a Gaussian blur (`fills.Blur`).
-
-    Raises:
-      InputError: as for deletion.
-    """
-    images, labels, scores, blanks = validate.measured(bare(classifier), images, labels, blanks, scores=scores)
-    return completed(
-        _auc, bare(classifier), images, labels, scores, blanks, images, whole("steps", steps), orders(scores)
-    )
-
-
-def orders(scores: Array) -> int:
-    """In how many orders of equal scores the curves of f32[B, H, W] are measured: one where there are none."""
-    return 1 if bool((distinct(scores) == 1).all()) else ORDERS
-
-
-@functools.partial(jax.jit, static_argnames=("steps", "orders"))
-def _auc(classifier, images, labels, scores, starts, ends, steps: int, orders: int) -> Array:
-    pixels = jnp.concatenate([jnp.zeros(1, jnp.int32), prefix_pixels(steps, scores[0].size)])
-
-    def one(item):
-        label, score, start, end = item
-
-        def probability(places: Array, pixels: Array, _) -> Array:
-            return jax.nn.softmax(classifier(apply(places < pixels, end, start)), axis=-1)[:, label]
-
-        curves = in_every_order(probability, score, pixels, orders, batch_size(classifier))
-        return jax.vmap(area_under)(curves).mean()
-
-    return nan_unless_finite(scores, jax.lax.map(one, (labels, scores, starts, ends)))
-
-
-def area_under(curve: Array) -> Array:
-    """f32[T + 1] -> f32[]: trapezoid rule over [0, 1] at equal distances.
-
-    >>> float(area_under(jnp.array([0.0, 1.0, 1.0])))
-    0.75
-    """
-    return (curve.sum() - 0.5 * (curve[0] + curve[-1])) / (len(curve) - 1)
-
-
 @settings.own()
 def random_subsets(key: Key | int, num: int, shape: tuple[int, int], size: int) -> Array:
     """bool[num, H, W]: subsets of `size` pixels, uniform without replacement."""
@@ -242,8 +173,7 @@ def mu_fidelity(
     Raises:
       InputError: the shapes do not belong together, or a label is no class.
     """
-    found = jax.vmap(correlation)(*drops(classifier, images, labels, scores, blanks, subsets))
-    return nan_unless_finite(jnp.asarray(scores), found)
+    return jax.vmap(correlation)(*drops(classifier, images, labels, scores, blanks, subsets))
 
 
 @pinned
@@ -251,6 +181,8 @@ def drops(
     classifier: Classifier | Counted, images: Array, labels: Array, scores: Array, blanks: Array, subsets: Array
 ) -> tuple[Array, Array]:
     """f32[B, N] each: the sum of scores of every subset, and the probability that is lost when it is blanked.
+
+    The sums of a map that is not finite are NaN. Costs N + 1 evaluations.
 
     Raises:
       InputError: as `mu_fidelity`.
@@ -274,7 +206,8 @@ def _drops(classifier, images, labels, scores, blanks, subsets) -> tuple[Array, 
             return jax.nn.softmax(classifier(apply(kept, image, blank)), axis=-1)[:, label]
 
         found = in_batches(probability, kept, batch_size(classifier))
-        return jnp.where(subsets, score[None], 0.0).sum((1, 2)), found[0] - found[1:]
+        sums = jnp.where(subsets, score[None], 0.0).sum((1, 2))
+        return nan_unless_finite(score, sums), found[0] - found[1:]
 
     return jax.lax.map(one, (images, labels, scores, blanks))
 

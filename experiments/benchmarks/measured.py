@@ -6,6 +6,7 @@ file ./conf/metric/NAME.yaml where programs are run, with `_target_` (the functi
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +23,9 @@ from evomask.types import Array, Classifier, InputError
 GRID = 8  # cells along each side, for muFidelity
 
 
-class Asked(NamedTuple):
-    """What a metric may look at; pixels are blanked as the masks blank them."""
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What a metric may look at; pixels are blanked as the masks blank them. What several need is measured once."""
 
     score: Array  # f32[B, H, W]
     classifier: Classifier
@@ -38,6 +40,15 @@ class Asked(NamedTuple):
         """The arguments that insertion and deletion share."""
         return self.classifier, self.images, self.labels, self.score, self.blanks
 
+    @functools.cached_property
+    def deletion(self) -> metrics.Curves:
+        return metrics.deletion_curves(*self.curve, steps=self.protocol.auc_steps)
+
+    @functools.cached_property
+    def drops(self) -> tuple[Array, Array]:
+        """With the same subsets for all methods and images."""
+        return metrics.drops(*self.curve, fidelity_subsets(self.protocol.fidelity_subsets, self.score.shape[1:]))
+
 
 class Metric(NamedTuple):
     """How a heat map is measured, and how tables show it."""
@@ -47,18 +58,6 @@ class Metric(NamedTuple):
     failure: float = float("nan")  # counted in tables where the value is NaN
     head: str = ""  # of its column in tables; none without
     needs_truth: bool = False
-
-
-def mu_fidelity(asked: Asked) -> Array:
-    """With the same subsets for all methods and images."""
-    return metrics.mu_fidelity(*asked.curve, fidelity_subsets(asked.protocol.fidelity_subsets, asked.score.shape[1:]))
-
-
-def infidelity(asked: Asked) -> Array:
-    """With the subsets of muFidelity."""
-    return faithfulness.infidelity(
-        *asked.curve, fidelity_subsets(asked.protocol.fidelity_subsets, asked.score.shape[1:])
-    )
 
 
 def sensitivity_n(asked: Asked) -> Array:
@@ -76,16 +75,12 @@ METRICS = {
     "insertion_auc": Metric(
         lambda asked: metrics.insertion_auc(*asked.curve, steps=asked.protocol.auc_steps), 1, 0.0, "insertion"
     ),
-    "deletion_auc": Metric(
-        lambda asked: metrics.deletion_auc(*asked.curve, steps=asked.protocol.auc_steps), -1, 1.0, "deletion"
-    ),
-    "mu_fidelity": Metric(mu_fidelity, 1, 0.0, "muFidelity"),
+    "deletion_auc": Metric(lambda asked: metrics.mean_area(asked.deletion.probability), -1, 1.0, "deletion"),
+    "mu_fidelity": Metric(lambda asked: jax.vmap(metrics.correlation)(*asked.drops), 1, 0.0, "muFidelity"),
     "sensitivity_n": Metric(sensitivity_n, 1, 0.0, "sensitivity-n"),
-    "infidelity": Metric(infidelity, -1, 1.0, "infidelity"),
+    "infidelity": Metric(lambda asked: faithfulness.infidelity_of(*asked.drops), -1, 1.0, "infidelity"),
     "road": Metric(road, 1, -0.5, "ROAD"),
-    "calibration": Metric(
-        lambda asked: faithfulness.calibration(*asked.curve, steps=asked.protocol.auc_steps), -1, 1.0, "calibration"
-    ),
+    "calibration": Metric(lambda asked: faithfulness.calibration_of(asked.deletion), -1, 1.0, "calibration"),
     "distinct": Metric(lambda asked: metrics.distinct(asked.score), 0, head="distinct scores"),
     "gini": Metric(lambda asked: metrics.gini(asked.score), 1),
     "pointing_game": Metric(lambda asked: metrics.pointing_game(asked.score, asked.truth), 1, needs_truth=True),
