@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from evomask import perturbations as shown
 from evomask.classifiers.blackbox import completed
+from evomask.executables import keepable
 from evomask.measures.certainty import Tally
 from evomask.perturbations import Perturbations
 from evomask.search.batching import in_batches
@@ -71,13 +71,11 @@ def count(
     return was
 
 
-def lower(
-    classifier: Classifier, config: Config, drawn: Perturbations, row: Rows, key: Key, draws: int
-) -> jax.stages.Lowered:
-    """The compiled program for so many draws, not compiled yet."""
+def prepare(classifier: Classifier, config: Config, drawn: Perturbations, row: Rows, key: Key, draws: int) -> None:
+    """Compiles what looks at so many draws, or finds it."""
     mask, on = np.zeros(row.image.shape[:2], bool), np.ones(len(drawn.parts), bool)
     numbers = np.arange(size_of_call(classifier, config, row.blanks, draws), dtype=np.int32)
-    return _look.lower(*_arguments(classifier, config, drawn, row, mask, key, on, numbers))
+    _look.prepare(*_arguments(classifier, config, drawn, row, mask, key, on, numbers))
 
 
 def _arguments(
@@ -94,7 +92,7 @@ def _arguments(
     return classifier, drawn, on, row, mask, ratio, key, numbers, most
 
 
-@functools.partial(jax.jit, static_argnames="most")
+@keepable("most")
 def _look(
     classifier: Classifier,
     drawn: Perturbations,

@@ -10,6 +10,7 @@ import numpy as np
 from evomask import fills, validate
 from evomask.classifiers.blackbox import completed
 from evomask.classifiers.wrappers import check_logits
+from evomask.executables import keepable
 from evomask.types import Answer, Array, Classifier, Image, InputError, Key, Question
 
 
@@ -58,7 +59,7 @@ def pose(
     return Question(image, blanks, label, contrast, said, worst(empty))
 
 
-@jax.jit
+@keepable()
 def _logits(classifier: Classifier, image: Image) -> Array:
     return classifier(image[None]).astype("float32")
 

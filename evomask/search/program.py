@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from evomask.executables import Ready, keepable
 from evomask.search import evolve, refine, sharding
 from evomask.search.config import Config
 from evomask.search.evaluate import Hopeful, evaluate_fills, feature_maps
@@ -41,7 +42,7 @@ class Known:
     bank: Bank | None  # where showings are drawn
 
 
-@functools.partial(jax.jit, static_argnames=("size", "mesh"))
+@keepable("size", "mesh")
 def ask(
     classifier: Classifier, key: Key, config: Config, size: Size, rows: Rows, mesh: Mesh | None
 ) -> tuple[Known, Found]:
@@ -62,7 +63,7 @@ def ask(
     return _for_rows(of_row, mesh)(classifier, key, config, (rows,))
 
 
-@functools.partial(jax.jit, static_argnames=("size", "mesh"))
+@keepable("size", "mesh")
 def begin(
     key: Key,
     config: Config,
@@ -80,7 +81,7 @@ def begin(
     return _for_rows(of_row, mesh)(key, config, founding, plan, (found,))
 
 
-@functools.partial(jax.jit, static_argnames=("size", "mesh"))
+@keepable("size", "mesh")
 def advance(
     classifier: Classifier,
     key: Key,
@@ -116,13 +117,14 @@ def advance(
     return _for_rows(of_row, mesh)(classifier, key, config, plan, first, stop, (rows, known, cycle))
 
 
-@functools.partial(jax.jit, static_argnames="mesh")
+@keepable("mesh")
 def end(plan: Plan, cycle: Cycle, violation: Array, mesh: Mesh | None) -> Found:
     """See `refine.end`."""
     return _for_rows(refine.end, mesh)(plan, (cycle, violation))
 
 
 PROGRAMS = ask, begin, advance, end
+Made = TypeVar("Made", jax.stages.Lowered, Ready)
 
 
 def search(
@@ -152,12 +154,15 @@ def search(
     return refined
 
 
-def lower(
-    classifier: Classifier, key: Key, config: Config, rows: Rows, mesh: Mesh | None = None
-) -> Iterator[jax.stages.Lowered]:
-    """The programs that `search` calls for such rows, not compiled yet; nothing is computed."""
+def made(
+    make: Callable[..., Made], classifier: Classifier, key: Key, config: Config, rows: Rows, mesh: Mesh | None = None
+) -> Iterator[Made]:
+    """What is made of the programs that `search` calls for such rows: `make` is `Program.lower` or `Program.prepare`.
+
+    Nothing is computed.
+    """
     stages, config = config.sought.stages, config.compiled
-    asked = ask.lower(classifier, key, config, size_of(stages[0]), rows, mesh)
+    asked = make(ask, classifier, key, config, size_of(stages[0]), rows, mesh)
     yield asked
     known, found = _promised(asked, mesh)
     number = np.int32(0)
@@ -166,18 +171,19 @@ def lower(
         if group:  # a first cycle comes from another size, the next one from its own
             found = dataclasses.replace(found, archive=None, rungs=None)
         for _ in range(min(sum(map(len, plans)), 2) if group else 1):
-            begun = begin.lower(key, config, size, founding, plan, found, mesh)
+            begun = make(begin, key, config, size, founding, plan, found, mesh)
             cycle = _promised(begun, mesh)
-            advanced = advance.lower(classifier, key, config, size, plan, number, number, rows, known, cycle, mesh)
+            arguments = classifier, key, config, size, plan, number, number, rows, known, cycle, mesh
+            advanced = make(advance, *arguments)
             violation = _shape(rows.label.shape, np.float32, mesh)
-            ended = end.lower(plan, _promised(advanced, mesh)[0], violation, mesh)
+            ended = make(end, plan, _promised(advanced, mesh)[0], violation, mesh)
             found = _promised(ended, mesh)
             yield from (begun, advanced, ended)
 
 
-def _promised(lowered: jax.stages.Lowered, mesh: Mesh | None) -> Any:
+def _promised(made: jax.stages.Lowered | Ready, mesh: Mesh | None) -> Any:
     """What a program will return, as shapes."""
-    return jax.tree.map(lambda x: _shape(x.shape, x.dtype, mesh), lowered.out_info)
+    return jax.tree.map(lambda x: _shape(x.shape, x.dtype, mesh), made.out_info)
 
 
 def _shape(shape: tuple[int, ...], dtype: Any, mesh: Mesh | None) -> jax.ShapeDtypeStruct:

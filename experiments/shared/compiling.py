@@ -11,6 +11,8 @@ from pathlib import Path
 
 import jax
 
+from evomask import executables
+
 EVENT = "/jax/core/compile/backend_compile_duration"
 
 
@@ -40,16 +42,19 @@ def compile_seconds() -> Iterator[list[float]]:
 def kept(folder: Path) -> Iterator[None]:
     """While open, programs are looked up in a folder before they are compiled, and put there afterwards.
 
-    JAX's own settings come first: JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false
-    switches this off. A folder that cannot be read or written, or is full, costs the time of compiling and no more.
+    The search is looked up before it is even traced, see `evomask.executables`, everything else in JAX's own cache.
+    JAX's settings come first: JAX_COMPILATION_CACHE_DIR names another folder, for JAX's cache alone, and
+    JAX_ENABLE_COMPILATION_CACHE=false switches all of this off. A folder that cannot be read or written, or is full,
+    costs the time of compiling and no more.
     """
     where = str(folder / processor())
     settings = {"jax_compilation_cache_dir": where, "jax_persistent_cache_min_compile_time_secs": 0.1}
     if jax.config.jax_compilation_cache_dir is not None:
         settings = {}
+    ours = settings and jax.config.jax_enable_compilation_cache
     before = {name: getattr(jax.config, name) for name in settings}
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), executables.kept(Path(where)) if ours else contextlib.nullcontext():
             warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache", UserWarning)
             for name, value in settings.items():
                 jax.config.update(name, value)
