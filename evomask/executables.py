@@ -9,8 +9,6 @@ as a function of the user's, is not kept: then `keepable` is `jax.jit` and nothi
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import enum
 import functools
 import hashlib
 import importlib.metadata
@@ -18,31 +16,49 @@ import os
 import pickle
 import sys
 import tempfile
-import types
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.experimental import serialize_executable
+
+from evomask.described import OURS, Indescribable, described
 
 MOST = 512 << 20  # bytes of a folder; what was not used for longest goes first
 MAKERS = "jax", "jaxlib", "numpy", "flax"
-OURS = {__name__.partition(".")[0], "builtins", "collections", "numpy", "jax", "jaxlib"}  # packages that versions name
 NO_MATTER = "cache", "guard", "debug"  # parts of the names of settings that change no program
 
 
-class Indescribable(Exception):
-    """Something may differ from one process to the next without its description saying so."""
-
-
 class Ready:
-    """A program that can be called with the arguments it was made for, static ones left out."""
+    """A program that can be called with the arguments it was made for, static ones left out; or soon can."""
 
-    def __init__(self, compiled: jax.stages.Compiled, out_info: Any):
-        self.call, self.out_info = compiled, out_info  # the latter with a shape and a dtype for each leaf
+    def __init__(self, found: Future[jax.stages.Compiled], out_info: Any, make: Callable[[], Ready] | None = None):
+        self.out_info = out_info  # a shape and a dtype for each leaf
+        self._found, self._make = found, make
+
+    def compiled(self) -> jax.stages.Compiled:
+        """What is called; made in this thread where it could not be read in another."""
+        try:
+            compiled = self._found.result()
+        except Exception:  # a file that was cut off raises whatever it likes
+            if self._make is None:
+                raise
+            compiled = self._make().compiled()
+            self._found = at_hand(compiled)
+        self._make = None
+        return compiled
+
+
+def at_hand(compiled: jax.stages.Compiled) -> Future[jax.stages.Compiled]:
+    """What need not be waited for."""
+    future: Future[jax.stages.Compiled] = Future()
+    future.set_result(compiled)
+    return future
 
 
 class Program:
@@ -58,14 +74,14 @@ class Program:
 
     def __call__(self, *args: Any) -> Any:
         ready = None if _store is None else _store.get(self, args)
-        return self._jitted(*args) if ready is None else ready.call(*self.parts(args)[0])
+        return self._jitted(*args) if ready is None else ready.compiled()(*self.parts(args)[0])
 
     def prepare(self, *args: Any) -> Ready:
-        """Compiles, or finds, what a call with such arguments runs; instead of arrays their shapes will do."""
+        """Compiles, or begins to read, what a call with such arguments runs; instead of arrays their shapes will do."""
         ready = None if _store is None else _store.get(self, args)
         if ready is None:
             lowered = self.lower(*args)
-            ready = Ready(lowered.compile(), lowered.out_info)
+            ready = Ready(at_hand(lowered.compile()), lowered.out_info)
         return ready
 
     def lower(self, *args: Any) -> jax.stages.Lowered:
@@ -120,6 +136,7 @@ class Store:
     def __init__(self, folder: Path):
         self.folder = folder
         self.known: dict[Any, Ready | None] = {}
+        self.readers = ThreadPoolExecutor(max_workers=2)  # XLA reads without Python's lock
 
     def get(self, program: Program, args: tuple[Any, ...]) -> Ready | None:
         """What runs for such arguments; None where only JAX can tell."""
@@ -141,40 +158,44 @@ class Store:
         except Indescribable:
             return None
         link = self._path(program, repr(said), ".program")
-        structure = jax.tree.structure((program.parts(args)[0], {}))
-        return self._read(link, structure) or self._made(program, args, link, structure)
+        make = functools.partial(self._made, program, args, link, jax.tree.structure((program.parts(args)[0], {})))
+        return self._read(link, make) or make()
 
     def _path(self, program: Program, said: str, suffix: str) -> Path:
         name = f"{program.name} {said}"
         return self.folder / f"{program.name.rpartition('.')[2]}-{hashlib.sha256(name.encode()).hexdigest()}{suffix}"
 
-    def _read(self, link: Path, structure: Any) -> Ready | None:
-        """What was written before; None where there is nothing, or nothing that can be read."""
-        _find_lapack()
+    def _read(self, link: Path, make: functools.partial[Ready]) -> Ready | None:
+        """What was written before, read in another thread; None where there is nothing."""
         try:
             name, out_tree, outs = pickle.loads(link.read_bytes())
-            path, devices = self.folder / name, jax.devices()[:1]
-            found = serialize_executable.deserialize_and_load(
-                path.read_bytes(), structure, out_tree, execution_devices=devices
-            )
-        except Exception:  # a file that was cut off raises whatever it likes
+            content = (self.folder / name).read_bytes()
+        except Exception:  # as above
             return None
         with contextlib.suppress(OSError):  # a folder that others have filled
-            os.utime(path)
-        return Ready(found, out_tree.unflatten([jax.ShapeDtypeStruct(*each) for each in outs]))
+            os.utime(self.folder / name)
+        _find_lapack()
+        asked = content, make.args[-1], out_tree
+        found = self.readers.submit(
+            serialize_executable.deserialize_and_load, *asked, execution_devices=jax.devices()[:1]
+        )
+        out_info = out_tree.unflatten([jax.ShapeDtypeStruct(*each) for each in outs])
+        return Ready(found, out_info, functools.partial(make, anew=True))
 
-    def _made(self, program: Program, args: tuple[Any, ...], link: Path, structure: Any) -> Ready:
+    def _made(self, program: Program, args: tuple[Any, ...], link: Path, structure: Any, anew: bool = False) -> Ready:
+        """Traced, and compiled where its text is unknown, or what is kept of it of no use (`anew`)."""
         lowered = program.lower(*args)
         path = self._path(program, f"{lowered.as_text()} {_settings()} {_versions()}", ".executable")
         outs = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(lowered.out_info)]
         _write(link, pickle.dumps((path.name, lowered.out_tree, outs)))
-        if (ready := self._read(link, structure)) is not None:
+        make = functools.partial(self._made, program, args, link, structure)
+        if not anew and (ready := self._read(link, make)) is not None:
             return ready
         compiled = _compiled(lowered)
         with contextlib.suppress(NotImplementedError, ValueError):  # JAX cannot write it down
             _write(path, serialize_executable.serialize(compiled)[0])
             _forget(self.folder)
-        return Ready(compiled, lowered.out_info)
+        return Ready(at_hand(compiled), lowered.out_info)
 
 
 def _compiled(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
@@ -199,7 +220,9 @@ def _find_lapack() -> None:
 
 
 def _is_plain(leaves: list[Any]) -> bool:
-    """Whether all is where a program runs that nobody told where: on the first device, a CPU."""
+    """Whether all is there, and where a program runs that nobody told where: on the first device, a CPU."""
+    if any(isinstance(leaf, Tracer) for leaf in leaves):
+        return False
     device = jax.devices()[0]
     here = lambda leaf: not isinstance(leaf, jax.Array) or leaf.devices() == {device}
     placed = any(isinstance(leaf, jax.ShapeDtypeStruct) and leaf.sharding is not None for leaf in leaves)
@@ -233,62 +256,6 @@ def _source() -> str:
     for path in sorted(folder.rglob("*.py")):
         digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())
     return digest.hexdigest()
-
-
-def described(part: Any) -> str:
-    """The static part of a program in words that another process would use of an equal one only.
-
-    >>> described((1, "a", None, np.dtype("float32")))
-    "tuple(int 1, str 'a', NoneType None, dtype float32)"
-    >>> described(lambda x: x)
-    Traceback (most recent call last):
-    ...
-    evomask.executables.Indescribable: <lambda>
-    """
-    kind = type(part)
-    if kind in (type(None), bool, int, float, complex, str, bytes):
-        return f"{kind.__name__} {part!r}"
-    if isinstance(part, jax.tree_util.PyTreeDef):
-        return _of_structure(part)
-    if isinstance(part, np.dtype):
-        return f"dtype {part}"
-    if isinstance(part, type | types.FunctionType | types.BuiltinFunctionType):
-        return _of_name(part)
-    if isinstance(part, enum.Enum):
-        return f"{_of_name(kind)}.{part.name}"
-    if isinstance(part, tuple):
-        return f"{_of_name(kind)}({', '.join(map(described, part))})"
-    if kind is functools.partial:
-        return f"partial({described((part.func, part.args, tuple(part.keywords.items())))})"
-    if dataclasses.is_dataclass(part):
-        values = [f"{field.name}={described(getattr(part, field.name))}" for field in dataclasses.fields(part)]
-        return f"{_of_name(kind)}({', '.join(values)})"
-    raise Indescribable(kind.__name__)
-
-
-def _of_structure(structure: Any) -> str:
-    """Of a tree of arguments: its nodes, with what is static in them."""
-    if structure == jax.tree_util.tree_structure(0):
-        return "*"
-    kind, aux = structure.node_data()
-    if kind is type(None):
-        return "None"
-    parts = ", ".join(map(_of_structure, structure.children()))
-    names = tuple(aux) if kind is dict else aux
-    return f"{_of_name(kind)}[{described(names)}]({parts})"
-
-
-def _of_name(named: Any) -> str:
-    """A class or function that a module of `OURS` has under the name that it goes by."""
-    module, name = named.__module__ or "", named.__qualname__
-    if module.partition(".")[0] not in OURS:
-        raise Indescribable(f"{module}.{name}")
-    found: Any = sys.modules[module]
-    for attribute in name.split("."):
-        found = getattr(found, attribute, None)
-    if found is not named:
-        raise Indescribable(name)
-    return name if module == "builtins" else f"{module}.{name}"
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -15,11 +15,10 @@ from jax.sharding import Mesh
 from evomask import fills, judging, presets, racing, validate, verify
 from evomask.classifiers.blackbox import own_errors
 from evomask.decisions import Decision, decided
-from evomask.executables import Program
+from evomask.executables import Ready
 from evomask.questions import ask, logits, masked
 from evomask.search import program, sharding
 from evomask.search.config import Config
-from evomask.search.program import Made
 from evomask.search.refine import Refined
 from evomask.search.stages import Stage
 from evomask.settings import one_blas_thread, pinned
@@ -185,7 +184,7 @@ def precompile(
     key = jax.random.key(0)
     images, *_ = validate.inputs(classifier, images, None, None, config)
     start = time.perf_counter()
-    _made(Program.prepare, classifier, images[0], contrast, config, mesh)
+    ready = prepared(classifier, images[0], contrast=contrast, config=config, mesh=mesh)
     blanks = np.asarray(fills.blanks(config.fills, key, images[0]))
     logits(classifier, masked(np.ones(images.shape[1:3], bool), images[0], blanks[0]))
     for fill in fills.others(config.fills).values():  # what the verdict asks about
@@ -194,27 +193,17 @@ def precompile(
         label = np.int32(0)
         row = Rows(images[0], blanks, label, label if contrast else None, np.float32(1.0))
         for draws in (config.rehearsals, config.draws):
-            judging.prepare(classifier, config, config.perturbation, row, key, draws)
+            ready.append(judging.prepare(classifier, config, config.perturbation, row, key, draws))
+    for each in ready:
+        each.compiled()
     return time.perf_counter() - start
 
 
 @pinned
-def lower(
+def prepared(
     classifier: Classifier, image: np.ndarray, *, contrast: bool = False, config: Config, mesh: Mesh | None = None
-) -> list[jax.stages.Lowered]:
-    """The programs that search images like a checked one, not compiled yet: what they need can be asked."""
-    return _made(Program.lower, classifier, image, contrast, config, mesh)
-
-
-def _made(
-    make: Callable[..., Made],
-    classifier: Classifier,
-    image: np.ndarray,
-    contrast: bool,
-    config: Config,
-    mesh: Mesh | None,
-) -> list[Made]:
-    """What `make` makes of these programs, see `program.made`."""
+) -> list[Ready]:
+    """The programs that search images like a checked one: compiled, or being read where they are kept."""
     key = jax.random.key(0)
     num = abreast(classifier, config, mesh)
     labels, blanks = np.zeros(num, np.int32), np.asarray(fills.blanks(config.fills, key, image))
@@ -227,7 +216,7 @@ def _made(
         counterfactual=np.zeros(num, bool),
     )
     classifier, key = sharding.replicate((classifier, key), mesh)
-    return list(program.made(make, classifier, key, config, sharding.split(rows, mesh), mesh))
+    return list(program.prepared(classifier, key, config, sharding.split(rows, mesh), mesh))
 
 
 def abreast(classifier: Classifier, config: Config, mesh: Mesh | None) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from evomask import perturbations as shown
 from evomask.classifiers.blackbox import completed
-from evomask.executables import keepable
+from evomask.executables import Ready, keepable
 from evomask.measures.certainty import Tally
 from evomask.perturbations import Perturbations
 from evomask.search.batching import in_batches
@@ -71,11 +71,11 @@ def count(
     return was
 
 
-def prepare(classifier: Classifier, config: Config, drawn: Perturbations, row: Rows, key: Key, draws: int) -> None:
-    """Compiles what looks at so many draws, or finds it."""
+def prepare(classifier: Classifier, config: Config, drawn: Perturbations, row: Rows, key: Key, draws: int) -> Ready:
+    """What looks at so many draws."""
     mask, on = np.zeros(row.image.shape[:2], bool), np.ones(len(drawn.parts), bool)
     numbers = np.arange(size_of_call(classifier, config, row.blanks, draws), dtype=np.int32)
-    _look.prepare(*_arguments(classifier, config, drawn, row, mask, key, on, numbers))
+    return _look.prepare(*_arguments(classifier, config, drawn, row, mask, key, on, numbers))
 
 
 def _arguments(

@@ -114,8 +114,8 @@ def contestants(
             options = {"config": explained[name]}
             evomask.precompile(classifier, image[None], **options)
             seconds = since()
-            programs = explaining.lower(classifier, image, **options)
-            program = max(used_bytes(lowered.compile()) for lowered in programs)
+            programs = explaining.prepared(classifier, image, **options)
+            program = max(used_bytes(ready.compiled()) for ready in programs)
             asked = explained[name].evolving + beside(name)
             run = functools.partial(evomask.explain, classifier, image[None], key=key, labels=[label], **options)
             yield Contestant(name, run, asked, seconds, program)

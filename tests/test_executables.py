@@ -11,7 +11,7 @@ import pytest
 import evomask
 from evomask import executables, fills, questions
 from evomask.classifiers import cnn
-from evomask.executables import Indescribable, described
+from evomask.described import Indescribable, described
 from evomask.search import program
 from evomask.settings import own
 from evomask.types import record, static

@@ -105,7 +105,7 @@ class Depthwise(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         features = x.shape[-1]
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (self.kernel, self.kernel, 1, features))
+        kernel = self.param("kernel", nn.initializers.zeros, (self.kernel, self.kernel, 1, features))
         bias = self.param("bias", nn.initializers.zeros, (features,))
         if self.form == "shift":
             x = depthwise(x, kernel[:, :, 0], self.stride)
@@ -122,7 +122,7 @@ class Stem(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, x.shape[-1], self.features))
+        kernel = self.param("kernel", nn.initializers.zeros, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return (narrow if self.form == "shift" else direct)(x, kernel, 2) + bias[None, None, None]
 
@@ -135,7 +135,7 @@ class Pointwise(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[-1], self.features))
+        kernel = self.param("kernel", nn.initializers.zeros, (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         few = self.form == "shift" and x.shape[-1] <= NARROW
         return (narrow(x, kernel[None, None]) if few else x @ kernel) + bias[None, None, None]

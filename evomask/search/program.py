@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -124,7 +124,6 @@ def end(plan: Plan, cycle: Cycle, violation: Array, mesh: Mesh | None) -> Found:
 
 
 PROGRAMS = ask, begin, advance, end
-Made = TypeVar("Made", jax.stages.Lowered, Ready)
 
 
 def search(
@@ -154,15 +153,10 @@ def search(
     return refined
 
 
-def made(
-    make: Callable[..., Made], classifier: Classifier, key: Key, config: Config, rows: Rows, mesh: Mesh | None = None
-) -> Iterator[Made]:
-    """What is made of the programs that `search` calls for such rows: `make` is `Program.lower` or `Program.prepare`.
-
-    Nothing is computed.
-    """
+def prepared(classifier: Classifier, key: Key, config: Config, rows: Rows, mesh: Mesh | None = None) -> Iterator[Ready]:
+    """The programs that `search` calls for such rows; nothing is computed."""
     stages, config = config.sought.stages, config.compiled
-    asked = make(ask, classifier, key, config, size_of(stages[0]), rows, mesh)
+    asked = ask.prepare(classifier, key, config, size_of(stages[0]), rows, mesh)
     yield asked
     known, found = _promised(asked, mesh)
     number = np.int32(0)
@@ -171,19 +165,19 @@ def made(
         if group:  # a first cycle comes from another size, the next one from its own
             found = dataclasses.replace(found, archive=None, rungs=None)
         for _ in range(min(sum(map(len, plans)), 2) if group else 1):
-            begun = make(begin, key, config, size, founding, plan, found, mesh)
+            begun = begin.prepare(key, config, size, founding, plan, found, mesh)
             cycle = _promised(begun, mesh)
-            arguments = classifier, key, config, size, plan, number, number, rows, known, cycle, mesh
-            advanced = make(advance, *arguments)
+            steps = plan, number, number, rows, known, cycle
+            advanced = advance.prepare(classifier, key, config, size, *steps, mesh)
             violation = _shape(rows.label.shape, np.float32, mesh)
-            ended = make(end, plan, _promised(advanced, mesh)[0], violation, mesh)
+            ended = end.prepare(plan, _promised(advanced, mesh)[0], violation, mesh)
             found = _promised(ended, mesh)
             yield from (begun, advanced, ended)
 
 
-def _promised(made: jax.stages.Lowered | Ready, mesh: Mesh | None) -> Any:
+def _promised(ready: Ready, mesh: Mesh | None) -> Any:
     """What a program will return, as shapes."""
-    return jax.tree.map(lambda x: _shape(x.shape, x.dtype, mesh), made.out_info)
+    return jax.tree.map(lambda x: _shape(x.shape, x.dtype, mesh), ready.out_info)
 
 
 def _shape(shape: tuple[int, ...], dtype: Any, mesh: Mesh | None) -> jax.ShapeDtypeStruct:
