@@ -16,6 +16,7 @@ import os
 import pickle
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +32,7 @@ from evomask.described import OURS, Indescribable, described
 
 MOST = 512 << 20  # bytes of a folder; what was not used for longest goes first
 MAKERS = "jax", "jaxlib", "numpy", "flax"
+IMPORTED = time.time()
 NO_MATTER = "cache", "guard", "debug"  # parts of the names of settings that change no program
 
 
@@ -108,7 +110,8 @@ def keepable(*static_argnames: str) -> Callable[[Callable[..., Any]], Program]:
     return lambda function: Program(function, static_argnames)
 
 
-_store: Store | None = None  # of all threads: programs are prepared in others than those that run them
+_stores: dict[Path, Store] = {}  # of this process, whose programs need not be read twice
+_store: Store | None = None  # the open one, of all threads: programs are prepared in others than those that run them
 
 
 @contextlib.contextmanager
@@ -116,10 +119,11 @@ def kept(folder: Path) -> Iterator[None]:
     """While open, keepable programs for the CPU are looked up in a folder, and put there once they are compiled.
 
     It is for programs that own their process: whoever replaces parts of evomask while it runs must leave it closed.
-    A folder that cannot be read or written, or is full, costs the time of compiling and no more.
+    A folder that cannot be read or written, or is full, costs the time of compiling and no more. It belongs to one user
+    and one kind of processor: what lies in it is run.
     """
     global _store
-    before, _store = _store, Store(folder)
+    before, _store = _store, _stores.setdefault(folder, Store(folder))
     try:
         yield
     finally:
@@ -173,7 +177,8 @@ class Store:
         except Exception:  # as above
             return None
         with contextlib.suppress(OSError):  # a folder that others have filled
-            os.utime(self.folder / name)
+            for used in (link, self.folder / name):
+                os.utime(used)
         _find_lapack()
         asked = content, make.args[-1], out_tree
         found = self.readers.submit(
@@ -251,9 +256,16 @@ def _versions() -> str:
 
 @functools.cache
 def _source() -> str:
-    """A digest of all of this package."""
+    """A digest of all of this package.
+
+    Raises:
+      Indescribable: it is not what this process has imported: in an archive, or edited since.
+    """
     folder, digest = Path(__file__).parent, hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
+    files = sorted(folder.rglob("*.py"))
+    if not files or max(path.stat().st_mtime for path in files) > IMPORTED:
+        raise Indescribable("evomask")
+    for path in files:
         digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -273,10 +285,11 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _forget(folder: Path) -> None:
-    """Deletes what was not used for longest, until the folder's executables have `MOST` bytes."""
+    """Deletes what was not used for longest, until the folder's files of ours have `MOST` bytes."""
     total = 0
     with contextlib.suppress(OSError):  # of another process that forgets, too
-        for path in sorted(folder.glob("*.executable"), key=lambda path: -path.stat().st_mtime):
+        files = [*folder.glob("*.executable"), *folder.glob("*.program")]
+        for path in sorted(files, key=lambda path: -path.stat().st_mtime):
             total += path.stat().st_size
             if total > MOST:
                 path.unlink(missing_ok=True)

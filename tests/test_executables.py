@@ -49,6 +49,7 @@ def traced(monkeypatch):
 
 def another_process(folder):
     """A store that has loaded nothing, which is what a process begins with."""
+    executables._stores.clear()
     return executables.kept(folder)
 
 
@@ -88,6 +89,26 @@ def test_other_weights_are_the_same_program_and_other_settings_and_sources_are_n
         np.testing.assert_array_equal(logits(network()), expected[0])
     # What was edited is traced, and found by its text: nothing is compiled.
     assert len(traced) == 4 and {*files(tmp_path, "executable")} == {*before}
+
+
+def test_what_was_edited_since_it_was_imported_is_not_kept(tmp_path, traced, monkeypatch):
+    with another_process(tmp_path):
+        logits(network())
+    executables._source.cache_clear()
+    monkeypatch.setattr(executables, "IMPORTED", 0.0)
+    with another_process(tmp_path):
+        logits(network())
+    assert {*executables._stores[tmp_path].known.values()} == {None} and traced == ["_logits"]
+
+
+def test_a_process_reads_a_program_once(tmp_path, traced):
+    executables._stores.clear()
+    for _ in range(2):
+        with executables.kept(tmp_path):
+            logits(network())
+        for path in tmp_path.iterdir():
+            path.unlink()
+    assert traced == ["_logits"]
 
 
 def test_files_that_cannot_be_read_are_made_anew(tmp_path, traced):
