@@ -12,10 +12,10 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import logging
 import os
 import pickle
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,10 +29,12 @@ from jax.core import Tracer
 from jax.experimental import serialize_executable
 
 from evomask.described import OURS, Indescribable, described
+from evomask.files import write_atomically
 
 MOST = 512 << 20  # bytes of a folder; what was not used for longest goes first
 MAKERS = "jax", "jaxlib", "numpy", "flax"
 IMPORTED = time.time()
+LOG = logging.getLogger(__name__)
 NO_MATTER = "cache", "guard", "debug"  # parts of the names of settings that change no program
 
 
@@ -47,9 +49,10 @@ class Ready:
         """What is called; made in this thread where it could not be read in another."""
         try:
             compiled = self._found.result()
-        except Exception:  # a file that was cut off raises whatever it likes
+        except Exception as error:  # a file that was cut off raises whatever it likes
             if self._make is None:
                 raise
+            LOG.warning("a kept program cannot be read, and is made anew: %r", error)
             compiled = self._make().compiled()
             self._found = at_hand(compiled)
         self._make = None
@@ -110,7 +113,6 @@ def keepable(*static_argnames: str) -> Callable[[Callable[..., Any]], Program]:
     return lambda function: Program(function, static_argnames)
 
 
-_stores: dict[Path, Store] = {}  # of this process, whose programs need not be read twice
 _store: Store | None = None  # the open one, of all threads: programs are prepared in others than those that run them
 
 
@@ -123,7 +125,7 @@ def kept(folder: Path) -> Iterator[None]:
     and one kind of processor: what lies in it is run.
     """
     global _store
-    before, _store = _store, _stores.setdefault(folder, Store(folder))
+    before, _store = _store, _store_of(folder)
     try:
         yield
     finally:
@@ -174,7 +176,11 @@ class Store:
         try:
             name, out_tree, outs = pickle.loads(link.read_bytes())
             content = (self.folder / name).read_bytes()
-        except Exception:  # as above
+        except OSError as error:  # nothing there, as a rule
+            LOG.info("not kept: %s", error)
+            return None
+        except Exception as error:  # as above
+            LOG.warning("%s cannot be read, and is made anew: %r", link, error)
             return None
         with contextlib.suppress(OSError):  # a folder that others have filled
             for used in (link, self.folder / name):
@@ -197,10 +203,17 @@ class Store:
         if not anew and (ready := self._read(link, make)) is not None:
             return ready
         compiled = _compiled(lowered)
-        with contextlib.suppress(NotImplementedError, ValueError):  # JAX cannot write it down
-            _write(path, serialize_executable.serialize(compiled)[0])
+        try:
+            content = serialize_executable.serialize(compiled)[0]
+        except (NotImplementedError, ValueError) as error:
+            LOG.warning("JAX cannot write down %s, which each start compiles: %s", program.name, error)
+        else:
+            _write(path, content)
             _forget(self.folder)
         return Ready(at_hand(compiled), lowered.out_info)
+
+
+_store_of = functools.cache(Store)  # for what a process has read it need not read twice
 
 
 def _compiled(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
@@ -271,17 +284,12 @@ def _source() -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Puts a file in its place at once; where it cannot be, there is none."""
-    with contextlib.suppress(OSError):
+    """Puts a file in its place, or nowhere where there is none for it."""
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
-            try:
-                file.write(content)
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        write_atomically(path, lambda file: file.write(content))
+    except OSError as error:
+        LOG.info("%s cannot be written: %s", path, error)
 
 
 def _forget(folder: Path) -> None:

@@ -4,13 +4,12 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_networks import tiny_cnn
 
 import evomask
 from evomask import executables, fills, questions
-from evomask.classifiers import cnn
 from evomask.described import Indescribable, described
 from evomask.search import program
 from evomask.settings import own
@@ -18,14 +17,6 @@ from evomask.types import record, static
 
 SIDE = 12
 IMAGE = np.linspace(0, 1, SIDE * SIDE * 3, dtype=np.float32).reshape(1, SIDE, SIDE, 3)
-
-
-def network(seed=0):
-    module = cnn.ResidualCNN(num_classes=3, widths=(4, 6), depth=2, directions=2)
-    variables = module.init(jax.random.key(seed), IMAGE)
-    folded = cnn.fold(module, variables, ("a", "b", "c"), (SIDE, SIDE, 3))
-    head = jax.random.normal(jax.random.key(seed + 2), (6, 3)), jnp.arange(3.0)
-    return cnn.CNN(folded.stem, folded.stages, head, folded.labels, folded.image_shape)
 
 
 def logits(classifier):
@@ -49,13 +40,13 @@ def traced(monkeypatch):
 
 def another_process(folder):
     """A store that has loaded nothing, which is what a process begins with."""
-    executables._stores.clear()
+    executables._store_of.cache_clear()
     return executables.kept(folder)
 
 
 def test_a_search_is_found_again_and_finds_the_same(tmp_path, traced):
     config = evomask.presets.smallest(144)
-    search = lambda: evomask.explain(network(), IMAGE, key=0, config=config)
+    search = lambda: evomask.explain(tiny_cnn(), IMAGE, key=0, config=config)
     plain = search()
     assert traced == [] and files(tmp_path, "executable") == {}
     with another_process(tmp_path):
@@ -64,7 +55,7 @@ def test_a_search_is_found_again_and_finds_the_same(tmp_path, traced):
     assert {*traced} == programs == {"_logits", "ask", "begin", "advance", "end"}
     traced.clear()
     with another_process(tmp_path):
-        assert evomask.precompile(network(), IMAGE, config=config) > 0
+        assert evomask.precompile(tiny_cnn(), IMAGE, config=config) > 0
         again = search()
     assert traced == []
     for found in (first, again):
@@ -73,65 +64,68 @@ def test_a_search_is_found_again_and_finds_the_same(tmp_path, traced):
 
 
 def test_other_weights_are_the_same_program_and_other_settings_and_sources_are_not(tmp_path, traced, monkeypatch):
-    expected = [logits(network(seed)) for seed in (0, 5)]
+    expected = [logits(tiny_cnn(seed)) for seed in (0, 5)]
     with another_process(tmp_path):
-        np.testing.assert_array_equal(logits(network(0)), expected[0])
-        np.testing.assert_array_equal(logits(network(5)), expected[1])
+        np.testing.assert_array_equal(logits(tiny_cnn(0)), expected[0])
+        np.testing.assert_array_equal(logits(tiny_cnn(5)), expected[1])
         assert traced == ["_logits"]
-        logits(dataclasses.replace(network(), labels=("a", "b", "d")))  # static, though it changes no bit
+        logits(dataclasses.replace(tiny_cnn(), labels=("a", "b", "d")))  # static, though it changes no bit
         assert len(traced) == 2
         with jax.default_matmul_precision("highest"):
-            logits(network())
+            logits(tiny_cnn())
         assert len(traced) == 3
     monkeypatch.setattr(executables, "_source", lambda: "edited")
     before = files(tmp_path, "executable")
     with another_process(tmp_path):
-        np.testing.assert_array_equal(logits(network()), expected[0])
+        np.testing.assert_array_equal(logits(tiny_cnn()), expected[0])
     # What was edited is traced, and found by its text: nothing is compiled.
     assert len(traced) == 4 and {*files(tmp_path, "executable")} == {*before}
 
 
 def test_what_was_edited_since_it_was_imported_is_not_kept(tmp_path, traced, monkeypatch):
     with another_process(tmp_path):
-        logits(network())
+        logits(tiny_cnn())
     executables._source.cache_clear()
     monkeypatch.setattr(executables, "IMPORTED", 0.0)
     with another_process(tmp_path):
-        logits(network())
-    assert {*executables._stores[tmp_path].known.values()} == {None} and traced == ["_logits"]
+        logits(tiny_cnn())
+    assert {*executables._store_of(tmp_path).known.values()} == {None} and traced == ["_logits"]
 
 
 def test_a_process_reads_a_program_once(tmp_path, traced):
-    executables._stores.clear()
+    executables._store_of.cache_clear()
     for _ in range(2):
         with executables.kept(tmp_path):
-            logits(network())
+            logits(tiny_cnn())
         for path in tmp_path.iterdir():
             path.unlink()
     assert traced == ["_logits"]
 
 
-def test_files_that_cannot_be_read_are_made_anew(tmp_path, traced):
+def test_files_that_cannot_be_read_are_made_anew_and_it_is_said_why(tmp_path, traced, caplog):
     for damage in ("program", "executable"):
         with another_process(tmp_path):
-            expected = logits(network())
+            expected = logits(tiny_cnn())
         for path in tmp_path.glob(f"*.{damage}"):
             path.write_bytes(path.read_bytes()[:100])
         traced.clear()
         with another_process(tmp_path):
-            np.testing.assert_array_equal(logits(network()), expected)
+            np.testing.assert_array_equal(logits(tiny_cnn()), expected)
         assert traced == ["_logits"]
+        [said] = [entry.getMessage() for entry in caplog.records]
+        assert "made anew: " in said and "rror" in said
+        caplog.clear()
         with another_process(tmp_path):
-            logits(network())
+            logits(tiny_cnn())
         assert traced == ["_logits"]
     assert not [*tmp_path.glob(".new-*")]
 
 
 def test_a_folder_that_cannot_be_made_does_no_harm(tmp_path):
     (tmp_path / "file").touch()
-    expected = logits(network())
+    expected = logits(tiny_cnn())
     with another_process(tmp_path / "file" / "programs"):
-        np.testing.assert_array_equal(logits(network()), expected)
+        np.testing.assert_array_equal(logits(tiny_cnn()), expected)
 
 
 def test_what_was_not_used_for_longest_is_forgotten_first(tmp_path, monkeypatch):
@@ -153,7 +147,7 @@ def test_what_is_the_user_s_is_jax_s_business(tmp_path, traced):
         for classifier in (mine, box):
             logits(classifier)
         with own():
-            questions._logits(network(), split)
+            questions._logits(tiny_cnn(), split)
         assert _one_more(np.float32(1.0)) == 2.0
     assert traced == [] and files(tmp_path, "program") == {}
 

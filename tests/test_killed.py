@@ -5,6 +5,7 @@ import platform
 import kill_explain
 import numpy as np
 
+from evomask import files
 from evomask.report import records
 
 
@@ -32,12 +33,12 @@ def test_what_a_dead_process_left_unfinished_goes_and_a_living_one_s_stays(tmp_p
 def test_what_another_process_removes_first_is_no_error(tmp_path, monkeypatch):
     left = tmp_path / f".evomask-{platform.node()}-{2**22 + 1}-x"
     left.mkdir()
-    rmtree = records.shutil.rmtree
+    rmtree = files.shutil.rmtree
 
     def too_late(folder):
         rmtree(folder)
         rmtree(folder)
 
-    monkeypatch.setattr(records.shutil, "rmtree", too_late)
+    monkeypatch.setattr(files.shutil, "rmtree", too_late)
     records.write_atomically(tmp_path / "file", lambda file: file.write(b"new"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

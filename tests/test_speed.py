@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_networks import tiny_cnn as tiny
 
 import evomask
 from evomask import classifiers, presets
@@ -16,16 +17,6 @@ from evomask.types import InputError
 from experiments import speed
 from experiments.speed import Contestant
 from experiments.timing import memory, phases, rivals, sequential
-
-
-def tiny(seed=0):
-    """A random network of the form of the shipped CIFAR-10 network, for 12 x 12 pixels."""
-    module = cnn.ResidualCNN(num_classes=3, widths=(4, 6), depth=2, directions=2)
-    images = jax.random.uniform(jax.random.key(seed), (4, 12, 12, 3))
-    variables = module.init(jax.random.key(seed + 1), images)
-    folded = cnn.fold(module, variables, ("a", "b", "c"), (12, 12, 3))
-    head = jax.random.normal(jax.random.key(seed + 2), (6, 3)), jnp.arange(3.0)
-    return cnn.CNN(folded.stem, folded.stages, head, folded.labels, folded.image_shape)
 
 
 def write_tiny(folder):

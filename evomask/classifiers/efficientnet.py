@@ -95,6 +95,9 @@ def relu6(x: Array) -> Array:
     return jnp.clip(x, 0.0, 6.0)
 
 
+ZEROS = nn.initializers.zeros  # weights are read from files, and what is drawn would be traced in vain at each start
+
+
 class Depthwise(nn.Module):
     """A depthwise convolution with bias: `form` 'shift' sums shifted copies (CPU), 'conv' is XLA's grouped one."""
 
@@ -105,8 +108,8 @@ class Depthwise(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         features = x.shape[-1]
-        kernel = self.param("kernel", nn.initializers.zeros, (self.kernel, self.kernel, 1, features))
-        bias = self.param("bias", nn.initializers.zeros, (features,))
+        kernel = self.param("kernel", ZEROS, (self.kernel, self.kernel, 1, features))
+        bias = self.param("bias", ZEROS, (features,))
         if self.form == "shift":
             x = depthwise(x, kernel[:, :, 0], self.stride)
         else:
@@ -122,8 +125,8 @@ class Stem(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", nn.initializers.zeros, (3, 3, x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = self.param("kernel", ZEROS, (3, 3, x.shape[-1], self.features))
+        bias = self.param("bias", ZEROS, (self.features,))
         return (narrow if self.form == "shift" else direct)(x, kernel, 2) + bias[None, None, None]
 
 
@@ -135,8 +138,8 @@ class Pointwise(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", nn.initializers.zeros, (x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = self.param("kernel", ZEROS, (x.shape[-1], self.features))
+        bias = self.param("bias", ZEROS, (self.features,))
         few = self.form == "shift" and x.shape[-1] <= NARROW
         return (narrow(x, kernel[None, None]) if few else x @ kernel) + bias[None, None, None]
 

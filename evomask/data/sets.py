@@ -12,7 +12,6 @@ import importlib.util
 import os
 import pickle
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +23,7 @@ import numpy as np
 from evomask.data import pictures
 from evomask.data.classes import CIFAR10_LABELS, IMAGENET_LABELS, class_names, lines
 from evomask.data.pictures import DataError, ImageError, decode, printable
+from evomask.files import write_atomically
 from evomask.settings import cache_folder
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -123,13 +123,7 @@ def _write_cache(path: Path, train: Dataset, test: Dataset) -> tuple[Dataset, Da
     arrays = {"train_images": train.images, "train_labels": train.labels, "names": np.array(train.names)}
     arrays |= {"test_images": test.images, "test_labels": test.labels}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        try:
-            np.savez(file, **arrays)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    write_atomically(path, lambda file: np.savez(file, **arrays))
     return train, test
 
 

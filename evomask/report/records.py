@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import glob
 import json
 import os
-import platform
 import re
-import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from evomask.data.pictures import located
+from evomask.files import unfinished, write_atomically
 from evomask.report import contact, drawing, sheets
 from evomask.report.sheets import Sheet, versions  # noqa: F401 (benchmarks record the versions, too)
 from evomask.types import Explanation, InputError
@@ -70,7 +67,7 @@ def write(folder: str | Path, parts: Sequence[Sheet]) -> Path:
       OutputError: the folder cannot be written to.
     """
     folder = prepare_folder(folder)
-    with tempfile.TemporaryDirectory(prefix=_unfinished(folder), dir=folder) as made:
+    with tempfile.TemporaryDirectory(prefix=unfinished(folder), dir=folder) as made:
         new = Path(made)
         for part in parts:
             with open(new / f"{part.name}.png", "wb") as file:
@@ -124,40 +121,3 @@ def as_json(value: Any) -> bytes:
     """
     text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     return text.encode("utf-8", "backslashreplace")  # of lone surrogates, whose escapes are JSON's as well
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place: no reader ever sees half a file."""
-    handle, temporary = tempfile.mkstemp(prefix=_unfinished(path.parent), dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _unfinished(folder: Path) -> str:
-    """How the name of what this process has not finished in a folder begins; what dead processes left there goes."""
-    begin = f".evomask-{platform.node()}-"
-    for left in folder.glob(f"{glob.escape(begin)}*"):
-        writer = left.name.removeprefix(begin).partition("-")[0]
-        if writer.isdecimal() and not _runs(int(writer)):
-            with contextlib.suppress(OSError):  # another process was faster, or it is another user's: no harm is done
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
-    return f"{begin}{os.getpid()}-"
-
-
-def _runs(process: int) -> bool:
-    """Whether a process of that number is there; where the system cannot be asked, it may be."""
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        pass
-    return True
