@@ -1,8 +1,8 @@
-"""JAX's random bits for whole pictures, on a CPU in a quarter of the time.
+"""JAX's random bits, on a CPU in a quarter of the time.
 
 JAX's generator is Threefry-2x32 with twenty rounds (Salmon et al. 2011). On CPUs it hands XLA a loop of five steps,
-each of which takes every word through memory; here the rounds are one expression. The bits are the same. For a few
-words the loop is no slower.
+each of which takes every word through memory; here the rounds are one expression. The bits are the same. Where each
+of a few words is read many times the loop is no slower.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,9 +36,17 @@ def unrolled(key: Key) -> Key:
     >>> bool((jax.random.normal(unrolled(key), (5,)) == jax.random.normal(key, (5,))).all())
     True
     """
-    if str(jax.random.key_impl(key)) != threefry_prng_impl.name:
-        return key
-    return jax.random.wrap_key_data(jax.random.key_data(key), impl=UNROLLED)
+    return _with(UNROLLED, key)
+
+
+def inlined(key: Key) -> Key:
+    """As `unrolled`, for words that are read a few times: XLA puts what draws them into the expression that reads them.
+
+    >>> key = jax.random.key(3)
+    >>> bool((jax.random.uniform(inlined(key), (5,)) == jax.random.uniform(key, (5,))).all())
+    True
+    """
+    return _with(INLINED, key)
 
 
 def threefry(key: Array, high: Array, low: Array) -> tuple[Array, Array]:
@@ -56,12 +65,30 @@ def threefry(key: Array, high: Array, low: Array) -> tuple[Array, Array]:
     return x, y
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _bits(key: Array, width: int, shape: tuple[int, ...]) -> Array:
-    size = math.prod(shape)
-    if width != 32 or not size < 2**31:
-        return threefry_prng_impl.random_bits(key, width, shape)
-    return _words(size)(key).reshape(shape)
+def _with(impl: Any, key: Key) -> Key:
+    if str(jax.random.key_impl(key)) != threefry_prng_impl.name:
+        return key
+    return jax.random.wrap_key_data(jax.random.key_data(key), impl=impl)
+
+
+def _drawing(words: Callable[[Array, int], Array], name: str, tag: str) -> Any:
+    """JAX's generator, whose words of 32 bits are those of `words(key, size)`."""
+
+    @functools.partial(jax.jit, static_argnums=(1, 2))
+    def bits(key: Array, width: int, shape: tuple[int, ...]) -> Array:
+        size = math.prod(shape)
+        if width != 32 or not size < 2**31:
+            return threefry_prng_impl.random_bits(key, width, shape)
+        return words(key, size).reshape(shape)
+
+    own = {name: getattr(threefry_prng_impl, name) for name in ("seed", "split", "fold_in")}
+    return define_prng_impl(key_shape=(2,), random_bits=bits, name=f"threefry2x32, {name}", tag=tag, **own)
+
+
+def _expression(key: Array, size: int) -> Array:
+    low = jax.lax.iota(jnp.uint32, size)
+    x, y = threefry(key, jnp.zeros_like(low), low)
+    return x ^ y
 
 
 @functools.cache
@@ -84,12 +111,5 @@ def _words(size: int) -> Callable[[Array], Array]:
     return words
 
 
-UNROLLED = define_prng_impl(
-    key_shape=(2,),
-    seed=threefry_prng_impl.seed,
-    split=threefry_prng_impl.split,
-    random_bits=_bits,
-    fold_in=threefry_prng_impl.fold_in,
-    name="threefry2x32, unrolled",
-    tag="fry",
-)
+UNROLLED = _drawing(lambda key, size: _words(size)(key), "unrolled", "fry")
+INLINED = _drawing(_expression, "inlined", "fri")

@@ -84,7 +84,7 @@ def test_beliefs_are_worse_than_the_mean_by_the_caution_and_nan_where_nothing_wa
     screening = Screening(memory=8, grid=8, noise=0.1, caution=Caution())
     masks = jax.random.bernoulli(jax.random.key(1), 0.5, (6, 8, 8))
     seen = figures([0.5] * 6, np.linspace(-1, 3, 6), np.linspace(1, -3, 6))
-    model = screening.learn(screening.init(), masks, seen)
+    model = screening.learn(screening.init((8, 8)), masks, seen)
     mean, careful = (believed(screening.posterior(model, masks), seen, caution) for caution in (0.0, 2.0))
     assert (careful.margin < mean.margin).all() and (careful.inverse_margin > mean.inverse_margin).all()
     assert (careful.confidence < mean.confidence).all()
@@ -101,7 +101,7 @@ def test_the_same_mask_seen_often_is_believed_to_be_what_it_is_on_average():
     masks = jnp.repeat(jax.random.bernoulli(jax.random.key(1), 0.5, (2, 8, 8)), 16, axis=0)
     noise = np.random.default_rng(0).normal(scale=0.8, size=32)
     margins = np.repeat([-1.0, 2.0], 16) + noise
-    model = screening.learn(screening.init(), masks, figures([0.5] * 32, margins, -margins))
+    model = screening.learn(screening.init((8, 8)), masks, figures([0.5] * 32, margins, -margins))
     both = believed(screening.posterior(model, masks[::16]), figures([0.5] * 2, [0, 0], [0, 0]), 0.0)
     np.testing.assert_allclose(both.margin, margins.reshape(2, 16).mean(1), atol=0.15)
 
@@ -110,9 +110,9 @@ def test_the_same_mask_seen_often_is_believed_to_be_what_it_is_on_average():
 def test_caution_follows_how_the_champion_fares(held, change):
     screening = Screening(caution=Caution(deviations=1.0, rate=0.2, level=0.95, again=2))
     shown = jnp.array([*held, False, True])
-    model = screening.surprised(screening.init(), shown, jnp.array([True, True, False, False]))
+    model = screening.surprised(screening.init((8, 8)), shown, jnp.array([True, True, False, False]))
     np.testing.assert_allclose(model.caution, 1 + change, rtol=1e-5)
-    none = screening.surprised(screening.init(), shown, jnp.zeros(4, bool))
+    none = screening.surprised(screening.init((8, 8)), shown, jnp.zeros(4, bool))
     assert float(none.caution) == 1.0
 
 

@@ -276,7 +276,7 @@ def evolve(
       The last state, and the `Info` of generations 0 .. T stacked along the last axis.
     """
     num_genes, shape = founders.shape[1], problem.space.shape
-    model = operators.screening and operators.screening.init()
+    model = operators.screening and operators.screening.init(shape)
     kept = collections(shape, num_genes, problem.collect, problem.ladder)
     state = init(shape, population, num_genes, model, *kept, scoring.begin(problem.scoring, shape))
     turns = {"first": 0, "stop": generations + 1, "generations": generations, "most": generations + 1}

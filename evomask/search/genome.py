@@ -18,7 +18,6 @@ from evomask.types import Array, Genome, InputError, Key, Mask, record
 
 OFF = -1  # the radius of a gene that is switched off
 WORD = 32  # bits
-BYTE = 255  # the largest
 
 
 @record
@@ -99,7 +98,7 @@ def rasterize(genome: Genome, shape: tuple[int, int], step: int = 1) -> Mask:
     rows, cols = _covered(genome, shape, step)
     # The genes of a row are the bits of its words, so are those of a column: a pixel is covered where the two share
     # one.
-    words = lambda covers, first: _pack(covers[..., first : first + WORD, :])
+    words = lambda covers, first: pack(covers[..., first : first + WORD, :])
     shared = (
         words(rows, first)[..., :, None] & words(cols, first)[..., None, :] for first in range(0, rows.shape[-2], WORD)
     )
@@ -125,7 +124,7 @@ def _covered(genome: Genome, shape: tuple[int, int], step: int) -> tuple[Array, 
     return jnp.abs(rows - row) <= radius, jnp.abs(cols - col) <= radius
 
 
-def _pack(flags: Array) -> Array:
+def pack(flags: Array) -> Array:
     """At most 32 flags as bits of one word: bool[..., N, L] -> uint32[..., L]."""
     places = jnp.arange(flags.shape[-2], dtype=jnp.uint32)[:, None]
     shifted = flags.astype(jnp.uint32) << jnp.expand_dims(places, range(flags.ndim - 2))
@@ -139,9 +138,10 @@ def area(mask: Mask) -> Array:
     0.25
     """
     height, width = mask.shape[-2:]
-    # Bytes, and rows first: on CPU ten times as fast as a sum of 32-bit numbers.
-    columns = [mask[..., row : row + BYTE, :].sum(-2, dtype=jnp.uint8) for row in range(0, height, BYTE)]
-    return sum(part.sum(-1, dtype=jnp.int32) for part in columns).astype(jnp.float32) / (height * width)  # pyright: ignore[reportAttributeAccessIssue]
+    # Rows as bits of words, which are counted: on CPU many times as fast as a sum of 32-bit numbers.
+    words = (pack(mask[..., row : row + WORD, :]) for row in range(0, height, WORD))
+    counted = sum(jax.lax.population_count(part).sum(-1, dtype=jnp.uint32) for part in words)
+    return counted.astype(jnp.float32) / (height * width)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def boundary(mask: Mask) -> Array:

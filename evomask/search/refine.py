@@ -93,7 +93,7 @@ def start(
 ) -> Found:
     """What the first cycle, whose stage is of this size, begins from, in a region bool[H, W]."""
     nothing = jnp.full((size.genes, 3), genome.OFF, jnp.int32)
-    model = operators.screening and operators.screening.init()
+    model = operators.screening and operators.screening.init(region.shape)
     empty = evolve.collections(region.shape, size.genes, collect, ladder)
     return Found(region, region, nothing, jnp.float32(0.0), scoring.begin(rule, region.shape), model, *empty)
 

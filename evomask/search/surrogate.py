@@ -14,9 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from evomask.search import genome as genes
+from evomask.search.process import Process, condition, ignorant, predict
+from evomask.search.sketches import differing, fingerprints, sketch
 from evomask.types import Array, Evaluation, Genome, InputError, Key, Mask, record, static
 
-OF_INVERSES = np.array([False, False, True, True, False])  # which of the targets of `encode`
+OF_INVERSES = np.array([0, 0, 1, 1, 0])  # which of the targets of `encode`, the second kind of figures
 WORSE = np.array([-1, -1, 1, 1, 1], np.float32)  # the sign in which each gets worse
 MOST_NATS = 8.0  # beyond it a margin is as good as certain, and would only bend the surface
 
@@ -25,9 +27,10 @@ MOST_NATS = 8.0  # beyond it a margin is as good as certain, and would only bend
 class Model:
     """The masks evaluated last and what was said of them, newest first, and fingerprints of more of them."""
 
-    features: Array  # f32[N, F], see `Screening.features`
+    sketches: Array  # [N, F], see `evomask.search.sketches.sketch`
     targets: Array  # f32[N, M], see `encode`
     known: Array  # bool[2, N], whether the figures of the masked and of the inverse-masked image are known
+    process: Process  # what these samples say of others
     seen: Array  # uint32[recent], `fingerprints` of the last masks; zero, that of the empty one, where there were none
     caution: Array  # f32[], deviations by which beliefs are worse than the mean, see `Caution`
 
@@ -68,11 +71,13 @@ class Screening:
     noise: float = 0.002  # variance that no other mask explains, of the whole
     caution: Caution | None = None  # None: masks compete by their figures, as they were seen
 
-    def init(self) -> Model:
-        """A model that knows nothing."""
-        features, targets = jnp.zeros((self.memory, self.grid**2)), jnp.zeros((self.memory, len(OF_INVERSES)))
+    def init(self, shape: tuple[int, int]) -> Model:
+        """A model that knows nothing of masks of H x W pixels."""
+        nothing = sketch(self.sample(jnp.zeros((1, *shape), bool)), self.grid)
+        sketches, targets = jnp.repeat(nothing, self.memory, axis=0), jnp.zeros((self.memory, len(OF_INVERSES)))
         seen, caution = jnp.zeros(self.recent, jnp.uint32), jnp.float32(self.caution.deviations if self.caution else 0)
-        return Model(features, targets, jnp.zeros((2, self.memory), bool), seen, caution)
+        process = ignorant(self.memory, OF_INVERSES)
+        return Model(sketches, targets, jnp.zeros((2, self.memory), bool), process, seen, caution)
 
     def learn(self, model: Model, masks: Mask, evaluation: Evaluation) -> Model:
         """The model with a generation of P evaluated masks, bool[P, H, W], in place of its oldest samples.
@@ -80,62 +85,33 @@ class Screening:
         Masks whose inverse was not evaluated tell nothing about inverses.
         """
         sampled = self.sample(masks)
+        own = sketch(sampled, self.grid)
         known = jnp.stack([jnp.ones(len(masks), bool), ~jnp.isnan(evaluation.inverse_margin)])
+        sketches = jnp.concatenate([own, model.sketches])[: self.memory]
+        targets = jnp.concatenate([encode(evaluation), model.targets])[: self.memory]
+        known = jnp.concatenate([known, model.known], axis=1)[:, : self.memory]
+        correlation = self.correlation(sketches, sketches, sampled[0].size)
         return Model(
-            features=jnp.concatenate([self.features(sampled), model.features])[: self.memory],
-            targets=jnp.concatenate([encode(evaluation), model.targets])[: self.memory],
-            known=jnp.concatenate([known, model.known], axis=1)[:, : self.memory],
-            seen=jnp.concatenate([fingerprints(self.sketch(sampled)), model.seen])[: self.recent],
+            sketches=sketches,
+            targets=targets,
+            known=known,
+            process=condition(correlation, targets, known, OF_INVERSES, self.noise),
+            seen=jnp.concatenate([fingerprints(own), model.seen])[: self.recent],
             caution=model.caution,
         )
-
-    def features(self, masks: Mask) -> Array:
-        """The sketches, so scaled that squared distances are shares of pixels that differ: bool[P, h, w] -> f32[P, F].
-
-        >>> Screening(grid=2).features(jnp.array([[[True, False], [False, True]]]))
-        Array([[ 0.5,  0. ,  0. , -0.5]], dtype=float32)
-        """
-        return self.sketch(masks) / np.sqrt(np.prod(masks.shape[1:]), dtype=np.float32)
-
-    def sketch(self, masks: Mask) -> Array:
-        """Count sketches (Charikar et al. 2002), whole numbers: bool[P, h, w] -> f32[P, F].
-
-        Pixels `grid` rows or columns apart are added up with fixed random signs. So a squared distance is the number of
-        pixels that differ: exactly where these lie within `grid` x `grid`, as after a small change, and else in the
-        mean.
-        """
-        num, height, width = masks.shape
-        signs = np.random.default_rng(0).choice(np.float32([-1, 1]), (height, width))
-        total = jnp.zeros((num, self.grid, self.grid))
-        for row in range(0, height, self.grid):  # window by window, which is faster than one sum
-            for col in range(0, width, self.grid):
-                window = slice(row, row + self.grid), slice(col, col + self.grid)
-                signed = jnp.where(masks[:, *window], signs[None, *window], 0.0)
-                total = total.at[:, : signed.shape[1], : signed.shape[2]].add(signed)
-        return total.reshape(num, -1)
 
     def posterior(self, model: Model, masks: Mask) -> tuple[Array, Array]:
         """Mean and standard deviation of every target of P masks, given the samples: both f32[P, M]."""
         mean, variance, doubt = self._posterior(model, masks)
         return mean, jnp.sqrt(doubt * variance)
 
-    def _posterior(self, model: Model, masks: Mask) -> tuple[Array, Array, Array]:
-        """The mean, the variance of the process, and the share of that which is left in doubt, all f32[P, M].
+    def _posterior(self, model: Model, masks: Mask) -> list[Array]:
+        across = self.correlation(sketch(masks, self.grid), model.sketches, masks[0].size)
+        return predict(model.process, across, model.known, OF_INVERSES, self.noise)
 
-        What no mask explains is part of the doubt.
-        """
-        features = self.features(masks)
-        within, across = self.correlation(model.features, model.features), self.correlation(features, model.features)
-        regress = lambda known: _regress_in_turn(within, across, model.targets, known, self.noise)
-        of_masks, of_inverses = (regress(known) for known in model.known)
-        return tuple(jnp.where(OF_INVERSES[None], inverse, mask) for mask, inverse in zip(of_masks, of_inverses))  # pyright: ignore[reportReturnType]
-
-    def correlation(self, first: Array, second: Array) -> Array:
-        """Of masks with features f32[P, F] and f32[Q, F]: f32[P, Q] in (0, 1], 1 where two masks are the same."""
-        squares = lambda features: jnp.square(features).sum(1)
-        products = jnp.matmul(first, second.T, precision="highest")
-        differing = squares(first)[:, None] + squares(second)[None] - 2.0 * products
-        return jnp.exp(-jnp.maximum(differing, 0.0) / self.reach)
+    def correlation(self, first: Array, second: Array, pixels: int) -> Array:
+        """Of masks of so many pixels by their sketches, [P, F] and [Q, F]: f32[P, Q] in (0, 1], 1 where they agree."""
+        return jnp.exp(-jnp.maximum(differing(first, second, pixels), 0.0) / self.reach)
 
     def surprised(self, model: Model, held: Array, again: Array) -> Model:
         """The model with its caution after a champion was shown `again`, bool[P], and `held` or did not, bool[P]."""
@@ -147,7 +123,7 @@ class Screening:
         """Draws from what the model makes of P masks: an `Evaluation` with fields f32[draws, P]."""
         mean, variance, doubt = self._posterior(model, masks)
         # A mask's confidence and its margin err together.
-        noise = jax.random.normal(key, (self.draws, 1, 2))[..., OF_INVERSES.astype(int)]
+        noise = jax.random.normal(key, (self.draws, 1, 2))[..., OF_INVERSES]
         if self.caution is None:
             return decode(
                 mean[None] + jnp.sqrt(doubt * variance)[None] * noise, genes.area(masks), genes.boundary(masks)
@@ -167,7 +143,7 @@ class Screening:
 
         A search by small changes breeds the same masks again and again: a patch that others cover changes nothing.
         """
-        own = fingerprints(self.sketch(masks))
+        own = fingerprints(sketch(masks, self.grid))
         repeated = jnp.tril(own[:, None] == own[None], -1).any(1)
         return repeated | (own[:, None] == model.seen[None]).any(1)
 
@@ -208,18 +184,6 @@ def _check_caution(caution: Caution) -> None:
             raise InputError(f"caution: {name} is {getattr(caution, name)}: give a number from 0")
     if not 0 < caution.level < 1:
         raise InputError(f"caution: level is {caution.level}: give a share above 0 and below 1")
-
-
-def fingerprints(sketches: Array) -> Array:
-    """Numbers that are equal for equal masks and hardly ever for others, zero for the empty one: f32[P, F] ->
-    uint32[P].
-
-    >>> same, other, again, empty = fingerprints(jnp.array([[1.0, -1.0], [1.0, 0.0], [1.0, -1.0], [0.0, 0.0]])).tolist()
-    >>> same == again, same == other, empty
-    (True, False, 0)
-    """
-    of_places = np.random.default_rng(0).integers(1, 2**32, sketches.shape[1], dtype=np.uint32)
-    return (sketches.astype(jnp.int32).astype(jnp.uint32) * of_places[None]).sum(1, dtype=jnp.uint32)
 
 
 def log_odds(probability: Array) -> Array:
@@ -272,36 +236,3 @@ def improvement(values: Array, best: Array) -> Array:
     Array([0. , 0.5], dtype=float32)
     """
     return jnp.maximum(values - best, 0.0).mean(0) + 1e-6 * values.mean(0)
-
-
-def _regress(
-    within: Array, across: Array, targets: Array, known: Array, noise: Array | float
-) -> tuple[Array, Array, Array]:
-    """Gaussian-process regression on the known of N samples: see `Screening._posterior`.
-
-    The constant mean is the generalized least-squares one, the variance of the process the most likely one.
-    """
-    weight = known.astype(jnp.float32)
-    gram = within * weight[:, None] * weight[None] + jnp.diag(jnp.where(known, noise, 1.0))
-    factor = jax.scipy.linalg.cho_factor(gram, lower=True)
-    solved = jax.scipy.linalg.cho_solve(factor, weight[:, None] * jnp.concatenate([targets, weight[:, None]], axis=1))
-    solved, ones = solved[:, :-1], solved[:, -1]
-    mean = (weight @ solved / jnp.maximum(ones.sum(), 1e-6))[None]
-    coefficients = solved - ones[:, None] * mean
-    variance = (weight[:, None] * (targets - mean) * coefficients).sum(0) / jnp.maximum(weight.sum(), 1.0)
-    across = across * weight[None]
-    explained = jnp.square(jax.scipy.linalg.solve_triangular(factor[0], across.T, lower=True)).sum(0)
-    left = jnp.maximum(1.0 + noise - explained, noise)
-    mean = mean + across @ coefficients
-    whole = jnp.broadcast_to(jnp.maximum(variance, 0.0)[None], mean.shape)
-    return mean, whole, jnp.broadcast_to(left[:, None], mean.shape)
-
-
-def _regress_in_turn(*args: Array | float) -> tuple[Array, Array, Array]:
-    """`_regress`, on a CPU one after the other where it is mapped over images.
-
-    Two batched factorizations at the same time wait there for ever: each takes a thread to wait for its parts, which
-    need one.
-    """
-    in_turn = jax.custom_batching.sequential_vmap(_regress)
-    return jax.lax.platform_dependent(*args, cpu=in_turn, default=_regress)
