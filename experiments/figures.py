@@ -10,6 +10,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
+from evomask.files import write_atomically
 from evomask.report import records
 from evomask.types import InputError
 
@@ -62,7 +63,7 @@ def figures(config: DictConfig) -> int:
                 files[f"{config.experiment}_{kind}.{form}"] = rendered(figure, form)
     out = records.prepare_folder(config.out)  # not before there is something for each file
     for name, content in files.items():
-        records.write_atomically(out / name, lambda file, content=content: file.write(content))
+        write_atomically(out / name, lambda file, content=content: file.write(content))
         print(out / name, file=sys.stderr)
     return 0
 

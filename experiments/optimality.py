@@ -15,6 +15,7 @@ from rich.table import Table
 
 import evomask
 from evomask import presets
+from evomask.files import write_atomically
 from evomask.measures.statistics import bootstrap
 from evomask.questions import ask
 from evomask.report import records
@@ -171,7 +172,7 @@ def write(out: Any, config: Any, rows: Sequence[dict[str, Any]]) -> None:
     numbers = {"config": config, "versions": records.versions(), "means": summary, "rows": list(rows)}
     content = {"optimality.json": records.as_json(numbers), "optimality.md": markdown(rows).encode()}
     for name, data in content.items():
-        records.write_atomically(out / name, lambda file, data=data: file.write(data))
+        write_atomically(out / name, lambda file, data=data: file.write(data))
 
 
 def cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:

@@ -14,6 +14,7 @@ import numpy as np
 from omegaconf import DictConfig
 from PIL import Image
 
+from evomask.files import write_atomically
 from evomask.report import plots, records
 from evomask.types import InputError
 
@@ -48,7 +49,7 @@ def report(config: DictConfig) -> int:
     sweep = gather(config.runs, config.experiment, config.where, config.mark, config.reference)
     text = page(sweep, config.images)
     path = records.prepare_folder(config.out) / f"{config.experiment}.html"
-    records.write_atomically(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+    write_atomically(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
     print(path)
     return 0
 

@@ -19,6 +19,7 @@ from evomask import validate
 from evomask.data import pictures, shards
 from evomask.data.pictures import DataError, ImageError
 from evomask.data.shards import Sample
+from evomask.files import write_atomically
 from evomask.report import records, sheets
 from evomask.search.config import Config
 from evomask.types import Classifier, Explanation, InputError, whole
@@ -198,7 +199,7 @@ def _write(path: Path, parts: Iterable[pa.Table], request: str) -> None:
             for part in parts:
                 writer.write_table(part.replace_schema_metadata(writer.schema.metadata))
 
-    records.write_atomically(path, fill)
+    write_atomically(path, fill)
 
 
 # ------------------------------------------------------------------------------------------------------- pictures

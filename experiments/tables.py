@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
+from evomask.files import write_atomically
 from evomask.report import records
 from evomask.types import InputError
 
@@ -50,7 +51,7 @@ def tables(config: DictConfig) -> int:
     out = records.prepare_folder(config.out)  # not before there is something for each file
     for name, text in texts.items():
         content = text.encode("utf-8", "backslashreplace")
-        records.write_atomically(out / name, lambda file, content=content: file.write(content))
+        write_atomically(out / name, lambda file, content=content: file.write(content))
         print(out / name, file=sys.stderr)
     print(markdown(made[config.experiment]), end="")
     return 0

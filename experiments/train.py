@@ -24,6 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from evomask import training
 from evomask.data import Dataset, pictures
+from evomask.files import write_atomically
 from evomask.report import records
 from evomask.types import Classifier, InputError
 
@@ -53,8 +54,8 @@ class Stopwatch:
 
 
 def write(path: Path, text: str) -> None:
-    path.with_name(path.name + ".tmp").write_bytes(text.encode("utf-8", "backslashreplace"))  # names may be any bytes
-    os.replace(path.with_name(path.name + ".tmp"), path)
+    content = text.encode("utf-8", "backslashreplace")  # names may be any bytes
+    write_atomically(path, lambda file: file.write(content))
 
 
 def progress_bar(total: int, per_epoch: int, batch_size: int):

@@ -19,6 +19,7 @@ from rich.console import Console
 from synthetic import explanation
 
 import evomask
+from evomask.files import write_atomically
 from evomask.report import records, sheets
 from evomask.search import genome
 from evomask.types import Status
@@ -594,14 +595,14 @@ def test_a_report_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
 
 def test_a_failed_write_leaves_the_older_file_alone(tmp_path):
     path = tmp_path / "a.json"
-    records.write_atomically(path, lambda file: file.write(b"old"))
+    write_atomically(path, lambda file: file.write(b"old"))
 
     def fails(file):
         file.write(b"half of the n")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        records.write_atomically(path, fails)
+        write_atomically(path, fails)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 

@@ -6,7 +6,7 @@ import kill_explain
 import numpy as np
 
 from evomask import files
-from evomask.report import records
+from evomask.files import write_atomically
 
 
 def test_a_killed_run_leaves_what_an_undisturbed_one_does(tmp_path):
@@ -25,7 +25,7 @@ def test_what_a_dead_process_left_unfinished_goes_and_a_living_one_s_stays(tmp_p
         folder.mkdir()
         (folder / "explanation.png").touch()
     (tmp_path / f".evomask-{platform.node()}-{dead}-y").touch()
-    records.write_atomically(tmp_path / "file", lambda file: file.write(np.uint8(7).tobytes()))
+    write_atomically(tmp_path / "file", lambda file: file.write(np.uint8(7).tobytes()))
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([kept.name, elsewhere.name, "file"])
     assert (tmp_path / "file").read_bytes() == b"\x07"
 
@@ -40,5 +40,5 @@ def test_what_another_process_removes_first_is_no_error(tmp_path, monkeypatch):
         rmtree(folder)
 
     monkeypatch.setattr(files.shutil, "rmtree", too_late)
-    records.write_atomically(tmp_path / "file", lambda file: file.write(b"new"))
+    write_atomically(tmp_path / "file", lambda file: file.write(b"new"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

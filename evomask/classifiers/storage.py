@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,16 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from evomask.files import write_atomically
 from evomask.types import Array, InputError
 
 
 def write(path: str | Path, tensors: Mapping[str, Any], **header: Any) -> None:
     """Writes arrays by name, rounded to half precision, and JSON values; the file is there whole or not at all."""
     half = {name: np.asarray(value, np.float16) for name, value in tensors.items()}
-    temporary = f"{path}.tmp"
-    safetensors.numpy.save_file(half, temporary, {name: json.dumps(value) for name, value in header.items()})
-    os.replace(temporary, path)
+    words = {name: json.dumps(value) for name, value in header.items()}
+    content = safetensors.numpy.save(half, words or None)
+    write_atomically(Path(path), lambda file: file.write(content))
 
 
 @contextlib.contextmanager

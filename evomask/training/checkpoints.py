@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evomask.files import write_atomically
 from evomask.training.recipe import Recipe
 from evomask.types import InputError
 
@@ -32,9 +32,8 @@ def open_checkpoints(folder: str | Path, recipe: Recipe) -> ocp.CheckpointManage
     folder.mkdir(parents=True, exist_ok=True)
     if saved_recipe(folder) not in (None, recipe):
         raise InputError(f"'{folder}' holds checkpoints of another recipe: give another out=... or delete that folder")
-    temporary = folder / f"{RECIPE_FILE}.tmp"
-    temporary.write_text(json.dumps(dataclasses.asdict(recipe), indent=1))
-    os.replace(temporary, folder / RECIPE_FILE)
+    text = json.dumps(dataclasses.asdict(recipe), indent=1)
+    write_atomically(folder / RECIPE_FILE, lambda file: file.write(text.encode()))
     import orbax.checkpoint as ocp
 
     options = ocp.CheckpointManagerOptions(max_to_keep=2)

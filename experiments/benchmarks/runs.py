@@ -57,6 +57,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from evomask.data import pictures
+from evomask.files import write_atomically
 from evomask.measures.budget import Bill, Spent
 from evomask.measures.budget import common_budget as common_budget_of_bills
 from evomask.report import records
@@ -80,7 +81,7 @@ from .sources import digest
 SCHEMA = 4
 NEEDED = ("status", "error", "hash", "experiment", "method", "choices", "overrides", "budget", "seeds", "images",
           "weights", "code", "versions", "device", "sittings")  # fmt: skip
-# What a kill leaves of a file that was being written, see `records.write_atomically`.
+# What a kill leaves of a file that was being written, see `evomask.files.write_atomically`.
 HALF_WRITTEN = re.compile(r"\.(config\.yaml|record\.json|(rows|cuts)\.parquet|\d+-\d+-\d+\.npz)\.")
 PATIENCE = 2.0  # seconds before a lock counts as taken: whoever only looks holds it for an instant
 
@@ -243,7 +244,7 @@ def write_images(folder: Path, arrays: Mapping[str, np.ndarray]) -> str:
     path = folder / "images" / name
     if not damage.intact(path):
         records.prepare_folder(path.parent)
-        records.write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
+        write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
     return f"../images/{name}"
 
 
@@ -287,7 +288,7 @@ def begin(folder: Path, record: dict[str, Any], config: str, again: bool) -> dic
         (folder / "chunks").mkdir()
         old = None if again else _adopt(folder, record)
     record = record | {"sittings": old["sittings"] if old else []}
-    records.write_atomically(folder / "config.yaml", lambda file: file.write(config.encode()))
+    write_atomically(folder / "config.yaml", lambda file: file.write(config.encode()))
     write_record(folder, record)
     return record
 
@@ -316,7 +317,7 @@ def _adopt(folder: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
         found = _old_record(path.parent) if path.parent != folder else None
         if found and _same_origin(found, record):
             for chunk in (chunk for *_, chunk in _chunk_files(path.parent) if damage.intact(chunk)):
-                records.write_atomically(
+                write_atomically(
                     folder / "chunks" / chunk.name, lambda file, chunk=chunk: file.write(chunk.read_bytes())
                 )
             return found
@@ -325,7 +326,7 @@ def _adopt(folder: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     text = records.as_json(record)
-    records.write_atomically(folder / "record.json", lambda file: file.write(text))
+    write_atomically(folder / "record.json", lambda file: file.write(text))
 
 
 def missing(folder: Path, seeds: Sequence[int], num: int, size: int) -> list[tuple[int, int, int]]:
@@ -351,7 +352,7 @@ def write_chunk(folder: Path, seed: int, start: int, stop: int, chunk: Chunk, se
         stored[f"array/{name}"] = np.packbits(value, axis=-1) if name in PACKED else value
     stored |= {"width": np.int32(chunk.arrays["mask"].shape[-1]), "seconds": np.float64(seconds)}
     path = folder / "chunks" / f"{seed}-{start:06}-{stop:06}.npz"
-    records.write_atomically(path, lambda file: np.savez_compressed(file, **stored))
+    write_atomically(path, lambda file: np.savez_compressed(file, **stored))
 
 
 def merge(folder: Path) -> float:
@@ -364,7 +365,7 @@ def merge(folder: Path) -> float:
     for name, prefix, columns in (("rows", "row/", ROWS), ("cuts", "cut/", CUTS)):
         joined = {column: np.concatenate([chunk[prefix + column] for chunk in chunks]) for column in columns}
         table = pa.table({c: pa.array(joined[c], type=pa.type_for_alias(kind)) for c, kind in columns.items()})
-        records.write_atomically(folder / f"{name}.parquet", lambda file, table=table: pq.write_table(table, file))
+        write_atomically(folder / f"{name}.parquet", lambda file, table=table: pq.write_table(table, file))
     return seconds
 
 

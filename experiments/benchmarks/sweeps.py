@@ -25,6 +25,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from evomask.data import pictures
+from evomask.files import write_atomically
 from evomask.report import records
 
 from ..shared import cli
@@ -69,7 +70,7 @@ def write(folder: Path, experiment: str) -> None:
     text = records.as_json(of_conf(experiment, added)._asdict())
     path = folder / FILE
     if not path.is_file() or path.read_bytes() != text:
-        records.write_atomically(path, lambda file: file.write(text))
+        write_atomically(path, lambda file: file.write(text))
 
 
 @functools.lru_cache(maxsize=32)

@@ -36,7 +36,8 @@ import numpy as np
 import evomask
 from evomask import presets
 from evomask.data import photographs
-from evomask.report.records import as_json, prepare_folder, write_atomically
+from evomask.files import write_atomically
+from evomask.report.records import as_json, prepare_folder
 from evomask.settings import one_blas_thread, reuse_memory
 from evomask.types import Classifier, InputError
 

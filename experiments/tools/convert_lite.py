@@ -36,7 +36,7 @@ import jax
 import numpy as np
 import safetensors.numpy
 
-from evomask.classifiers import efficientnet
+from evomask.classifiers import efficientnet, storage
 from evomask.data import photographs
 
 BN_EPSILON = 1e-3
@@ -182,9 +182,7 @@ def convert(chosen: Source, file: pathlib.Path | None, out: pathlib.Path, checke
     weights = fold({name: value.numpy() for name, value in source.items()}, chosen.variant)
     if checked:
         check(source, chosen.variant, weights)
-    temporary = out.with_suffix(".tmp")
-    safetensors.numpy.save_file({name: value.astype(np.float16) for name, value in weights.items()}, temporary)
-    os.replace(temporary, out)
+    storage.write(out, weights)
     print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
 
 

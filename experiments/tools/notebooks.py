@@ -10,13 +10,14 @@ and the exit code is 1.
 from __future__ import annotations
 
 import argparse
-import os
 import pathlib
 import sys
 
 import jupytext
 import nbclient
 import nbformat
+
+from evomask.files import write_atomically
 
 
 def read(text: pathlib.Path) -> nbformat.NotebookNode:
@@ -41,9 +42,8 @@ def execute(text: pathlib.Path, timeout: int = 1200) -> nbformat.NotebookNode:
 def store(text: pathlib.Path) -> pathlib.Path:
     """Executes, and replaces the file beside the text by the result."""
     path = text.with_suffix(".ipynb")
-    new = path.with_name(f".{path.name}.new")
-    nbformat.write(execute(text), new)
-    os.replace(new, path)
+    content = nbformat.writes(execute(text))
+    write_atomically(path, lambda file: file.write(content.encode()))
     return path
 
 
