@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from evomask.search.genome import OFF, Space, is_active, resize
 from evomask.search.operators.founding import inherit
-from evomask.search.operators.mutation import subset
+from evomask.search.operators.mutation import Draws, subset
 from evomask.types import Genome, Key, record
 
 
@@ -29,7 +29,7 @@ class Flip:
     reach: float = 0.5
 
     def __call__(self, key: Key, genome: Genome, space: Space) -> Genome:
-        chosen = subset(key, (genome[:, :2] >= 0).all(1), self.reach)
+        chosen = subset(Draws(key, len(genome)).alone, (genome[:, :2] >= 0).all(1), self.reach)
         turned = jnp.where(is_active(genome), OFF, space.radii[0])
         return genome.at[:, 2].set(jnp.where(chosen, turned, genome[:, 2]))
 
