@@ -245,14 +245,18 @@ def compile_forward(
     if beside:
         sizes.append((1, *batches(beside, most)))
 
-    def run(classifier: Classifier, image: jax.Array) -> list[jax.Array]:
-        def passed(total: jax.Array, dimmed: jax.Array, size: int):
-            # Every batch differs, or the compiler would compute it only once.
-            batch = jnp.broadcast_to(image * dimmed, (size, *image.shape[1:]))
-            return total + classifier(batch).sum(), None
+    def run(classifier: Classifier, image: jax.Array) -> jax.Array:
+        def passed(total: jax.Array, dimmed: jax.Array):
+            return total + classifier(image * dimmed[:, None, None, None]).sum(), None
 
-        passes = [(jnp.linspace(0.5, 1.0, rounds * calls), size) for rounds, calls, size in sizes]
-        return [jax.lax.scan(lambda t, d, s=size: passed(t, d, s), jnp.float32(0), dims)[0] for dims, size in passes]
+        # Every picture differs from all others, or the compiler would compute what they share only once; and one pass
+        # follows the other, as in a search.
+        nums = [rounds * calls * size for rounds, calls, size in sizes]
+        dims = jnp.split(jnp.linspace(0.5, 1.0, sum(nums)), np.cumsum(nums)[:-1])
+        total = jnp.float32(0)
+        for each, (*_, size) in zip(dims, sizes, strict=True):
+            total = jax.lax.scan(passed, total, each.reshape(-1, size))[0]
+        return total
 
     return jax.jit(run).lower(classifier, image).compile()
 
