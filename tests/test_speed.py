@@ -42,6 +42,25 @@ def test_forward_passes_are_those_of_the_search():
     assert sum((stage.generations + 1) * settings.generation_cost(stage) for stage in settings.stages) == 144
 
 
+def test_forward_passes_of_equal_stages_are_all_there():
+    """And one after the other: a compiler finds out what is computed twice, and what could be at the same time."""
+    settings, looked = presets.smallest(1000), []
+    assert settings.stages[0].rounds == settings.stages[1].rounds
+
+    def look(images):
+        looked.append(images[:, 0, 0, 0])
+        return np.stack([images.mean((1, 2, 3)), np.zeros(len(images), np.float32)], 1)
+
+    def network(images):
+        return jax.pure_callback(look, jax.ShapeDtypeStruct((len(images), 2), jnp.float32), images)
+
+    classifier, image = evomask.as_classifier(network), np.ones((1, 8, 8, 3), np.float32)
+    jax.block_until_ready(speed.compile_forward(classifier, image, settings)(classifier, image))
+    shades = np.concatenate(looked)
+    assert len(shades) == len(set(shades.tolist())) == settings.evolving
+    np.testing.assert_array_equal(shades, np.sort(shades))
+
+
 def test_what_is_asked_beside_the_generations_is_all_that_a_black_box_is_asked():
     asked = 0
 
