@@ -42,7 +42,7 @@ def execute(text: pathlib.Path, timeout: int = 1200) -> nbformat.NotebookNode:
 def store(text: pathlib.Path) -> pathlib.Path:
     """Executes, and replaces the file beside the text by the result."""
     path = text.with_suffix(".ipynb")
-    content = nbformat.writes(execute(text))
+    content = nbformat.writes(execute(text)) + "\n"
     write_atomically(path, lambda file: file.write(content.encode()))
     return path
 
