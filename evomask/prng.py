@@ -81,12 +81,13 @@ def _drawing(words: Callable[[Array, int], Array], name: str, tag: str) -> Any:
             return threefry_prng_impl.random_bits(key, width, shape)
         return words(key, size).reshape(shape)
 
-    own = {name: getattr(threefry_prng_impl, name) for name in ("seed", "split", "fold_in")}
-    return define_prng_impl(key_shape=(2,), random_bits=bits, name=f"threefry2x32, {name}", tag=tag, **own)
+    jax_own = {part: getattr(threefry_prng_impl, part) for part in ("seed", "split", "fold_in")}
+    return define_prng_impl(key_shape=(2,), random_bits=bits, name=f"threefry2x32, {name}", tag=tag, **jax_own)
 
 
-def _expression(key: Array, size: int) -> Array:
-    low = jax.lax.iota(jnp.uint32, size)
+def _from(start: Array | int, key: Array, size: int) -> Array:
+    """uint32[size], the words of a key from number `start` on."""
+    low = jax.lax.iota(jnp.uint32, size) + jnp.asarray(start, jnp.uint32)
     x, y = threefry(key, jnp.zeros_like(low), low)
     return x ^ y
 
@@ -102,9 +103,7 @@ def _words(size: int) -> Callable[[Array], Array]:
     def words(key: Array) -> Array:
         def step(number: Array, found: Array) -> Array:
             start = number * (size - half)  # they share a word where they are not equal
-            low = jax.lax.iota(jnp.uint32, half) + start.astype(jnp.uint32)
-            x, y = threefry(key, jnp.zeros_like(low), low)
-            return jax.lax.dynamic_update_slice(found, x ^ y, (start,))
+            return jax.lax.dynamic_update_slice(found, _from(start, key, half), (start,))
 
         return jax.lax.fori_loop(0, 2, step, jnp.zeros(size, jnp.uint32))
 
@@ -112,4 +111,4 @@ def _words(size: int) -> Callable[[Array], Array]:
 
 
 UNROLLED = _drawing(lambda key, size: _words(size)(key), "unrolled", "fry")
-INLINED = _drawing(_expression, "inlined", "fri")
+INLINED = _drawing(functools.partial(_from, 0), "inlined", "fri")

@@ -446,6 +446,19 @@ def test_a_mixture_needs_one_weight_per_mutation():
         ops.Mixture((ops.Drop(), ops.Replace()), (1.0,))(KEY, GENOME, EVERYWHERE)
 
 
+def test_a_mixture_shares_random_numbers_and_changes_no_bit():
+    """Functions of one's own get the key itself, and so draw for themselves what the shipped mutations share."""
+    shipped = (ops.Replace(1.0), ops.Move(), ops.Resize(), ops.Add(), ops.Drop(), ops.Split())
+    own = tuple((lambda key, genome, space, mutation=mutation: mutation(key, genome, space)) for mutation in shipped)
+    keys = jax.random.split(KEY, 200)
+    shared, apart = (
+        jax.vmap(lambda key, mix=ops.Mixture(mutations, (1.0,) * 6, 0.5): mix(key, GENOME, EVERYWHERE))(keys)
+        for mutations in (shipped, own)
+    )
+    np.testing.assert_array_equal(shared, apart)
+    assert len(np.unique(shared, axis=0)) > 100
+
+
 # -------------------------------------------------------------------------------------------------------- survival
 
 

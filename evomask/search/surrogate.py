@@ -106,6 +106,7 @@ class Screening:
         return mean, jnp.sqrt(doubt * variance)
 
     def _posterior(self, model: Model, masks: Mask) -> list[Array]:
+        """As `process.predict`."""
         across = self.correlation(sketch(masks, self.grid), model.sketches, masks[0].size)
         return predict(model.process, across, model.known, OF_INVERSES, self.noise)
 
