@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from test_explain import CONFIG, LEFT, assert_same, explain, row
+from test_explain import CONFIG, LEFT, WHITE, assert_same, explain, linear, row
 from test_explain import IMAGES as ALIKE
 
 from evomask.search import refine
@@ -55,7 +55,19 @@ def test_the_rule_is_what_the_history_says(found):
             now, then = start + look - 1, start + look - 1 - 8
             met = history.feasible[now] and history.feasible[then]
             met &= history.area[now] > (1 - refine.GAIN) * history.area[then]
+            met &= history.area[now] <= refine.FAR
             assert met == (look == ran), (look, ran)
+
+
+def test_a_champion_of_most_of_the_image_ends_no_stage():
+    """What keeps the class is three quarters of six columns of eight, which is more than half of the image."""
+    wide = np.where(np.arange(8) < 6, np.float32(50 / 48), np.float32(0)) + np.zeros((8, 1), np.float32)
+    gross, fine = patient(8).stages
+    config = dataclasses.replace(CONFIG, stages=(gross, dataclasses.replace(fine, radii=(1, 2))))
+    found = explain(linear(wide, -35.0), WHITE, config)
+    assert found.complete.all() and found.evaluations[0] == config.evaluations
+    settled = found.history.area[0][-9:]
+    assert settled[0] == settled[-1] > refine.FAR  # by the rest of the rule it would have been over
 
 
 def test_none_waits_for_its_neighbours_and_none_is_changed_by_them(found):

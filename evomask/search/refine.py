@@ -30,6 +30,7 @@ from evomask.types import Array, Evaluation, Genome, Key, Mask, Target, record
 PAUSE = 0.25  # seconds for which the host lets generations run, where one does not take longer
 LONGEST = 32  # generations at most that it lets run at a time
 GAIN = 0.02  # of a champion's area: what it must lose for a stage with patience to go on
+FAR = 0.5  # of the image: while a champion is larger, its stage goes on in any case
 
 
 @record
@@ -231,14 +232,18 @@ def _evolved(
 def converged(infos: Sequence[Info], patience: int | None) -> np.ndarray:
     """bool[...], whether the champion has lost hardly any area in the last `patience` generations of a cycle.
 
+    One of more than half of the image has not found where to begin rather than where to end.
+
     Args:
       infos: of the generations of the cycle so far, in parts.
       patience: None: never. While the champion is not feasible, or in a cycle that is shorter, it has not.
 
-    >>> figures = [jnp.array([0.50, 0.30, 0.30, 0.299])] + [jnp.zeros(4)] * 6
-    >>> info = Info(-figures[0], jnp.zeros(4), Evaluation(*figures))
-    >>> [bool(converged([info], patience)) for patience in (None, 1, 2, 3, 4)]
+    >>> area, zeros = jnp.array([0.50, 0.30, 0.30, 0.299]), jnp.zeros(4)
+    >>> info = lambda area: Info(-area, zeros, Evaluation(area, *[zeros] * 6))
+    >>> [bool(converged([info(area)], patience)) for patience in (None, 1, 2, 3, 4)]
     [False, True, True, False, False]
+    >>> bool(converged([info(3 * area)], 1))
+    False
     """
     area = np.concatenate([one.evaluation.area for one in infos], axis=-1)
     violation = np.concatenate([one.violation for one in infos], axis=-1)
@@ -246,7 +251,7 @@ def converged(infos: Sequence[Info], patience: int | None) -> np.ndarray:
         return np.zeros(area.shape[:-1], bool)
     then, now = -1 - patience, -1
     feasible = (violation[..., then] == 0) & (violation[..., now] == 0)
-    return feasible & (area[..., now] > (1 - GAIN) * area[..., then])
+    return feasible & (area[..., now] <= FAR) & (area[..., now] > (1 - GAIN) * area[..., then])
 
 
 def _repeated(info: Info, num: int) -> Info:

@@ -25,8 +25,9 @@ class Stage:
     of its own, inside the mask that the one before it found, and its penalty rises again from the first to the last
     value. For `penalty` see `evolve.standing`, for `inverses` `evolve.hopeful`, for `longest` `presets.with_budget`.
 
-    A stage with `patience` is over as soon as its champion, feasible now and that many generations ago, has lost less
-    than 2 % of its area since (looked at as often, and at the end of a cycle): what the rest would cost is not spent.
+    A stage with `patience` is over as soon as its champion, feasible now and that many generations ago and at most half
+    of the image, has lost less than 2 % of its area since (looked at as often, and at the end of a cycle): what the
+    rest would cost is not spent.
     """
 
     name: str = static()
