@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 import flax.linen as nn
 import jax  # noqa: F401 (for the doctest)
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from evomask.classifiers import storage
 from evomask.classifiers.winograd import convolve
@@ -110,7 +111,7 @@ class ResidualCNN(nn.Module):
     widths: tuple[int, ...] = (64, 192, 224)
     depth: int = 1
     directions: int = 12
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:

@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import traverse_util
+from jax.typing import DTypeLike
 
 from evomask.classifiers import storage
 from evomask.classifiers.cnn import FOLDER
@@ -103,7 +104,7 @@ class VisionTransformer(nn.Module):
     width: int = 96
     depth: int = 6
     heads: int = 3
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         self.embed = nn.Dense(self.width, dtype=self.dtype)
