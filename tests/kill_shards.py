@@ -6,6 +6,8 @@ What comes out must be, byte for byte, what an undisturbed run leaves, with ever
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import random
 import resource
@@ -65,8 +67,12 @@ def names(folder: Path) -> list[str]:
 
 def written(folder: Path) -> dict[Path, int]:
     """Every chunk and table, and when it was written."""
-    files = (folder / "out").glob("**/*.parquet")
-    return {path: path.stat().st_mtime_ns for path in files if not path.name.startswith(".")}
+    found = {}
+    for path in (folder / "out").glob("**/*.parquet"):
+        with contextlib.suppress(FileNotFoundError):  # a chunk that became part of a table just now
+            if not path.name.startswith("."):
+                found[path] = path.stat().st_mtime_ns
+    return found
 
 
 def kill_and_resume(folder: Path, kills: int, rows: int, seed: int, *overrides: str) -> list[int]:
@@ -79,7 +85,7 @@ def kill_and_resume(folder: Path, kills: int, rows: int, seed: int, *overrides: 
     for kill in range(kills):
         process, enough = start(folder, *overrides), rows * (kill + rng.random()) / kills
         while process.poll() is None and count(folder) < enough:
-            time.sleep(0.01)
+            time.sleep(0.02)
         time.sleep(rng.random() * 0.2)
         process.kill()
         process.communicate()
@@ -96,12 +102,16 @@ def kill_and_resume(folder: Path, kills: int, rows: int, seed: int, *overrides: 
 def count(folder: Path) -> int:
     """Rows that are there, in tables and chunks."""
     total = 0
-    for path in written(folder):
-        try:
-            total += pq.read_metadata(path).num_rows
-        except FileNotFoundError:  # a chunk that became part of a table just now
-            pass
+    for path, when in written(folder).items():
+        with contextlib.suppress(FileNotFoundError):
+            total += rows_of(path, when)
     return total
+
+
+@functools.cache  # whoever watches a thousand tables must not be what the run waits for
+def rows_of(path: Path, when: int) -> int:
+    """Rows of a file as it was written then."""
+    return pq.read_metadata(path).num_rows
 
 
 def main(num: int, pictures: int, kills: int) -> None:

@@ -50,6 +50,11 @@ def test_own_classifier_is_explained(pages, page):
     assert names["found"].evaluations.tolist() == [names["quick"].evaluations] * 4
 
 
+def test_a_heat_map_is_checked_against_shuffled_weights(pages):
+    rank, similarity = pages["metrics"]["rank"], pages["metrics"]["similarity"]
+    assert rank.shape == similarity.shape == (4,) and (abs(rank) < 0.9).all() and (abs(similarity) < 0.9).all()
+
+
 def test_parts_are_replaced_before_the_budget_is_applied(pages):
     config = pages["algorithm"]["config"]
     assert len(config.fills) == 2 and config.confidence_ratio == 0.8
