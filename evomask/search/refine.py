@@ -232,7 +232,7 @@ def _evolved(
 def converged(infos: Sequence[Info], patience: int | None) -> np.ndarray:
     """bool[...], whether the champion has lost hardly any area in the last `patience` generations of a cycle.
 
-    One of more than half of the image has not found where to begin rather than where to end.
+    One of more than half of the image is no end: what has stopped there has not found where to begin.
 
     Args:
       infos: of the generations of the cycle so far, in parts.
