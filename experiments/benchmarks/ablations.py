@@ -8,7 +8,16 @@ import jax.numpy as jnp
 from evomask.search.genome import OFF, Space, is_active, resize
 from evomask.search.operators.founding import inherit
 from evomask.search.operators.mutation import Draws, subset
-from evomask.types import Genome, Key, record
+from evomask.types import Array, Genome, Key, record
+
+
+def has_place(genome: Genome) -> Array:
+    """bool[..., G]: whether a gene has a place, which it lacks where a population was not filled.
+
+    >>> has_place(jnp.array([[0, 0, 1], [3, 0, -1], [-1, -1, -1]])).tolist()
+    [True, True, False]
+    """
+    return (genome[..., :2] >= 0).all(-1)
 
 
 @record
@@ -29,7 +38,7 @@ class Flip:
     reach: float = 0.5
 
     def __call__(self, key: Key, genome: Genome, space: Space) -> Genome:
-        chosen = subset(Draws(key, len(genome)).alone, (genome[:, :2] >= 0).all(1), self.reach)
+        chosen = subset(Draws(key, len(genome)).alone, has_place(genome), self.reach)
         turned = jnp.where(is_active(genome), OFF, space.radii[0])
         return genome.at[:, 2].set(jnp.where(chosen, turned, genome[:, 2]))
 
@@ -39,7 +48,7 @@ class Around:
     """Founders on both sides of the champion of a plain bit chromosome: `operators.Bracket` without new patches.
 
     The first half keeps each bit with a probability that falls evenly to `sparsest`; in the others, bits that are off
-    come on with one that rises to one, so that the last founder keeps all.
+    come on with one that rises to one, so that the last founder keeps all that has a place.
 
     >>> from evomask.search.genome import space
     >>> genome = jnp.array([[0, 0, 1], [3, 0, -1]])
@@ -54,6 +63,6 @@ class Around:
         more, whole = num // 2, resize(champion, genes)
         thinned = inherit(key_thin, space, num - more, genes, champion, self.sparsest)
         chance = (jnp.arange(more, dtype=jnp.float32) + 1.0) / max(more, 1)
-        comes = jax.random.uniform(key_more, (more, genes)) < chance[:, None]
+        comes = (jax.random.uniform(key_more, (more, genes)) < chance[:, None]) & has_place(whole)[None]
         radius = jnp.where(is_active(whole)[None], whole[None, :, 2], jnp.where(comes, space.radii[0], OFF))
         return jnp.concatenate([thinned, jnp.broadcast_to(whole, (more, *whole.shape)).at[..., 2].set(radius)])
