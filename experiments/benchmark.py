@@ -73,6 +73,11 @@ def check(config: DictConfig) -> None:
         raise InputError(
             f"seeds is {config.seeds}: give a list of different integers from 0 to {2**32 - 1}, such as [0,1,2]"
         )
+    if type(config.shuffled) is not bool:
+        raise InputError(f"shuffled is {config.shuffled!r}: give true or false")
+    decision = HydraConfig.get().runtime.choices["decision"]
+    if config.shuffled and decision != "classes":  # of others, what is asked would be shuffled as the weights are
+        raise InputError(f"shuffled=true explains classes, not decision={decision}: leave one of them out")
     if config.trust is not None:
         check_trust(config.trust)
     if not all(isinstance(area, float) and 0 < area <= 1 for area in config.cut_areas):

@@ -125,6 +125,7 @@ SWEPT = {
     "scoring": ["scoring=effects", "preset.score_inside_only=false"],
     "screening": ["preset.operators.screening.candidates=4"],
     "selection": ["selection=binary_tournament"],
+    "shuffled": ["seeds=[0]", "method=evomask,centred_square"],
     "survival": ["survival=plus"],
     "trust_seeds": ["seeds=[0]", "method=evomask,centred_square"],
     "trust_demands": ["preset.demand=complete", "method=evomask,centred_square"],
@@ -276,6 +277,24 @@ def test_a_baseline_is_cut_and_measured_as_the_library_does(tmp_path):
     assert one.rows["evaluations"].tolist() == [40, 40] and one.rows["backward"].tolist() == [0, 0]
 
 
+def test_a_heat_map_is_compared_with_that_for_shuffled_weights(tmp_path):
+    assert run(tmp_path, "-m", *TINY, "budget=40", "seeds=[0,3]", "shuffled=true", "method=rise,centred_square") == 0
+    found = {one.record["method"]: one for one in finished_runs(tmp_path)}
+    # This one never looks at the network.
+    assert found["centred_square"].rows["shuffled"].tolist() == pytest.approx([1.0] * 4)
+    images = runs.images(found["rise"].folder)["images"][:1].astype(np.float32) / np.float32(255)
+    for seed, row in ((0, 0), (3, 2)):
+        key_shuffle, key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 0))
+        network = metrics.shuffle_weights(key_shuffle, tiny())
+        label = np.argmax(network(jnp.asarray(images)), 1)
+        score = baselines.RISE()(network, images, label, key=key, budget=40)
+        true = runs.arrays(found["rise"].folder, "score")["score"][row].astype(np.float32)
+        expected = metrics.rank_correlation(true, score[0])
+        assert found["rise"].rows["shuffled"][row] == pytest.approx(float(expected), abs=1e-3)
+    assert run(tmp_path, *TINY, "budget=40", "seeds=[0,3]", "method=rise") == 0
+    assert sum(one.rows["shuffled"].isna().all() for one in finished_runs(tmp_path)) == 1
+
+
 def test_what_several_metrics_need_is_asked_once():
     shown = []
 
@@ -407,6 +426,8 @@ def test_shipped_and_generated_images():
         (["budget=0"], "budget is 0: give a whole number"),
         (["seeds=[1,1]"], "seeds is [1, 1]: give a list of different integers"),
         (["seeds=3"], "seeds is 3: give a list"),
+        (["shuffled=twice"], "shuffled is 'twice': give true or false"),
+        (["shuffled=true", "decision=between"], "shuffled=true explains classes, not decision=between"),
         (["target=other"], "target is 'other'"),
         (["method=rise", "method.fill.value=1"], "method.fill cannot be set here"),
         (["method=nothing"], "unknown method 'nothing': choose from"),

@@ -59,11 +59,12 @@ def chunk(known, start, stop, seed, method, areas, spent, history):
         "evaluations": same(spent), "forward": same(spent), "backward": same(0),
         "insertion_auc": rng.random(count), "deletion_auc": same(0.25), "mu_fidelity": same(0.1),
         "sensitivity_n": same(0.2), "infidelity": same(0.01), "road": same(0.05), "calibration": same(0.3),
-        "distinct": same(0.5), "gini": same(0.5), "pointing_game": same(np.nan), "energy": same(np.nan),
+        "shuffled": same(np.nan), "distinct": same(0.5), "gini": same(0.5),
+        "pointing_game": same(np.nan), "energy": same(np.nan),
         **dict.fromkeys(trust.COLUMNS, same(np.nan)),
     }  # fmt: skip
     arrays = {
-        "score": rng.random((count, SIDE, SIDE)).astype(np.float16), "mask": mask,
+        "score": rng.random((count, SIDE, SIDE)).astype(np.float16), "mask": mask, "offered": mask,
         "prefix_area": np.broadcast_to(np.linspace(0.1, 1, 10, dtype=np.float32), (count, 10)),
         "prefix_confidence": rng.random((count, 10)).astype(np.float32),
     }  # fmt: skip
@@ -138,7 +139,6 @@ def make(
                     held["certified_area"] = np.where(made.rows["complete"], made.rows["area"], 1)
                     ones = np.ones(stop - start, np.float32)
                     made.rows.update({name: ones * values for name, values in held.items()})
-                    made.arrays["offered"] = made.arrays["mask"]
                 runs.write_chunk(run, seed, start, stop, made, 2.0)
         if state == "finished":
             runs.merge(run)

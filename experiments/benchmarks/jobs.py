@@ -16,8 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from evomask import fills, perturbations, presets
 from evomask.data import pictures
 from evomask.decisions import Classes
+from evomask.measures import metrics
 from evomask.questions import ask
-from evomask.types import Classifier, InputError
+from evomask.types import Classifier, InputError, Key
 
 from ..shared import cli
 from . import judge, measured, protocol, runs, sources
@@ -53,6 +54,8 @@ def decisive(config: DictConfig, weights: str, images: ImageSet, elsewhere: str 
         found["decision"] = plain(config.decision) | {"arrays": jax.tree.leaves(decision)}
     if config.trust is not None:
         found["trust"] = plain(config.trust) | {"demand": config.preset.demand, "elsewhere": elsewhere}
+    if config.shuffled:
+        found["shuffled"] = True
     if measured.OWN:
         found["metrics"] = sorted(measured.OWN)
     own = sources.own(built(config))
@@ -119,8 +122,16 @@ def build(config: DictConfig, job: Job) -> Callable[[int, int], runs.Chunk]:
         classifier = job.images.asked(job.classifier, index)
         questions = ask(classifier, pixels[one], labels[one], None, key, fill)
         found = method(classifier, questions, key, config.budget)
+        if config.shuffled:
+            found = found._replace(unlearnt=unlearnt(job.classifier, pixels[one], jax.random.fold_in(key, index)))
         chunk = protocol.measure(key, found, classifier, questions, None if truth is None else truth[one], rules)
         return protocol.identified(chunk, job.images, index, seed, job.method)
+
+    def unlearnt(network: Classifier, image: np.ndarray, key: Key) -> np.ndarray:
+        """The method's score for what the network with shuffled weights, the same for all methods, predicts."""
+        key_shuffle, key_method = jax.random.split(key)
+        network = metrics.shuffle_weights(key_shuffle, network)
+        return method(network, ask(network, image, None, None, key_method, fill), key_method, config.budget).score
 
     return explain
 

@@ -34,6 +34,7 @@ class Asked:
     labels: np.ndarray  # int32[B]
     truth: Array | None  # bool[B, H, W]
     protocol: Any  # `protocol.Protocol`
+    unlearnt: Array | None = None  # f32[B, H, W], the heat map for the network with shuffled weights, if asked for
 
     @property
     def curve(self) -> tuple[Any, ...]:
@@ -71,6 +72,15 @@ def road(asked: Asked) -> Array:
     return faithfulness.road(asked.classifier, asked.images, asked.labels, asked.score, key=0)
 
 
+def shuffled(asked: Asked) -> Array:
+    """The rank correlation with the heat map for the network with shuffled weights (Adebayo et al. 2018); NaN where
+    that was not asked for.
+    """
+    if asked.unlearnt is None:
+        return np.full(len(asked.score), np.nan, np.float32)
+    return jax.vmap(metrics.rank_correlation)(asked.score, asked.unlearnt)
+
+
 METRICS = {
     "insertion_auc": Metric(
         lambda asked: metrics.insertion_auc(*asked.curve, steps=asked.protocol.auc_steps), 1, 0.0, "insertion"
@@ -81,6 +91,7 @@ METRICS = {
     "infidelity": Metric(lambda asked: faithfulness.infidelity_of(*asked.drops), -1, 1.0, "infidelity"),
     "road": Metric(road, 1, -0.5, "ROAD"),
     "calibration": Metric(lambda asked: faithfulness.calibration_of(asked.deletion), -1, 1.0, "calibration"),
+    "shuffled": Metric(shuffled, 0, head="shuffled weights"),
     "distinct": Metric(lambda asked: metrics.distinct(asked.score), 0, head="distinct scores"),
     "gini": Metric(lambda asked: metrics.gini(asked.score), 1),
     "pointing_game": Metric(lambda asked: metrics.pointing_game(asked.score, asked.truth), 1, needs_truth=True),

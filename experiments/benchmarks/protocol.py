@@ -60,6 +60,7 @@ class Found(NamedTuple):
     judged: bool = False  # the method itself has judged whether its masks hold
     status: np.ndarray | None = None  # int32[B], a `Status`, where the method gives it
     arrays: dict[str, np.ndarray] = {}  # of its own, see `runs.ARRAYS`
+    unlearnt: np.ndarray | None = None  # f32[B, H, W], the score for the network with shuffled weights, if asked for
 
 
 def evolve(config: Config, classifier: Classifier, questions: list[Question], key: Key, budget: int) -> Found:
@@ -124,6 +125,7 @@ def measure(
     headline = next(iter(masks))
     known = None if truth is None else jnp.asarray(truth)
     offers = offered(key, found, masks[headline], classifier, questions, protocol)
+    unlearnt = None if found.unlearnt is None else jnp.asarray(found.unlearnt)
     asked = zip(questions, masks[headline], offers, strict=True)
     trusted = [trust.columns(protocol.trust, classifier, *one, key) for one in asked]
     rows = {
@@ -136,7 +138,7 @@ def measure(
         "forward": np.array([spent.forward for spent in found.spent]),
         "backward": np.array([spent.backward for spent in found.spent]),
         **figures[headline],
-        **heat_map(Asked(jnp.asarray(found.score), classifier, images, blanks, labels, known, protocol)),
+        **heat_map(Asked(jnp.asarray(found.score), classifier, images, blanks, labels, known, protocol, unlearnt)),
         **{name: np.array([row[name] for row in trusted], np.float32) for name in trust.COLUMNS},
     }
     cuts = {

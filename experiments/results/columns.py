@@ -72,9 +72,9 @@ spread = lambda found: f"{100 * found.value:.1f} % [{100 * found.low:.1f}, {100 
 p_value = lambda value: "*" if value == "*" else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def mean(name: str, failure: float | None = None) -> Callable[[runs.Run], float]:
-    """The mean over the images of a column of the rows."""
-    return lambda run: float(per_image(run, name, failure).mean())
+def mean(name: str, failure: float | None = None) -> Callable[[runs.Run], float | None]:
+    """The mean over the images of a column of the rows; None of a column without a number."""
+    return lambda run: None if np.isnan(found := per_image(run, name, failure)).all() else float(found.mean())
 
 
 def mean_of(values: np.ndarray) -> float | None:
@@ -137,12 +137,12 @@ def pieces(run: runs.Run) -> float | None:
 
 
 def between_seeds(of: Callable[[np.ndarray], Any], name: str) -> Callable[[runs.Run], np.ndarray]:
-    """f64[N]: for each image what `of` makes of the arrays of that name of all S seeds, [S, N, H, W]. Empty for one
-    seed, or where it was not asked whether masks hold.
+    """f64[N]: for each image what `of` makes of the arrays of that name of all S seeds, [S, N, H, W]; empty for one
+    seed.
     """
 
     def values(run: runs.Run) -> np.ndarray:
-        if len(run.record["seeds"]) < 2 or run.rows["decision"].isna().all():
+        if len(run.record["seeds"]) < 2:
             return np.empty(0)
         arrays = runs.arrays(run.folder, name)[name]
         groups = run.rows.groupby("index").indices.values()
