@@ -182,19 +182,24 @@ def test_what_makes_no_sense_is_refused_in_a_line(override, message, tmp_path, c
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("operator", ["mutation", "founders"])
-def test_bits_without_a_place_stay_off(operator):
+def test_bits_without_a_place_stay_off():
     """A population whose places were never filled has such genes, and crossover mixes them with others."""
-    genome = jnp.asarray(TILES).at[::2].set(-1).at[1::4, 2].set(-1)
+    genome = jnp.asarray(TILES).at[::2].set(-1)
     space = evomask.search.genome.space(jnp.ones((12, 12), bool), jnp.array([2]))
-    made = {
-        "mutation": lambda key: ablations.Flip(1.0)(key, genome, space)[None],
-        "founders": lambda key: ablations.Around()(key, space, 8, 9, genome),
-    }[operator]
-    genomes = jnp.concatenate([made(key) for key in jax.random.split(KEY, 32)])
-    masks = np.asarray(evomask.search.genome.rasterize(genomes, (12, 12)))
+    flipped = jax.vmap(lambda key: ablations.Flip(1.0)(key, genome, space))(jax.random.split(KEY, 32))
+    masks = np.asarray(evomask.search.genome.rasterize(flipped, (12, 12)))
     assert all(grid.number_of(mask, TILES) is not None for mask in masks)
-    assert (evomask.search.genome.is_active(genomes).sum(-1) <= 4).all() and len(np.unique(masks, axis=0)) >= 7
+    assert (flipped[:, ::2] == -1).all() and len(np.unique(masks, axis=0)) > 8
+
+
+def test_founders_leave_bits_without_a_place_off():
+    """Of four bits that have a place two are on: any subset of these, or both and any of the others."""
+    champion = jnp.asarray(TILES).at[::2].set(-1).at[1::4, 2].set(-1)
+    space = evomask.search.genome.space(jnp.ones((12, 12), bool), jnp.array([2]))
+    founders = jax.vmap(lambda key: ablations.Around()(key, space, 8, 9, champion))(jax.random.split(KEY, 32))
+    masks = np.asarray(evomask.search.genome.rasterize(founders, (12, 12))).reshape(-1, 12, 12)
+    assert all(grid.number_of(mask, TILES) is not None for mask in masks)
+    assert len(np.unique(masks, axis=0)) == 4 + 4 - 1 and (masks[7::8] == union(1, 3, 5, 7)).all()
 
 
 def test_founders_around_the_champion_are_unions():

@@ -117,6 +117,12 @@ def build(config: DictConfig, job: Job) -> Callable[[int, int], runs.Chunk]:
     )
     pixels, labels, truth = job.images.pixels, job.images.labels, job.images.truth
 
+    def unlearnt(network: Classifier, image: np.ndarray, key: Key) -> np.ndarray:
+        """The method's score for what the network with shuffled weights, the same for all methods, predicts."""
+        key_shuffle, key_method = jax.random.split(key)
+        network = metrics.shuffle_weights(key_shuffle, network)
+        return method(network, ask(network, image, None, None, key_method, fill), key_method, config.budget).score
+
     def explain(seed: int, index: int) -> runs.Chunk:
         key, one = jax.random.key(seed), slice(index, index + 1)
         classifier = job.images.asked(job.classifier, index)
@@ -126,12 +132,6 @@ def build(config: DictConfig, job: Job) -> Callable[[int, int], runs.Chunk]:
             found = found._replace(unlearnt=unlearnt(job.classifier, pixels[one], jax.random.fold_in(key, index)))
         chunk = protocol.measure(key, found, classifier, questions, None if truth is None else truth[one], rules)
         return protocol.identified(chunk, job.images, index, seed, job.method)
-
-    def unlearnt(network: Classifier, image: np.ndarray, key: Key) -> np.ndarray:
-        """The method's score for what the network with shuffled weights, the same for all methods, predicts."""
-        key_shuffle, key_method = jax.random.split(key)
-        network = metrics.shuffle_weights(key_shuffle, network)
-        return method(network, ask(network, image, None, None, key_method, fill), key_method, config.budget).score
 
     return explain
 

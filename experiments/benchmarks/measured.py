@@ -34,7 +34,7 @@ class Asked:
     labels: np.ndarray  # int32[B]
     truth: Array | None  # bool[B, H, W]
     protocol: Any  # `protocol.Protocol`
-    unlearnt: Array | None = None  # f32[B, H, W], the heat map for the network with shuffled weights, if asked for
+    unlearnt: np.ndarray | None = None  # f32[B, H, W], the heat map for the network with shuffled weights, if asked for
 
     @property
     def curve(self) -> tuple[Any, ...]:

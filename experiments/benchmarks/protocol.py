@@ -123,9 +123,8 @@ def measure(
             "cut_evaluations": np.full(len(images), costs[rule]),
         }
     headline = next(iter(masks))
-    known = None if truth is None else jnp.asarray(truth)
+    score, known = jnp.asarray(found.score), None if truth is None else jnp.asarray(truth)
     offers = offered(key, found, masks[headline], classifier, questions, protocol)
-    unlearnt = None if found.unlearnt is None else jnp.asarray(found.unlearnt)
     asked = zip(questions, masks[headline], offers, strict=True)
     trusted = [trust.columns(protocol.trust, classifier, *one, key) for one in asked]
     rows = {
@@ -138,7 +137,7 @@ def measure(
         "forward": np.array([spent.forward for spent in found.spent]),
         "backward": np.array([spent.backward for spent in found.spent]),
         **figures[headline],
-        **heat_map(Asked(jnp.asarray(found.score), classifier, images, blanks, labels, known, protocol, unlearnt)),
+        **heat_map(Asked(score, classifier, images, blanks, labels, known, protocol, found.unlearnt)),
         **{name: np.array([row[name] for row in trusted], np.float32) for name in trust.COLUMNS},
     }
     cuts = {

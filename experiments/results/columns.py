@@ -87,11 +87,6 @@ def interval(values: Callable[[runs.Run], np.ndarray]) -> Callable[[runs.Run], s
     return lambda run: statistics.bootstrap(found, seed=SEED) if len(found := values(run)) else None
 
 
-def overlap(name: str) -> Callable[[runs.Run], float | None]:
-    """The mean of a column that needs a truth."""
-    return lambda run: mean(name)(run) if has_truth(run) else None
-
-
 def complete_areas(run: runs.Run) -> np.ndarray:
     """f64[M], of the images that have a complete mask."""
     areas = per_image(run, "complete_area")
@@ -210,10 +205,10 @@ COLUMNS = (
     Column("p of insertion - deletion", 0, p_value, None),
     Column("evaluations", 0, whole, mean("evaluations")),
     Column("cut", 0, whole, mean("cut_evaluations")),
-    Column("IoU", 1, plain, overlap("iou")),
+    Column("IoU", 1, plain, mean("iou")),
     Column("p of IoU", 0, p_value, None),
-    Column("precision", 1, plain, overlap("precision")),
-    Column("recall", 1, plain, overlap("recall")),
+    Column("precision", 1, plain, mean("precision")),
+    Column("recall", 1, plain, mean("recall")),
     *TRUSTED,
 )
 LAYOUT = ("images", "keeps class", "confidence", "pixels", "CP mean", "CP median", "complete", "failures as 1", "p")
