@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from evomask import fills, judging, presets, racing, validate, verify
+from evomask import fills, judging, presets, racing, validate, verify, windows
 from evomask.classifiers.blackbox import own_errors
 from evomask.decisions import Decision, decided
 from evomask.executables import Ready
@@ -128,7 +128,8 @@ def concluded(
     if config.perturbation is not None:
         refined, raced, held = racing.settle(classifier, questions, refined, key, config, region)
         spent = spent + raced
-    return verify.judged(verify.explanation(classifier, questions, refined, spent, key, config), held)
+    lost, asked = windows.lost(classifier, questions, getattr(config.scoring, "windows", 0), config.evaluations - spent)
+    return verify.judged(verify.explanation(classifier, questions, refined, spent + asked, lost, key, config), held)
 
 
 def search(

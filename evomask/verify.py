@@ -25,6 +25,7 @@ def explanation(
     questions: Sequence[Question],
     refined: Refined,
     spent: np.ndarray,
+    lost: np.ndarray,
     key: Key,
     config: Config,
 ) -> Explanation:
@@ -32,13 +33,14 @@ def explanation(
 
     Args:
       questions: one for each image.
-      refined: what the search returned, leading axis B, and `spent`, int32[B], its evaluations.
+      refined: what the search returned, leading axis B, and `spent`, int32[B], the evaluations.
+      lost: f32[B, H, W], what windows lose, see `windows.lost`.
       key: the one that noise is drawn from.
     """
     last = jax.tree.map(lambda values: values[:, -1], refined.infos[-1].evaluation)  # as the search saw it
     enough = config.confidence_ratio * np.array([question.whole.confidence for question in questions])
     held = getattr(decide(last.margin, last.confidence, last.inverse_margin, enough), config.demand)
-    scored = scoring.scores(config.scoring, refined.score, refined.masks[:, -1], config.score_inside_only)
+    scored = scoring.scores(config.scoring, refined.score, refined.masks[:, -1], lost, config.score_inside_only)
     return Explanation(
         image=np.stack([question.image for question in questions]),
         blanks=np.stack([question.blanks for question in questions]),

@@ -93,7 +93,7 @@ def test_what_is_not_known_is_not_a_number_and_counts_as_no_effect():
     assert np.isnan(effect[0, 0]) and np.isnan(error[0, 0])
     assert np.isfinite(effect).sum() == np.isfinite(error).sum() == 29
     mask = np.zeros((1, *SHAPE), bool)
-    made = scoring.scores(RULE, jax.tree.map(lambda x: x[None], sums), mask, False)
+    made = scoring.scores(RULE, jax.tree.map(lambda x: x[None], sums), mask, np.full(mask.shape, np.nan), False)
     ranks = np.argsort(np.argsort(np.nan_to_num(effect).reshape(-1)))
     np.testing.assert_array_equal(np.argsort(np.argsort(made.score.reshape(-1))), ranks)
     assert made.score.min() == 0 and made.score.max() == np.float32(0.375)  # none is in the mask

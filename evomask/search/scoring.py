@@ -17,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from evomask.search.genome import Space, coverage
-from evomask.types import Array, Evaluation, Genome, Mask, record
+from evomask.types import Array, Evaluation, Genome, Mask, record, static
 
 STEPS = 4096  # of one, in which confidences and their squares are summed
 FINEST = 12  # halvings from the greatest weight of a mask to the least that counts
 LOWEST = -(2**30)  # the level of no mask
+AHEAD = 4.0  # how much more windows count than a pixel's own contribution, outside of the mask
 FEW = 2  # pictures that show a pixel, and as many that do not, from which on something is known of it
 
 
@@ -150,6 +151,9 @@ class GoodMasks:
     exp((confidence - area) / temperature), and those masks count only where no inverse ever was, as with
     `demand="sufficient"`. In [0, 1]. What it says of effects is what `MainEffects` says.
 
+    Of pixels outside the final mask it says little, and each key something else. What the search leaves of its budget
+    is asked of at most `windows` x `windows` windows (`evomask.windows`), which then tell these pixels apart.
+
     >>> figures = jnp.array([[0.5, 0.5], [0.75, 0.75], [0.0, 0.0], [0.25, 0.75], *[[0.0, 0.0]] * 3])
     >>> masks, rule = jnp.array([[[True, False]], [[True, True]]]), GoodMasks(temperature=0.25)
     >>> share = rule.contributions(rule(Seen(None, None, None, None, masks, Evaluation(*figures))))
@@ -158,6 +162,7 @@ class GoodMasks:
     """
 
     temperature: float = 0.05  # in units of confidence
+    windows: int = static(default=10)  # most along each side that are blanked one by one; 0: none
 
     def init(self, shape: tuple[int, int]) -> Good:
         """The sums over no mask of H x W pixels."""
@@ -230,20 +235,44 @@ def merge(rule: Callable[[Seen], Any], sums: Any, others: Any) -> Any:
     return jax.tree.map(jnp.add, sums, others)
 
 
-def scores(rule: Callable[[Seen], Any], sums: Any, masks: np.ndarray, inside_only: bool) -> Scores:
-    """What a rule's sums over all generations say of each pixel, given the final masks bool[B, H, W]."""
+def scores(rule: Callable[[Seen], Any], sums: Any, masks: np.ndarray, lost: np.ndarray, inside_only: bool) -> Scores:
+    """What a rule's sums over all generations say of each pixel, given the final masks bool[B, H, W].
+
+    `lost` f32[B, H, W] is what windows lose, NaN where none were asked.
+    """
     says = lambda what: getattr(rule, what)(sums) if hasattr(rule, what) else None
     effect, error = says("effects") or (None, None)
     total = says("contributions")
     if total is None:
         total = np.maximum(sums, 0.0) if effect is None else _from_zero(effect)
-    return Scores(normalize(total, masks, inside_only), effect, error)
+    return Scores(normalize(told_apart(total, masks, lost), masks, inside_only), effect, error)
 
 
 def _from_zero(effect: np.ndarray) -> np.ndarray:
     """What is not known is no effect; the least is 0."""
     known = np.nan_to_num(effect)
     return known - known.min((-2, -1), keepdims=True)
+
+
+def told_apart(total: np.ndarray, masks: np.ndarray, lost: np.ndarray) -> np.ndarray:
+    """Contributions f32[..., H, W], those of pixels outside the masks told apart by what windows lose there.
+
+    A pixel outside has its own contribution and `AHEAD` times what is lost, each scaled over these pixels. Where no
+    window was asked (NaN) nothing is changed.
+
+    >>> total, masks = np.array([[4.0, 2.0, 0.0, 0.0]]), np.array([[True, False, False, False]])
+    >>> told_apart(total, masks, np.array([[0.5, 0.25, 0.5, 0.0]])).tolist()
+    [[4.0, 3.0, 4.0, 0.0]]
+    """
+    asked = np.isfinite(lost)
+    own, windows = (_spread(x, ~masks) for x in (total, np.where(asked, lost, 0.0)))
+    return np.where(asked & ~masks, own + AHEAD * windows, total)
+
+
+def _spread(values: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """From 0, the least of those that are `among`, to 1, the greatest of them."""
+    least = np.where(among, values, np.inf).min((-2, -1), keepdims=True)
+    return _to_one(np.where(among, values - np.where(np.isfinite(least), least, 0.0), 0.0))
 
 
 def normalize(total: np.ndarray, mask: np.ndarray, inside_only: bool) -> np.ndarray:
