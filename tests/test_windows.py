@@ -74,9 +74,8 @@ def test_a_picture_has_no_more_windows_than_pixels():
 def test_windows_change_nothing_but_the_score_of_pixels_outside_the_mask_and_what_it_cost():
     y, x = np.mgrid[:24, :28]
     weight = np.exp(-((y - 9) ** 2 + (x - 18) ** 2) / 200).astype(np.float32)[..., None] / 200
-    oracle = evomask.as_classifier(
-        lambda images: 6 * (images * weight[None]).sum((1, 2))[:, :1] * jnp.array([[-1.0, 1.0]]) + jnp.array([[8.0, 0.0]])
-    )
+    bright = lambda images: 6 * (images * weight[None]).sum((1, 2))
+    oracle = evomask.as_classifier(lambda images: jnp.concatenate([8 - bright(images), bright(images)], axis=1))
     image = np.ones((24, 28, 1), np.float32)
     config = presets.evomask(1200).replace(
         genes=8, screening=Screening(memory=64, noise=0.1, caution=Caution()), budget=1200
