@@ -3,7 +3,8 @@
 A scoring rule says what a generation adds to a running sum: `(Seen) -> f32[H, W]`. Where it has `init(shape)`, which
 gives the sum to begin with, the sum may be any pytree of arrays, and `merge(sums, others)` may say what else than the
 sum becomes of two; `effects(sums)` makes of it what each pixel contributes and the standard error of that,
-f32[..., H, W] each, and `contributions(sums)` what the score is made of, if not of that.
+f32[..., H, W] each, and `contributions(sums)` what the score is made of, if not of that. Where it has a number of
+`windows`, what the search leaves of its budget is asked of so many along each side, see `evomask.windows`.
 """
 
 from __future__ import annotations
@@ -272,7 +273,7 @@ def told_apart(total: np.ndarray, masks: np.ndarray, lost: np.ndarray) -> np.nda
 def _spread(values: np.ndarray, among: np.ndarray) -> np.ndarray:
     """From 0, the least of those that are `among`, to 1, the greatest of them."""
     least = np.where(among, values, np.inf).min((-2, -1), keepdims=True)
-    return _to_one(np.where(among, values - np.where(np.isfinite(least), least, 0.0), 0.0))
+    return _to_one(np.where(among, values - least, 0.0))
 
 
 def normalize(total: np.ndarray, mask: np.ndarray, inside_only: bool) -> np.ndarray:
