@@ -128,7 +128,8 @@ def concluded(
     if config.perturbation is not None:
         refined, raced, held = racing.settle(classifier, questions, refined, key, config, region)
         spent = spent + raced
-    lost, asked = windows.lost(classifier, questions, getattr(config.scoring, "windows", 0), config.evaluations - spent)
+    most = 0 if config.score_inside_only else config.windows
+    lost, asked = windows.lost(classifier, questions, most, config.evaluations - spent)
     return verify.judged(verify.explanation(classifier, questions, refined, spent + asked, lost, key, config), held)
 
 

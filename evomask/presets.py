@@ -50,7 +50,7 @@ def smallest(budget: int | None = 2000, demand: str = "complete") -> Config:
     finds little after some sixty generations, but more with new founders, so a larger budget is spent in cycles.
     """
     stages = _closing_in({"gross": 33, "middle": 32, "fine": 16})
-    options = {"demand": demand, "scoring": GoodMasks()}
+    options = {"demand": demand, "scoring": GoodMasks(), "windows": 10}
     return build(stages, _operators(Screening()), fitness_lib.smallest_complete(), budget=budget, **options)
 
 
@@ -69,7 +69,7 @@ def evomask(budget: int | None = 4000, demand: str = "complete") -> Config:
     stages = _closing_in({"gross": 33, "middle": 32, "fine": 63}, confines=False, least=0.03)
     stages["fine"] = dataclasses.replace(stages["fine"], patience=12)
     operators = _operators(Screening(noise=0.1, caution=Caution()))
-    options = {"demand": demand, "perturbation": SHIPPED["local"], "slack": 0.3, "scoring": GoodMasks()}
+    options = {"perturbation": SHIPPED["local"], "slack": 0.3, "scoring": GoodMasks(), "windows": 10, "demand": demand}
     return build(stages, operators, fitness_lib.smallest_in_few_pieces(), budget=budget, **options)
 
 

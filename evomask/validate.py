@@ -53,6 +53,7 @@ def configuration(config: Config, shape: tuple[int, int]) -> None:
     check_screening(config.operators.screening)
     if not 0 <= config.confidence_ratio <= 1:
         raise InputError(f"confidence_ratio is {config.confidence_ratio}: give a fraction from 0 to 1, such as 0.9")
+    whole("windows", config.windows, 0)
     if config.batch_size is not None and config.batch_size < 1:
         raise InputError(f"batch_size is {config.batch_size}: give 1 or more, or None for the classifier's own")
     checks.operators(config.sought, shape)

@@ -12,7 +12,6 @@ import evomask
 from evomask import fills, presets, windows
 from evomask.questions import ask
 from evomask.search import scoring
-from evomask.search.scoring import GoodMasks
 from evomask.search.surrogate import Caution, Screening
 
 BOXES = (2, 2, 6, 6), (16, 14, 4, 8)
@@ -80,8 +79,11 @@ def test_windows_change_nothing_but_the_score_of_pixels_outside_the_mask_and_wha
     config = presets.evomask(1200).replace(
         genes=8, screening=Screening(memory=64, noise=0.1, caution=Caution()), budget=1200
     )
-    find = lambda rule: evomask.explain(oracle, image[None], key=0, config=config.replace(scoring=rule))[0]
-    told, mute = find(GoodMasks()), find(GoodMasks(windows=0))
+    find = lambda **parts: evomask.explain(oracle, image[None], key=0, config=config.replace(**parts))[0]
+    told = find()
+    count = oracles.programs()
+    mute, inside = find(windows=0), find(score_inside_only=True)
+    assert oracles.programs() == count and inside.evaluations == mute.evaluations
     np.testing.assert_array_equal(told.mask, mute.mask)
     np.testing.assert_array_equal(told.score[told.mask], mute.score[told.mask])
     (question,) = ask(oracle, image[None], np.array([1]), None, jax.random.key(0), (fills.Constant(0.0),))

@@ -3,8 +3,7 @@
 A scoring rule says what a generation adds to a running sum: `(Seen) -> f32[H, W]`. Where it has `init(shape)`, which
 gives the sum to begin with, the sum may be any pytree of arrays, and `merge(sums, others)` may say what else than the
 sum becomes of two; `effects(sums)` makes of it what each pixel contributes and the standard error of that,
-f32[..., H, W] each, and `contributions(sums)` what the score is made of, if not of that. Where it has a number of
-`windows`, what the search leaves of its budget is asked of so many along each side, see `evomask.windows`.
+f32[..., H, W] each, and `contributions(sums)` what the score is made of, if not of that.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from evomask.search.genome import Space, coverage
-from evomask.types import Array, Evaluation, Genome, Mask, record, static
+from evomask.types import Array, Evaluation, Genome, Mask, record
 
 STEPS = 4096  # of one, in which confidences and their squares are summed
 FINEST = 12  # halvings from the greatest weight of a mask to the least that counts
@@ -152,8 +151,8 @@ class GoodMasks:
     exp((confidence - area) / temperature), and those masks count only where no inverse ever was, as with
     `demand="sufficient"`. In [0, 1]. What it says of effects is what `MainEffects` says.
 
-    Of pixels outside the final mask it says little, and each key something else. What the search leaves of its budget
-    is asked of at most `windows` x `windows` windows (`evomask.windows`), which then tell these pixels apart.
+    Of pixels outside the final mask it says little, and each key something else: windows tell them apart, see
+    `told_apart`.
 
     >>> figures = jnp.array([[0.5, 0.5], [0.75, 0.75], [0.0, 0.0], [0.25, 0.75], *[[0.0, 0.0]] * 3])
     >>> masks, rule = jnp.array([[[True, False]], [[True, True]]]), GoodMasks(temperature=0.25)
@@ -163,7 +162,6 @@ class GoodMasks:
     """
 
     temperature: float = 0.05  # in units of confidence
-    windows: int = static(default=10)  # most along each side that are blanked one by one; 0: none
 
     def init(self, shape: tuple[int, int]) -> Good:
         """The sums over no mask of H x W pixels."""
