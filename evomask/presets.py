@@ -69,7 +69,7 @@ def evomask(budget: int | None = 4000, demand: str = "complete") -> Config:
     stages = _closing_in({"gross": 33, "middle": 32, "fine": 63}, confines=False, least=0.03)
     stages["fine"] = dataclasses.replace(stages["fine"], patience=12)
     operators = _operators(Screening(noise=0.1, caution=Caution()))
-    options = {"perturbation": SHIPPED["local"], "slack": 0.3, "scoring": GoodMasks(), "windows": 10, "demand": demand}
+    options = {"demand": demand, "perturbation": SHIPPED["local"], "slack": 0.3, "scoring": GoodMasks(), "windows": 10}
     return build(stages, operators, fitness_lib.smallest_in_few_pieces(), budget=budget, **options)
 
 

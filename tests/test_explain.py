@@ -395,6 +395,7 @@ BAD = {
         dict(config=dataclasses.replace(CONFIG, confidence_ratio=90.0)),
         "confidence_ratio is 90.0: give a fraction",
     ),
+    "windows": (dict(config=dataclasses.replace(CONFIG, windows=-1)), "windows is -1: give a whole number of 0"),
     "batch size": (dict(config=dataclasses.replace(CONFIG, batch_size=0)), "batch_size is 0: give 1 or more, or None"),
     "features": (
         dict(classifier=NO_FEATURES, config=dataclasses.replace(CONFIG, fitness=fitness.published())),

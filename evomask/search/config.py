@@ -20,7 +20,7 @@ from evomask.search.stages import Stage, check_stages
 from evomask.types import RATIO, SLACK, Classifier, InputError, record, set_tuples, static, whole
 
 # Options that only the host reads: no program depends on them.
-HOSTS = "score_inside_only", "windows", "rehearsals", "race", "finalists", "draws", "draws_apart"
+HOST_ONLY = "score_inside_only", "windows", "rehearsals", "race", "finalists", "draws", "draws_apart"
 
 
 @record
@@ -43,7 +43,7 @@ class Config:
     front: Collect | None = None  # collects the area-confidence front; None: no
     film: bool = static(default=False)  # keeps the best mask of every generation
     score_inside_only: bool = static(default=False)  # see `scoring.normalize`
-    windows: int = static(default=0)  # most along each side, that what is left of the budget is asked of
+    windows: int = static(default=0)  # most along each side, see `evomask.windows`; less than 4: none
     showings: int = static(default=64)  # whole pictures that are seen once, for the search to draw from
     rehearsals: int = static(default=64)  # showings in which a mask is tried before it is chosen, see `racing`
     race: int = static(default=800)  # evaluations for these, of all masks tried
@@ -116,7 +116,7 @@ class Config:
     @property
     def compiled(self) -> Config:
         """What the compiled programs of a search depend on: where two configurations agree in it they share them."""
-        return dataclasses.replace(self.sought, stages=(), fill=(), together=1, **dict.fromkeys(HOSTS, 0))
+        return dataclasses.replace(self.sought, stages=(), fill=(), together=1, **dict.fromkeys(HOST_ONLY, 0))
 
     def _inverses(self, stage: Stage) -> int | None:
         return None if self.demand == "necessary" else stage.inverses
